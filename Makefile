@@ -1,0 +1,54 @@
+# `make` lists the targets. Each one sets up .venv first; nothing is installed again until a file listed below changes.
+PYTHON ?= python3
+ARGS ?=
+PYTEST_ARGS ?= --numprocesses auto --maxprocesses 4
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+INSTALLING := $(VENV)/.installing
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
+# Its metadata demands torch<1.13 and torchvision, so it goes in without its dependencies (setup.cfg lists the real ones).
+AUTO_LIRPA := auto_LiRPA==0.3
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-slow lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(INSTALLED) ## run certtrain, e.g. make run ARGS="relaxation=deeppoly pgpe.sigma=0.01"
+	$(BIN)/python -m certtrain $(ARGS)
+
+test: lint ## lint, then the fast tests
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(INSTALLED) ## the slow tests
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED) ## ruff (rules and format) and mypy
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy
+
+format: $(INSTALLED) ## let ruff repair and format the code
+	$(BIN)/python -m ruff check --fix
+	$(BIN)/python -m ruff format
+
+clean: ## remove builds and caches; runs and .venv stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# .installing holds the process id of the make that installs. Left behind by a make that is gone, it means that the
+# environment is half finished in an unknown way, and it is built anew.
+$(INSTALLED): requirements.lock setup.cfg setup.py pyproject.toml
+	@if kill -0 "$$(cat $(INSTALLING) 2>/dev/null)" 2>/dev/null; then \
+	    echo "another make (process $$(cat $(INSTALLING))) is installing into $(VENV)"; exit 1; fi
+	@if [ -e $(INSTALLING) ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	    rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); fi
+	@echo $$PPID > $(INSTALLING)
+	$(PIP_INSTALL) --requirement requirements.lock
+	$(PIP_INSTALL) --no-deps $(AUTO_LIRPA)
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@rm $(INSTALLING)
+	@touch $@

@@ -1,0 +1,37 @@
+"""CROWN-IBP: interval bounds inside, one back-substitution of the specification (Zhang et al., arXiv 1906.06316).
+
+This is the variant written R in the literature: the back-substituted bound alone, without mixing in IBP's and without
+loss fusion. Mixing over the course of training is a schedule's business, not the relaxation's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from certtrain.bounds.backsubstitution import bound_rows, relu_lines
+from certtrain.bounds.base import Bounds, Box, Relaxation, Sides
+from certtrain.bounds.interval import propagate_intervals
+from certtrain.bounds.slopes import SlopeRule, relax_relu
+from certtrain.networks.graph import Graph, Params
+
+
+@dataclass(frozen=True)
+class CrownIBP(Relaxation):
+    """Back-substitution with interval intermediate bounds.
+
+    Attributes:
+        lower_slope: Lower line of crossing neurons: adaptive, zero or one.
+    """
+
+    lower_slope: SlopeRule = "adaptive"
+
+    def bound(
+        self, graph: Graph, params: Params, box: Box, spec: Tensor | None = None, sides: Sides = "both"
+    ) -> Bounds:
+        """See `Relaxation.bound`."""
+        values = graph.values(params, box.lower)
+        intervals = propagate_intervals(graph, values, box)
+        lines = relu_lines(graph, lambda i, _: intervals[i], lambda z: relax_relu(z, self.lower_slope))
+        return bound_rows(graph, values, box, spec, lines, sides)

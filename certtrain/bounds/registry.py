@@ -1,0 +1,77 @@
+"""The relaxations by name. A new one is a file beside this, a YAML in conf/relaxation, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
+
+from certtrain.bounds.base import Relaxation
+from certtrain.bounds.crown_ibp import CrownIBP
+from certtrain.bounds.deeppoly import DeepPoly
+from certtrain.bounds.hbox import HBox
+from certtrain.bounds.ibp import IBP
+from certtrain.bounds.intersection import Intersection
+from certtrain.bounds.zonotope import Zonotope
+from certtrain.errors import ConfigError
+
+NATIVE: Mapping[str, type[Relaxation]] = {
+    "ibp": IBP,
+    "hbox": HBox,
+    "zonotope": Zonotope,
+    "crown_ibp": CrownIBP,
+    "deeppoly": DeepPoly,
+}
+AUTO_LIRPA = ("ibp", "crown_ibp", "deeppoly")
+BACKENDS = ("native", "auto_lirpa")
+
+
+def relaxations() -> tuple[str, ...]:
+    """Names of all native relaxations, loosest family first."""
+    return tuple(NATIVE)
+
+
+def build(name: str, backend: str = "native", **options: Any) -> Relaxation:
+    """Makes a relaxation from its name and options.
+
+    Args:
+        name: One of `relaxations()`, or "intersection" with `parts`, a list of their names.
+        backend: "native", or "auto_lirpa" for ibp, crown_ibp and deeppoly.
+        **options: Fields of the relaxation, for example `lower_slope` or `intersect`.
+
+    Raises:
+        ConfigError: If there is no such relaxation, backend or option, or an option's value is not legal.
+    """
+    if backend not in BACKENDS:
+        raise ConfigError(f"relaxation.backend must be one of {', '.join(BACKENDS)}, got '{backend}'")
+    if name == "intersection" and backend == "native":
+        return _intersection(**options)
+    known = tuple(NATIVE) if backend == "native" else AUTO_LIRPA
+    if name not in known:
+        raise ConfigError(f"unknown relaxation '{name}' for backend {backend}: one of {', '.join(known)}")
+    if backend == "auto_lirpa":
+        from certtrain.bounds.auto_lirpa import AutoLirpa  # optional dependency
+
+        return _make(AutoLirpa, name, {"method": name, **options})
+    return _make(NATIVE[name], name, options)
+
+
+def _intersection(parts: Any = ("ibp", "deeppoly"), **options: Any) -> Intersection:
+    if options:
+        raise ConfigError(f"relaxation intersection has no option '{next(iter(options))}': only 'parts'")
+    names = (parts,) if isinstance(parts, str) else tuple(parts)
+    return Intersection(tuple(build(str(part)) for part in names))
+
+
+def _make(kind: type[Relaxation], name: str, options: Mapping[str, Any]) -> Relaxation:
+    hints = get_type_hints(kind)
+    legal = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    for option, value in options.items():
+        if option not in legal:
+            raise ConfigError(f"relaxation {name} has no option '{option}': {', '.join(legal) or 'it has none'}")
+        choices = (True, False) if hints[option] is bool else get_args(hints[option])
+        if choices and value not in choices:
+            raise ConfigError(
+                f"relaxation.{option} must be one of {', '.join(str(c).lower() for c in choices)}, got '{value}'"
+            )
+    return kind(**options)

@@ -1,0 +1,52 @@
+"""Linear relaxations of a ReLU on an interval: two lines between which it lies.
+
+Upper line: the chord u/(u-l) · (z-l). Lower line: slope · z with a slope in [0, 1] chosen by a rule
+(CROWN, Zhang et al., arXiv 1811.00866; DeepPoly, Singh et al., POPL 2019). A stable ReLU is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from certtrain.bounds.interval import Interval
+
+SlopeRule = Literal["adaptive", "zero", "one"]
+
+
+@dataclass(frozen=True)
+class ReluLines:
+    """Lines around a ReLU, each [batch, *shape]: lower_slope · z <= relu(z) <= upper_slope · z + upper_intercept."""
+
+    lower_slope: Tensor
+    upper_slope: Tensor
+    upper_intercept: Tensor
+
+
+def relax_relu(z: Interval, rule: SlopeRule) -> ReluLines:
+    """Lines for pre-activations in `z`.
+
+    Args:
+        z: Bounds of the pre-activations.
+        rule: Slope of the lower line of a crossing neuron: "zero", "one", or "adaptive" (the smaller area: 1 iff
+            u > -l, so a tie takes 0).
+    """
+    active, inactive = z.lower >= 0, z.upper <= 0
+    # Stable neurons divide by one instead of by a width that may be zero: a NaN in a branch that `where` discards would
+    # still reach the gradient. A NaN bound is neither active nor inactive and stays NaN.
+    width = torch.where(active | inactive, 1.0, z.upper - z.lower)
+    one, zero = torch.ones_like(width), torch.zeros_like(width)
+    chord = torch.where(active, one, torch.where(inactive, zero, z.upper / width))
+    match rule:
+        case "adaptive":
+            lower = (z.upper > -z.lower).to(width.dtype)
+        case "zero":
+            lower = zero
+        case "one":
+            lower = one
+    lower = torch.where(active, one, torch.where(inactive, zero, lower))
+    intercept = torch.where(active | inactive, zero, -chord * z.lower)
+    return ReluLines(lower, chord, intercept)

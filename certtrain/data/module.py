@@ -1,0 +1,127 @@
+"""The one LightningDataModule: any source, a fixed validation split, batches without randomness of their own."""
+
+from typing import TypeVar
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from certtrain.data.augment import Augmentation
+from certtrain.data.batches import EvaluationBatch, EvaluationBatches, TrainingBatch, TrainingBatches
+from certtrain.data.sampler import SequentialBatches, ShuffledBatches
+from certtrain.data.source import Source, Splits
+from certtrain.data.splits import stratified_split
+from certtrain.errors import ConfigError
+
+Batch = TypeVar("Batch")
+
+
+class ImageData(pl.LightningDataModule):
+    """Training, validation and test batches of one data set.
+
+    Training batches are (inputs, labels), shuffled and augmented as a pure function of (seed, epoch, batch), the same
+    on every rank. Validation and test batches are (inputs, labels, rows), in order, complete and never augmented;
+    `rows` are positions in the source's training split (validation) or test split (test).
+
+    The sampler of the training loader is a `ShuffledBatches`; `use_distributed_sampler=False` keeps Lightning from
+    replacing it.
+
+    Attributes:
+        splits: the data in memory, after `setup`.
+        train_rows: [train images], which rows of the training split are trained on, after `setup`.
+        validation_rows: [validation images], which rows of the training split are held out, after `setup`.
+    """
+
+    splits: Splits
+    train_rows: torch.Tensor
+    validation_rows: torch.Tensor
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        test_batch_size: int,
+        validation: float,
+        split_seed: int,
+        augment: Augmentation,
+        seed: int,
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            source: where the images come from.
+            batch_size: training images per batch.
+            test_batch_size: validation or test images per batch.
+            validation: the fraction of the training images that is held out, at least 0 and below 1.
+            split_seed: decides which images are held out, independently of `seed`.
+            augment: how training images are varied.
+            seed: decides the order of the training images and their variations.
+
+        Raises:
+            ConfigError: a value is out of range.
+        """
+        super().__init__()
+        for key, value, least in (
+            ("data.batch_size", batch_size, 1),
+            ("data.test_batch_size", test_batch_size, 1),
+            ("data.split_seed", split_seed, 0),
+            ("seed", seed, 0),
+        ):
+            if value < least:
+                raise ConfigError(f"{key} must be at least {least}, not {value}")
+        if not 0 <= validation < 1:
+            raise ConfigError(f"data.validation must be a fraction, at least 0 and below 1, not {validation}")
+        self.source = source
+        self.batch_size = batch_size
+        self.test_batch_size = test_batch_size
+        self.validation = validation
+        self.split_seed = split_seed
+        self.augment = augment
+        self.seed = seed
+
+    def setup(self, stage: str | None = None) -> None:
+        """Loads the data and splits them, the first time it is called; the stage makes no difference.
+
+        Raises:
+            DataError: the data cannot be read or are not as declared.
+            ConfigError: `validation` leaves no image to train on, or holds out none although it is not 0.
+        """
+        if hasattr(self, "splits"):
+            return
+        splits = self.source.load()
+        size = round(self.validation * len(splits.train))
+        if size == len(splits.train) or (size == 0 and self.validation > 0):
+            raise ConfigError(
+                f"data.validation={self.validation} of {len(splits.train)} training images holds out {size}"
+            )
+        self.train_rows, self.validation_rows = stratified_split(splits.train.labels, size, self.split_seed)
+        self.splits = splits
+
+    def train_dataloader(self) -> DataLoader[TrainingBatch]:
+        """Batches of inputs [batch, channels, height, width], float32 in [0, 1], and labels [batch], int64."""
+        # Full batches cost the same in every step, and every epoch leaves out other images. A data set smaller
+        # than one batch is a batch.
+        drop_last = len(self.train_rows) >= self.batch_size
+        sampler = ShuffledBatches(self.train_rows, self.batch_size, self.seed, drop_last)
+        return _loader(TrainingBatches(self.splits.train, self.augment, self.seed), sampler)
+
+    def val_dataloader(self) -> DataLoader[EvaluationBatch] | list[DataLoader[EvaluationBatch]]:
+        """Batches as in `train_dataloader`, and their rows [batch]; an empty list if no image is held out."""
+        if len(self.validation_rows) == 0:
+            return []
+        sampler = SequentialBatches(self.validation_rows, self.test_batch_size)
+        return _loader(EvaluationBatches(self.splits.train), sampler)
+
+    def test_dataloader(self) -> DataLoader[EvaluationBatch]:
+        """Batches of all test images: as in `val_dataloader`."""
+        sampler = SequentialBatches(torch.arange(len(self.splits.test)), self.test_batch_size)
+        return _loader(EvaluationBatches(self.splits.test), sampler)
+
+
+def _loader(dataset: Dataset[Batch], sampler: Sampler[list[int]]) -> DataLoader[Batch]:
+    # batch_size=None: what the sampler yields is handed to the dataset as it is, and its answer is the batch.
+    return DataLoader(dataset, batch_size=None, sampler=sampler, collate_fn=_as_it_is)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

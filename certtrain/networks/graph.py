@@ -1,0 +1,81 @@
+"""A network as a short, typed, topologically ordered list of operations: what bounds are computed on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from certtrain.networks.ops import Add, BatchNorm, Input, LinearMap, Op, ReLU, Shape
+
+Params = dict[str, Tensor]
+
+
+def parameters(module: nn.Module) -> Params:
+    """The module's trainable parameters, name -> tensor, as relaxations and estimators take them."""
+    return dict(module.named_parameters())
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[nn.Module]:
+    """Puts a module into eval mode for the duration, and every submodule back into the mode it had."""
+    modes = {m: m.training for m in module.modules()}
+    module.eval()
+    try:
+        yield module
+    finally:
+        for m, mode in modes.items():
+            m.training = mode
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A traced network. Made by `certtrain.networks.trace`.
+
+    Attributes:
+        ops: Operations in an order in which each reads only earlier ones; the first is the input, the last the output.
+        module: The network that was traced; its buffers are read when a bound is computed, not when it was traced.
+        input_shape: Shape of one input, without the batch axis.
+        num_outputs: Length of the output vector.
+    """
+
+    ops: tuple[Op, ...]
+    module: nn.Module = field(repr=False, compare=False)
+    input_shape: Shape
+    num_outputs: int
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether running statistics take part in the network's function."""
+        return any(isinstance(op, BatchNorm) for op in self.ops)
+
+    def values(self, params: Params, like: Tensor) -> Params:
+        """Parameters and buffers together, the buffers in dtype and device of `like`.
+
+        A buffer that also stands in `params` is taken from there (batch statistics, for example).
+        """
+        buffers = {
+            name: buffer.to(dtype=like.dtype, device=like.device)
+            for name, buffer in self.module.named_buffers()
+            if buffer.is_floating_point()
+        }
+        return {**buffers, **params}
+
+    def forward(self, params: Params, x: Tensor) -> Tensor:
+        """The network's outputs at given parameters: [batch, *input_shape] -> [batch, outputs]."""
+        values = self.values(params, x)
+        results: list[Tensor] = []
+        for op in self.ops:
+            match op:
+                case Input():
+                    results.append(x)
+                case ReLU():
+                    results.append(torch.relu(results[op.inputs[0]]))
+                case Add():
+                    results.append(results[op.inputs[0]] + results[op.inputs[1]])
+                case LinearMap():
+                    results.append(op.forward(values, results[op.inputs[0]]))
+        return results[-1]

@@ -1,0 +1,301 @@
+"""From an nn.Module to a `Graph`: torch.fx records what the module does, and each node becomes one operation.
+
+What cannot be bounded is refused here, by name and position, before any training starts.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from certtrain.errors import UnsupportedOperation
+from certtrain.networks.graph import Graph, evaluating
+from certtrain.networks.layers import Normalize
+from certtrain.networks.ops import (
+    Add,
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Input,
+    Linear,
+    Normalization,
+    Op,
+    ReLU,
+    Reshape,
+    Window,
+)
+
+# An odd batch that no layer's own size is likely to equal: a reshape that mixes images changes it.
+PROBE_BATCH = 3
+
+SUPPORTED = (
+    "Linear, Conv2d (zero padding), ReLU, BatchNorm1d/2d, AvgPool2d, Flatten/view/reshape, residual addition, "
+    "Dropout and Identity in eval mode, certtrain.networks.Normalize"
+)
+
+RESHAPES = {torch.flatten, torch.reshape, "flatten", "view", "reshape"}
+RELUS = {torch.relu, F.relu, torch.relu_, "relu", "relu_"}
+ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
+IDENTITIES = {"contiguous", F.dropout, F.dropout2d}
+
+
+class _Tracer(fx.Tracer):
+    """Keeps `Normalize` whole, as it keeps the layers of torch.nn."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, Normalize) or super().is_leaf_module(m, module_qualified_name)
+
+
+class _Results(fx.Interpreter):
+    """Runs the traced module once and keeps what every node returned."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.results: dict[fx.Node, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.results[n] = super().run_node(n)
+        return self.results[n]
+
+
+def trace(module: nn.Module, input_shape: Sequence[int]) -> Graph:
+    """Traces a network in eval mode.
+
+    Args:
+        module: Any module that torch.fx can trace into the supported operations.
+        input_shape: Shape of one input without the batch axis.
+
+    Raises:
+        UnsupportedOperation: If an operation has no bound rule; names the operation, its kind and its position.
+    """
+    shape = tuple(int(n) for n in input_shape)
+    with evaluating(module):
+        nodes = _record(module, shape)
+        ops = _Builder(module, nodes).build()
+    if len(ops[-1].shape) != 1:
+        raise UnsupportedOperation(f"the network's output must be a vector per image, got shape {ops[-1].shape}")
+    return Graph(ops, module, shape, ops[-1].shape[0])
+
+
+def _record(module: nn.Module, shape: tuple[int, ...]) -> dict[fx.Node, Any]:
+    """Nodes of the traced network with the result of each on a batch of zeros."""
+    try:
+        graph = _Tracer().trace(module)
+    except Exception as error:  # torch.fx raises many kinds; all mean that the control flow cannot be recorded
+        raise UnsupportedOperation(f"torch.fx cannot trace {type(module).__name__}: {_first_line(error)}") from error
+    runner = _Results(fx.GraphModule(module, graph))
+    tensor = next(iter(module.parameters()), torch.zeros(()))
+    probe = torch.zeros((PROBE_BATCH, *shape), dtype=tensor.dtype, device=tensor.device)
+    with torch.no_grad():
+        try:
+            runner.run(probe)
+        except Exception as error:
+            failed = next((n for n in graph.nodes if n not in runner.results), None)
+            raise UnsupportedOperation(
+                f"the network does not accept inputs of shape {shape}: at '{failed}': {_first_line(error)}"
+            ) from error
+    return runner.results
+
+
+def _first_line(error: BaseException) -> str:
+    """The last line of an error's text that says something: interpreters append their own trace."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+class _Builder:
+    """Turns recorded nodes into operations, one after the other."""
+
+    def __init__(self, module: nn.Module, results: dict[fx.Node, Any]) -> None:
+        self.module = module
+        self.results = results
+        self.modules = dict(module.named_modules())
+        # Shared tensors appear under one name only in named_parameters(); operations must use that one.
+        self.names = {id(p): name for name, p in [*module.named_parameters(), *module.named_buffers()]}
+        self.ops: list[Op] = []
+        self.index: dict[fx.Node, int] = {}
+
+    def build(self) -> tuple[Op, ...]:
+        output = next(node for node in self.results if node.op == "output")
+        if not isinstance(output.args[0], fx.Node):
+            raise UnsupportedOperation("the network must return one tensor, not a tuple, list or dictionary")
+        needed = _ancestors(output.args[0])
+        for node, result in self.results.items():
+            if node in needed and isinstance(result, Tensor) and node.op != "get_attr":
+                self._add(node)
+        return _prune(tuple(self.ops), self.index[output.args[0]])
+
+    def _add(self, node: fx.Node) -> None:
+        if self.results[node].shape[:1] != (PROBE_BATCH,):
+            self._refuse(node, "it does not keep the batch axis")
+        if node.op == "placeholder":
+            if self.ops:
+                self._refuse(node, "a network has one input")
+            self._append(node, Input(node.name, (), self._shape(node)))
+        elif node.op == "call_module":
+            self._call_module(node, self.modules[str(node.target)])
+        else:
+            self._call_function(node, node.target)
+
+    def _call_module(self, node: fx.Node, layer: nn.Module) -> None:
+        head = (str(node.target), self._inputs(node), self._shape(node))
+        match layer:
+            case nn.Identity() | nn.Dropout() | nn.Dropout1d() | nn.Dropout2d():
+                self.index[node] = head[1][0]
+            case nn.ReLU():
+                self._append(node, ReLU(*head))
+            case nn.Flatten():
+                self._append(node, Reshape(*head, self._in_shape(node)))
+            case nn.Linear():
+                self._linear(node, layer.weight, layer.bias)
+            case nn.Conv2d():
+                self._conv(node, layer)
+            case nn.AvgPool2d():
+                window = Window(_pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding))
+                self._pool(node, window, layer.ceil_mode, layer.count_include_pad, layer.divisor_override)
+            case nn.BatchNorm1d() | nn.BatchNorm2d():
+                self._batch_norm(node, layer)
+            case Normalize():
+                names = self._name(layer.mean), self._name(layer.std)
+                self._append(node, Normalization(*head, self._in_shape(node), *names))
+            case _:
+                self._refuse(node)
+
+    def _call_function(self, node: fx.Node, target: Any) -> None:
+        head = (node.name, self._inputs(node), self._shape(node))
+        if target in RELUS:
+            self._append(node, ReLU(*head))
+        elif target in RESHAPES:
+            self._append(node, Reshape(*head, self._in_shape(node)))
+        elif target in IDENTITIES:
+            if target != "contiguous" and _argument(node, 2, "training", True):
+                self._refuse(node, "dropout must be off in eval mode: pass training=self.training")
+            self.index[node] = head[1][0]
+        elif target in ADDITIONS:
+            self._addition(node)
+        elif target is F.linear:
+            self._linear(node, self._attribute(node, 1, "weight"), self._attribute(node, 2, "bias"))
+        elif target is F.avg_pool2d:
+            kernel = _pair(_argument(node, 1, "kernel_size", None))
+            window = Window(kernel, _pair(_argument(node, 2, "stride", None) or kernel), _pair(_argument(node, 3, "padding", 0)))
+            flags = _argument(node, 4, "ceil_mode", False), _argument(node, 5, "count_include_pad", True)
+            self._pool(node, window, *flags, _argument(node, 6, "divisor_override", None))
+        else:
+            self._refuse(node)
+
+    def _linear(self, node: fx.Node, weight: Tensor | None, bias: Tensor | None) -> None:
+        if len(self._in_shape(node)) != 1:
+            self._refuse(node, f"it must act on flat inputs, not on shape {self._in_shape(node)}: add Flatten")
+        head = (self._label(node), self._inputs(node)[:1], self._shape(node), self._in_shape(node))
+        self._append(node, Linear(*head, self._name(weight), bias if bias is None else self._name(bias)))
+
+    def _conv(self, node: fx.Node, layer: nn.Conv2d) -> None:
+        if layer.padding_mode != "zeros":
+            self._refuse(node, f"padding_mode must be 'zeros', not '{layer.padding_mode}'")
+        window = Window(_pair(layer.kernel_size), _pair(layer.stride), (0, 0), _pair(layer.dilation))
+        if layer.padding == "same":
+            total = [extent - 1 for extent in window.extent]
+            if any(t % 2 for t in total):
+                self._refuse(node, "padding 'same' must be symmetric: use odd kernels")
+            window = replace(window, padding=(total[0] // 2, total[1] // 2))
+        elif layer.padding != "valid":
+            window = replace(window, padding=_pair(layer.padding))
+        bias = None if layer.bias is None else self._name(layer.bias)
+        head = (self._label(node), self._inputs(node), self._shape(node), self._in_shape(node))
+        self._append(node, Conv2d(*head, window, self._name(layer.weight), bias, layer.groups))
+
+    def _pool(self, node: fx.Node, window: Window, ceil: bool, include_pad: bool, divisor: int | None) -> None:
+        if divisor is not None:
+            self._refuse(node, "divisor_override is not supported")
+        head = (self._label(node), self._inputs(node), self._shape(node), self._in_shape(node))
+        self._append(node, AvgPool2d(*head, window, bool(ceil), bool(include_pad)))
+
+    def _batch_norm(self, node: fx.Node, layer: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+        if layer.running_mean is None or layer.running_var is None:
+            self._refuse(node, "batch norm needs running statistics (track_running_stats=True)")
+            return
+        affine = [self._name(layer.weight), self._name(layer.bias)] if layer.affine else [None, None]
+        statistics = self._name(layer.running_mean), self._name(layer.running_var)
+        head = (self._label(node), self._inputs(node), self._shape(node), self._in_shape(node))
+        self._append(node, BatchNorm(*head, *affine, *statistics, layer.eps))
+
+    def _addition(self, node: fx.Node) -> None:
+        terms = [a for a in node.args if isinstance(a, fx.Node) and a in self.index]
+        if len(terms) != 2 or len(node.args) != 2 or _argument(node, 9, "alpha", 1) != 1:
+            self._refuse(node, "only the sum of two layers' outputs is supported")
+        if any(self._shape(t) != self._shape(node) for t in terms):
+            self._refuse(node, "both terms of an addition must have the same shape")
+        self._append(node, Add(node.name, self._inputs(node), self._shape(node)))
+
+    def _append(self, node: fx.Node, op: Op) -> None:
+        self.index[node] = len(self.ops)
+        self.ops.append(op)
+
+    def _inputs(self, node: fx.Node) -> tuple[int, ...]:
+        return tuple(self.index[a] for a in node.args if isinstance(a, fx.Node) and a in self.index)
+
+    def _shape(self, node: fx.Node) -> tuple[int, ...]:
+        return tuple(self.results[node].shape[1:])
+
+    def _in_shape(self, node: fx.Node) -> tuple[int, ...]:
+        return self.ops[self._inputs(node)[0]].shape
+
+    def _label(self, node: fx.Node) -> str:
+        return str(node.target) if node.op == "call_module" else node.name
+
+    def _name(self, tensor: Tensor | None) -> str:
+        if tensor is None or id(tensor) not in self.names:
+            raise UnsupportedOperation("a layer's weight must be a registered parameter or buffer of the network")
+        return self.names[id(tensor)]
+
+    def _attribute(self, node: fx.Node, position: int, keyword: str) -> Tensor | None:
+        value = _argument(node, position, keyword, None)
+        return self.results[value] if isinstance(value, fx.Node) else None
+
+    def _refuse(self, node: fx.Node, reason: str | None = None) -> None:
+        kind = type(self.modules[str(node.target)]).__name__ if node.op == "call_module" else _callable_name(node.target)
+        raise UnsupportedOperation(
+            f"operation '{self._label(node)}' ({kind}) at position {len(self.ops)} has no bound rule"
+            + (f": {reason}" if reason else f"; supported are {SUPPORTED}")
+        )
+
+
+def _argument(node: fx.Node, position: int, keyword: str, default: Any) -> Any:
+    return node.args[position] if len(node.args) > position else node.kwargs.get(keyword, default)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = value if isinstance(value, (tuple, list)) else (value, value)
+    return int(first), int(second)
+
+
+def _callable_name(target: str | Callable[..., Any]) -> str:
+    return target if isinstance(target, str) else getattr(target, "__name__", str(target))
+
+
+def _ancestors(node: fx.Node) -> set[fx.Node]:
+    seen, stack = set(), [node]
+    while stack:
+        current = stack.pop()
+        if current not in seen:
+            seen.add(current)
+            stack.extend(current.all_input_nodes)
+    return seen
+
+
+def _prune(ops: tuple[Op, ...], output: int) -> tuple[Op, ...]:
+    """Only the operations that the output depends on, renumbered; the input stays first."""
+    needed, stack = {0}, [output]
+    while stack:
+        i = stack.pop()
+        needed.add(i)
+        stack.extend(j for j in ops[i].inputs if j not in needed)
+    order = sorted(needed)
+    number = {old: new for new, old in enumerate(order)}
+    return tuple(replace(ops[i], inputs=tuple(number[j] for j in ops[i].inputs)) for i in order)

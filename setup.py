@@ -1,0 +1,8 @@
+"""Finds the packages; everything else is declared in setup.cfg.
+
+`find:` in setup.cfg cannot add `certtrain.conf`, whose files live in conf/ beside the package and not inside it.
+"""
+
+from setuptools import find_packages, setup
+
+setup(packages=[*find_packages(include=["certtrain", "certtrain.*"]), "certtrain.conf"])
