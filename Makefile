@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one sets up .venv first; nothing is installed again until a file listed below changes.
 PYTHON ?= python3
 ARGS ?=
-PYTEST_ARGS ?= --numprocesses auto --maxprocesses 4
+PYTEST_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin

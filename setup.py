@@ -1,6 +1,6 @@
 """Finds the packages; everything else is declared in setup.cfg.
 
-`find:` in setup.cfg cannot add `certtrain.conf`, whose files live in conf/ beside the package and not inside it.
+`find:` in setup.cfg cannot add `certtrain.conf`, whose files lie in conf/ beside the package, not inside it.
 """
 
 from setuptools import find_packages, setup

@@ -1,0 +1,45 @@
+"""certtrain: train networks whose robustness can be proved, and prove it.
+
+    import certtrain
+    bounds = certtrain.bound(model, certtrain.Box.linf(images, eps=0.1), relaxation="deeppoly",
+                             spec=certtrain.margin_spec(labels, num_classes=10))
+    verdicts = certtrain.certify(model, images, labels, eps=0.1)
+
+Names are resolved when they are first used, so that `import certtrain` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from certtrain import networks
+    from certtrain.bounds import Bounds, Box, Relaxation, margin_spec, relaxations
+    from certtrain.bounds.api import bound
+    from certtrain.certify import certify
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Bounds": "certtrain.bounds",
+    "Box": "certtrain.bounds",
+    "Relaxation": "certtrain.bounds",
+    "bound": "certtrain.bounds.api",
+    "certify": "certtrain.certify",
+    "margin_spec": "certtrain.bounds",
+    "relaxations": "certtrain.bounds",
+}
+__all__ = ["Bounds", "Box", "Relaxation", "bound", "certify", "margin_spec", "networks", "relaxations"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name == "networks":
+        return import_module("certtrain.networks")
+    raise AttributeError(f"module 'certtrain' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

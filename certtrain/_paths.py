@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def config_dir() -> Path:
-    """The folder of the configuration: `certtrain/conf` once installed, `conf` beside the package in a checkout.
+    """The configuration: the folder `certtrain/conf` if installed, `conf` beside the package in a checkout.
 
     An editable install imports the package from the checkout and so finds the checkout's folder.
 

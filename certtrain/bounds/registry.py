@@ -50,10 +50,17 @@ def build(name: str, backend: str = "native", **options: Any) -> Relaxation:
     if name not in known:
         raise ConfigError(f"unknown relaxation '{name}' for backend {backend}: one of {', '.join(known)}")
     if backend == "auto_lirpa":
-        from certtrain.bounds.auto_lirpa import AutoLirpa  # optional dependency
-
-        return _make(AutoLirpa, name, {"method": name, **options})
+        return _auto_lirpa(name, **options)
     return _make(NATIVE[name], name, options)
+
+
+def _auto_lirpa(name: str, lower_slope: str = "adaptive", intersect: bool = True, **options: Any) -> Relaxation:
+    """The native options that auto_LiRPA knows under other names, then its own."""
+    from certtrain.bounds.auto_lirpa import AutoLirpa  # optional dependency
+
+    if lower_slope != "adaptive":
+        raise ConfigError(f"relaxation.lower_slope={lower_slope} needs backend native; auto_lirpa has adaptive only")
+    return _make(AutoLirpa, name, {"method": name, "sparse_intermediate": intersect, **options})
 
 
 def _intersection(parts: Any = ("ibp", "deeppoly"), **options: Any) -> Intersection:

@@ -1,14 +1,15 @@
 """Images in memory, and the batches drawn from them.
 
-A `Source` (source.py; one file per kind: digits.py, huggingface.py) knows the shape, the classes and the channel
-statistics of a data set without reading it, can check cheaply that the data can be found, and loads them once:
-uint8 tensors for training and test. `ImageData` (module.py) is the only LightningDataModule. It takes a stratified
-validation part from the training images (splits.py), lets a sampler choose the rows of every batch (sampler.py), and
-fetches each batch with one indexing operation (batches.py), augmented if it is a training batch (augment.py).
+A `Source` (source.py; one file per kind: digits.py, huggingface.py) knows the shape, the classes and the
+channel statistics of a data set without reading it, can check cheaply that the data can be found, and loads
+them once, as tensors for training and test. `ImageData` (module.py) is the only LightningDataModule: it takes
+a stratified validation part from the training images (splits.py), lets a sampler choose the rows of every
+batch (sampler.py), and fetches each batch with one indexing operation (batches.py), augmented if it is a
+training batch (augment.py).
 
-Nothing here depends on global random state, and nothing is normalized: pixels are in [0, 1], where the perturbation
-radius is measured, and normalization is the first layer of a network.
+Nothing here depends on global random state, and nothing is normalized: pixels are in [0, 1], where the
+perturbation radius is measured, and normalization is the first layer of a network.
 
-To add a data set that Hugging Face `datasets` can read, write one YAML in conf/data. To add another kind of data,
-write one file with a subclass of `Source`.
+To add a data set that Hugging Face `datasets` can read, write one YAML in conf/data. To add another kind of
+data, write one file with a subclass of `Source`.
 """

@@ -10,7 +10,9 @@ from certtrain.data.sampler import BatchRows
 from certtrain.data.source import ArrayPair
 
 TrainingBatch = tuple[Float[Tensor, "batch channels height width"], Int[Tensor, " batch"]]
-EvaluationBatch = tuple[Float[Tensor, "batch channels height width"], Int[Tensor, " batch"], Int[Tensor, " batch"]]
+EvaluationBatch = tuple[
+    Float[Tensor, "batch channels height width"], Int[Tensor, " batch"], Int[Tensor, " batch"]
+]
 
 
 def as_float(images: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -35,7 +37,7 @@ class TrainingBatches(Dataset[TrainingBatch]):
         """Returns inputs [batch, channels, height, width], float32 in [0, 1], and labels [batch], int64."""
         index = torch.tensor(rows)
         # Augmented before the conversion: moving bytes is four times cheaper than moving floats.
-        images = self.augment(self.pair.inputs[index], self.seed, rows.epoch, rows.number)
+        images = self.augment(_take(self.pair.inputs, index), self.seed, rows.epoch, rows.number)
         return as_float(images), self.pair.labels[index]
 
 
@@ -51,6 +53,11 @@ class EvaluationBatches(Dataset[EvaluationBatch]):
         return len(self.pair)
 
     def __getitem__(self, rows: list[int]) -> EvaluationBatch:
-        """Returns inputs and labels as `TrainingBatches` does, and the rows [batch], int64, of the split they are of."""
+        """Returns inputs and labels as `TrainingBatches` does, and their rows [batch], int64."""
         index = torch.tensor(rows)
-        return as_float(self.pair.inputs[index]), self.pair.labels[index], index
+        return as_float(_take(self.pair.inputs, index)), self.pair.labels[index], index
+
+
+def _take(images: Tensor, index: Tensor) -> Tensor:
+    # It copies whole images; images[index] moves single bytes and took 18 times longer.
+    return images.index_select(0, index)

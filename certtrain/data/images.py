@@ -1,7 +1,7 @@
 """Encoded images, as Hugging Face `datasets` stores them, to uint8 tensors."""
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ from certtrain.errors import DataError
 _LOSSLESS_MODES = ("1", "L", "P", "RGB")
 
 
-def decode_image(record: Mapping[str, Any], shape: tuple[int, int, int]) -> UInt8[np.ndarray, "channels height width"]:
+def decode_image(
+    record: Mapping[str, Any], shape: Sequence[int]
+) -> UInt8[np.ndarray, "channels height width"]:
     """Decodes one image file.
 
     Args:
@@ -39,10 +41,12 @@ def decode_image(record: Mapping[str, Any], shape: tuple[int, int, int]) -> UInt
                     f"is {image.height}x{image.width} pixels large, but the declared shape is {list(shape)}"
                 )
             if image.mode not in _LOSSLESS_MODES:
-                raise DataError(f"has mode {image.mode}; images of 8 bits per channel, grey or RGB, are needed")
-            if channels == 1 and image.mode in ("1", "L"):
-                return np.asarray(image.convert("L"))[None]
-            pixels = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+                raise DataError(
+                    f"has mode {image.mode}; images of 8 bits per channel, grey or RGB, are needed"
+                )
+            if channels == 1 and image.mode == "L":
+                return np.asarray(image)[None]
+            pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB")).transpose(2, 0, 1)
     except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all of them on damaged files
         raise DataError(f"cannot be decoded ({error})") from error
     if channels == 3:
@@ -53,7 +57,7 @@ def decode_image(record: Mapping[str, Any], shape: tuple[int, int, int]) -> UInt
 
 
 def decode_images(
-    records: Iterable[Mapping[str, Any]], shape: tuple[int, int, int], first: int = 0
+    records: Iterable[Mapping[str, Any]], shape: Sequence[int], first: int = 0
 ) -> UInt8[Tensor, "images channels height width"]:
     """Decodes image files: see `decode_image`.
 

@@ -1,5 +1,6 @@
-"""The one LightningDataModule: any source, a fixed validation split, batches without randomness of their own."""
+"""The one LightningDataModule: any source, a fixed validation split, reproducible batches."""
 
+import warnings
 from typing import TypeVar
 
 import pytorch_lightning as pl
@@ -19,12 +20,12 @@ Batch = TypeVar("Batch")
 class ImageData(pl.LightningDataModule):
     """Training, validation and test batches of one data set.
 
-    Training batches are (inputs, labels), shuffled and augmented as a pure function of (seed, epoch, batch), the same
-    on every rank. Validation and test batches are (inputs, labels, rows), in order, complete and never augmented;
-    `rows` are positions in the source's training split (validation) or test split (test).
+    Training batches are (inputs, labels), shuffled and augmented as a pure function of (seed, epoch, batch),
+    the same on every rank. Validation and test batches are (inputs, labels, rows), in order, complete and
+    never augmented; `rows` are positions in the source's training split (validation) or test split (test).
 
-    The sampler of the training loader is a `ShuffledBatches`; `use_distributed_sampler=False` keeps Lightning from
-    replacing it.
+    The sampler of the training loader is a `ShuffledBatches`. A distributed Trainer needs
+    `use_distributed_sampler=False`, or Lightning replaces the samplers.
 
     Attributes:
         splits: the data in memory, after `setup`.
@@ -64,11 +65,12 @@ class ImageData(pl.LightningDataModule):
         for key, value, least in (
             ("data.batch_size", batch_size, 1),
             ("data.test_batch_size", test_batch_size, 1),
-            ("data.split_seed", split_seed, 0),
             ("seed", seed, 0),
         ):
             if value < least:
                 raise ConfigError(f"{key} must be at least {least}, not {value}")
+        if not 0 <= split_seed < 2**32:
+            raise ConfigError(f"data.split_seed must be at least 0 and below 2**32, not {split_seed}")
         if not 0 <= validation < 1:
             raise ConfigError(f"data.validation must be a fraction, at least 0 and below 1, not {validation}")
         self.source = source
@@ -88,6 +90,8 @@ class ImageData(pl.LightningDataModule):
         """
         if hasattr(self, "splits"):
             return
+        # Lightning advises worker processes for loading; here a batch is one copy out of memory.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         splits = self.source.load()
         size = round(self.validation * len(splits.train))
         if size == len(splits.train) or (size == 0 and self.validation > 0):
@@ -98,9 +102,9 @@ class ImageData(pl.LightningDataModule):
         self.splits = splits
 
     def train_dataloader(self) -> DataLoader[TrainingBatch]:
-        """Batches of inputs [batch, channels, height, width], float32 in [0, 1], and labels [batch], int64."""
-        # Full batches cost the same in every step, and every epoch leaves out other images. A data set smaller
-        # than one batch is a batch.
+        """Batches of inputs [batch, channels, height, width], float32 in [0, 1], and labels [batch]."""
+        # Full batches weigh and cost the same in every step, and every epoch leaves out other images. Fewer
+        # images than one batch are a batch all the same.
         drop_last = len(self.train_rows) >= self.batch_size
         sampler = ShuffledBatches(self.train_rows, self.batch_size, self.seed, drop_last)
         return _loader(TrainingBatches(self.splits.train, self.augment, self.seed), sampler)

@@ -25,7 +25,7 @@ class BatchRows(list[int]):
 
 
 class ShuffledBatches(Sampler[list[int]]):
-    """Batches of a permutation that is a pure function of (seed, epoch): the same on every rank and after a resume."""
+    """Batches of a permutation, a pure function of (seed, epoch): equal on all ranks and after a resume."""
 
     def __init__(
         self, rows: Int[Tensor, " rows"], batch_size: int, seed: int, drop_last: bool = False
@@ -48,19 +48,19 @@ class ShuffledBatches(Sampler[list[int]]):
     def set_epoch(self, epoch: int) -> None:
         """Selects the permutation; Lightning calls this before every epoch.
 
-        A new epoch starts at its first batch; naming the current epoch again keeps the cursor set by `resume`.
+        A new epoch starts at its first batch; the current epoch again keeps the cursor that `resume` has set.
         """
         if epoch != self.epoch:
             self.start = 0
         self.epoch = epoch
 
     def resume(self, epoch: int, start: int) -> None:
-        """Continues in the middle of an epoch: its first `start` batches are skipped, the numbers of the others stay."""
+        """Continues inside an epoch: its first `start` batches are skipped, the others keep their numbers."""
         self.epoch = epoch
         self.start = start
 
     def __len__(self) -> int:
-        """The number of batches of a whole epoch, whatever the cursor says: Lightning counts in whole epochs."""
+        """The number of batches of a whole epoch, wherever the cursor is: Lightning counts whole epochs."""
         full, rest = divmod(len(self.rows), self.batch_size)
         return full if self.drop_last or rest == 0 else full + 1
 

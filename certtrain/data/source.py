@@ -1,7 +1,8 @@
-"""What a data set is to the rest of certtrain: facts known in advance, and two splits of images once loaded."""
+"""What a data set is to the rest of certtrain: facts known in advance, and two splits once loaded."""
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float, Int, UInt8
@@ -31,7 +32,7 @@ class ArrayPair:
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set in memory: `train` is for training and validation, `test` for the final certification only."""
+    """A data set in memory: `train` for training and validation, `test` only for the final certification."""
 
     train: ArrayPair
     test: ArrayPair
@@ -39,7 +40,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class Source(ABC):
-    """A data set that can be described before it is read.
+    """A data set that can be described before it is read; sequences are kept as tuples.
 
     Attributes:
         name: what messages call it.
@@ -50,19 +51,23 @@ class Source(ABC):
     """
 
     name: str
-    shape: tuple[int, int, int]
+    shape: Sequence[int]
     num_classes: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Sequence[float]
+    std: Sequence[float]
 
     def __post_init__(self) -> None:
-        # Configurations hand over lists; plain tuples make sources comparable, and safe to keep in a checkpoint.
+        # Configurations hand over lists; tuples make sources comparable, and plain enough for a checkpoint.
         for field in ("shape", "mean", "std"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         if len(self.shape) != 3 or min(self.shape) < 1:
-            raise ConfigError(f"data={self.name}: shape must be [channels, height, width], not {list(self.shape)}")
+            raise ConfigError(
+                f"data={self.name}: shape must be [channels, height, width], not {list(self.shape)}"
+            )
         if not len(self.mean) == len(self.std) == self.shape[0]:
-            raise ConfigError(f"data={self.name}: mean and std must have one value per channel ({self.shape[0]})")
+            raise ConfigError(
+                f"data={self.name}: mean and std must have one value per channel ({self.shape[0]})"
+            )
         if min(self.std) <= 0:
             raise ConfigError(f"data={self.name}: std must be positive, not {list(self.std)}")
 
@@ -90,20 +95,25 @@ class Source(ABC):
         splits = self.read()
         self._verify("training", splits.train)
         self._verify("test", splits.test)
-        present = len(splits.train.labels.unique())
+        present = int(splits.train.labels.bincount().count_nonzero())
         if present < self.num_classes:
-            _log.warning("data=%s: only %d of %d classes occur in training", self.name, present, self.num_classes)
+            _log.warning(
+                "data=%s: only %d of %d classes occur in training", self.name, present, self.num_classes
+            )
         return splits
 
     def _verify(self, split: str, pair: ArrayPair) -> None:
         images, labels = pair.inputs, pair.labels
         if len(images) != len(labels):
-            raise DataError(f"data={self.name}: the {split} split has {len(images)} images but {len(labels)} labels")
+            raise DataError(
+                f"data={self.name}: the {split} split has {len(images)} images but {len(labels)} labels"
+            )
         if len(images) == 0:
             raise DataError(f"data={self.name}: the {split} split is empty")
         if tuple(images.shape[1:]) != self.shape:
             raise DataError(
-                f"data={self.name}: {split} images have shape {list(images.shape[1:])}, declared is {list(self.shape)}"
+                f"data={self.name}: {split} images have shape {list(images.shape[1:])}, "
+                f"but {list(self.shape)} is declared"
             )
         lowest, highest = int(labels.min()), int(labels.max())
         if lowest < 0 or highest >= self.num_classes:

@@ -16,7 +16,7 @@ def stratified_split(
     Args:
         labels: the class of each row, [images].
         size: the number of rows of the second part, from 0 to `images`.
-        seed: decides which rows of a class are taken, and nothing else.
+        seed: from 0 to 2**32 - 1; decides which rows of a class are taken, and nothing else.
 
     Returns:
         The rows of the first part and those of the second, each in ascending order, int64.

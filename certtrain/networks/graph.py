@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from certtrain.networks.ops import Add, BatchNorm, Input, LinearMap, Op, ReLU, Shape
+from certtrain.networks.ops import Add, BatchNorm, Input, LinearMap, Op, ReLU, Shape, Values
 
 Params = dict[str, Tensor]
 
@@ -66,7 +66,18 @@ class Graph:
 
     def forward(self, params: Params, x: Tensor) -> Tensor:
         """The network's outputs at given parameters: [batch, *input_shape] -> [batch, outputs]."""
-        values = self.values(params, x)
+        return self.run(self.values(params, x), x)
+
+    def run(
+        self, values: Values, x: Tensor, before_batch_norm: Callable[[BatchNorm, Tensor], None] | None = None
+    ) -> Tensor:
+        """Evaluates the operations in order.
+
+        Args:
+            values: Parameters and buffers, see `values`.
+            x: [batch, *input_shape].
+            before_batch_norm: Called with each batch norm and its input, before the operation reads its statistics.
+        """
         results: list[Tensor] = []
         for op in self.ops:
             match op:
@@ -77,5 +88,8 @@ class Graph:
                 case Add():
                     results.append(results[op.inputs[0]] + results[op.inputs[1]])
                 case LinearMap():
-                    results.append(op.forward(values, results[op.inputs[0]]))
+                    y = results[op.inputs[0]]
+                    if before_batch_norm is not None and isinstance(op, BatchNorm):
+                        before_batch_norm(op, y)
+                    results.append(op.forward(values, y))
         return results[-1]

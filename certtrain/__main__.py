@@ -1,0 +1,35 @@
+"""`python -m certtrain` and the console script `certtrain`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from certtrain.errors import CerttrainError
+
+
+def main() -> int:
+    """Runs the command line; the exit code is 0, or 2 after one line about what is wrong."""
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        from certtrain.cli.help import help_page  # without torch: help answers at once
+
+        print(help_page())
+        return 0
+    # Hydra then lets exceptions through instead of printing its own version of them.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        from certtrain.cli.launch import launch
+
+        launch(arguments)
+    except CerttrainError as error:
+        print(f"certtrain: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("certtrain: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""The ledger: one JSON line per image, so that a restart skips finished images.
+
+Rows are appended as verdicts are made. Beside `ledger.jsonl` stands `ledger.meta.json` with the settings that
+its verdicts depend on. Verdicts of other settings are never mixed in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from certtrain.certify.verdict import Verdict
+from certtrain.errors import ConfigError, DataError
+
+Settings = Mapping[str, Any]
+
+
+def read_ledger(path: str | os.PathLike[str]) -> list[Verdict]:
+    """The verdicts in a ledger, in the order in which they were made; none if there is no such file.
+
+    A last line that is not complete, as a killed process leaves it, is dropped.
+
+    Raises:
+        DataError: If any other line is no verdict.
+    """
+    return _read(Path(path))[0]
+
+
+def meta_path(path: Path) -> Path:
+    """Where the settings of a ledger stand: ledger.jsonl -> ledger.meta.json."""
+    return path.with_name(f"{path.stem}.meta.json")
+
+
+class Ledger:
+    """A ledger open for appending.
+
+    Args:
+        path: The file; its folder is created.
+        settings: What the verdicts depend on, as JSON values.
+
+    Attributes:
+        verdicts: Index -> verdict, of all rows.
+
+    Raises:
+        ConfigError: If the file holds verdicts of other settings, or of settings that are not known.
+        DataError: If the file is damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: Settings) -> None:
+        self._path = Path(path)
+        rows, size = _read(self._path)
+        if rows:
+            _check_settings(self._path, settings)
+        else:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            _write_settings(meta_path(self._path), settings)
+        if self._path.is_file():
+            os.truncate(self._path, size)  # else the next row would be appended to the torn one
+        self.verdicts = {verdict.index: verdict for verdict in rows}
+
+    def append(self, verdicts: Iterable[Verdict]) -> None:
+        """Writes rows, complete and flushed when this returns."""
+        new = list(verdicts)
+        with self._path.open("a", encoding="utf-8") as file:
+            for verdict in new:
+                file.write(json.dumps(verdict.row(), allow_nan=False) + "\n")
+        self.verdicts.update((verdict.index, verdict) for verdict in new)
+
+
+def _read(path: Path) -> tuple[list[Verdict], int]:
+    """Verdicts, and the number of bytes that hold them."""
+    if not path.is_file():
+        return [], 0
+    content = path.read_bytes()
+    size = content.rfind(b"\n") + 1
+    verdicts = []
+    for number, line in enumerate(content[:size].splitlines(), start=1):
+        try:
+            verdicts.append(Verdict.from_row(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path} line {number} is no verdict ({type(error).__name__}: {error})"
+            ) from error
+    return verdicts, size
+
+
+def _check_settings(path: Path, settings: Settings) -> None:
+    meta = meta_path(path)
+    try:
+        found = json.loads(meta.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} holds verdicts but {meta.name} beside it cannot be read, so what they depend on is not "
+            "known: remove the ledger or choose another"
+        ) from error
+    wanted = json.loads(json.dumps(settings))
+    differences = [
+        f"{name} {_short(found.get(name))} there, {_short(wanted.get(name))} here"
+        for name in sorted({*found, *wanted})
+        if found.get(name) != wanted.get(name)
+    ]
+    if differences:
+        raise ConfigError(
+            f"{path} holds verdicts of other settings ({'; '.join(differences)}): "
+            "remove it or choose another ledger"
+        )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _write_settings(path: Path, settings: Settings) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(settings, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)

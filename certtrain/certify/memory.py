@@ -1,0 +1,110 @@
+"""How many images a verifier can take at once: a rough count of its largest tensors against a budget.
+
+The counts are for float64. They follow the relaxations' algorithms, not their code, and are meant to be right
+within a factor of about two. Where they are too low, halving the batch (`batching`) is the fallback.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from certtrain.bounds import Intersection, Relaxation
+from certtrain.bounds.crown_ibp import CrownIBP
+from certtrain.bounds.hbox import HBox
+from certtrain.bounds.ibp import IBP
+from certtrain.bounds.zonotope import Zonotope
+from certtrain.networks import Graph
+from certtrain.networks.ops import Add, ChannelAffine, ReLU, WindowMap
+
+BYTES = 8
+MEGABYTE = 2**20
+# Tensors as large as the rows themselves that one step of back-substitution holds at once: the rows, their
+# positive and negative parts, the products with slopes, and the sum.
+ROW_COPIES = 6
+
+
+def bytes_per_image(relaxation: Relaxation, graph: Graph) -> int:
+    """Estimated peak memory of one image's bounds in float64.
+
+    A relaxation that is not known here is taken for back-substitution of every neuron, the largest of the
+    usual ones.
+    """
+    match relaxation:
+        case Intersection():
+            return max(bytes_per_image(part, graph) for part in relaxation.parts)
+        case IBP():
+            return BYTES * _intervals(graph)
+        case HBox():
+            return BYTES * _forms(graph, new_terms=False)
+        case Zonotope():
+            return BYTES * _forms(graph, new_terms=True)
+        case CrownIBP():
+            rows = graph.num_outputs * max(op.size for op in graph.ops)
+            return BYTES * (_intervals(graph) + ROW_COPIES * rows)
+    rows = max((_rows(graph, op.inputs[0]) for op in graph.ops if isinstance(op, ReLU)), default=0)
+    return BYTES * (_intervals(graph) + ROW_COPIES * max(rows, graph.num_outputs * graph.ops[0].size))
+
+
+def batch_size(relaxation: Relaxation, graph: Graph, budget: int, largest: int) -> int:
+    """Images per batch that fit into a budget in bytes: at least one, at most `largest`."""
+    return max(1, min(largest, budget // bytes_per_image(relaxation, graph)))
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Free memory of the device; None where the system does not tell.
+
+    On Linux an allocation beyond it may succeed and get the process killed when it is used, so it must not be
+    tried.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu":
+        return None
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
+        return min(free, int(limit) - int(used))
+    except (OSError, ValueError):  # no control group, or the word "max" for no limit
+        return free
+
+
+def _intervals(graph: Graph) -> int:
+    """Lower and upper bound of every element, and as much again for what computing them holds."""
+    return 4 * sum(op.size for op in graph.ops)
+
+
+def _forms(graph: Graph, *, new_terms: bool) -> int:
+    """Error terms of every operation, all kept, and three more of the largest while it is computed."""
+    terms, total, largest = graph.ops[0].size, 0, 0
+    for op in graph.ops:
+        terms += op.size if new_terms and isinstance(op, ReLU) else 0
+        total += terms * op.size
+        largest = max(largest, terms * op.size)
+    return total + 3 * largest
+
+
+def _rows(graph: Graph, start: int) -> int:
+    """Coefficients of two rows per element of one operation, where they are most on the way to the input."""
+    count, index = 2 * graph.ops[start].size, start
+    patch: tuple[int, int] | None = (1, 1) if len(graph.ops[start].shape) == 3 else None
+    peak = 0
+    while graph.ops[index].inputs:
+        op = graph.ops[index]
+        if patch is not None and isinstance(op, WindowMap):
+            window = op.window
+            grown = [(p - 1) * s + e for p, s, e in zip(patch, window.stride, window.extent, strict=True)]
+            patch = (grown[0], grown[1])
+        elif not isinstance(op, (ReLU, Add, ChannelAffine)):
+            patch = None
+        index = op.inputs[0]
+        shape = graph.ops[index].shape
+        width = graph.ops[index].size if patch is None else shape[0] * patch[0] * patch[1]
+        peak = max(peak, count * width)
+    return peak

@@ -1,0 +1,181 @@
+"""The stages that every image goes through: prediction, attack, verifiers in order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from certtrain.bounds import Box
+from certtrain.certify.attack import Attack
+from certtrain.certify.batching import run_batches
+from certtrain.certify.case import Case, Failure
+from certtrain.certify.memory import MEGABYTE, available_bytes, batch_size, bytes_per_image
+from certtrain.certify.network import Network
+from certtrain.certify.soundness import self_check
+from certtrain.certify.verdict import Verdict
+from certtrain.certify.verifiers import Verifier
+from certtrain.errors import CerttrainError
+
+SELF_CHECK_IMAGES = 2
+# Below this, prediction and attack run at a fraction of their speed.
+FEWEST_IMAGES = 16
+
+
+@dataclass
+class Pipeline:
+    """The settings of one certification, and what it has learnt of its verifiers.
+
+    Attributes:
+        network: What is certified.
+        verifiers: In the order in which they are asked.
+        attack: How counterexamples are searched.
+        eps: Radius of the boxes.
+        clip: Range of legal pixels; None if there is none.
+        largest_batch: Images per batch of prediction and attack, and at most of a verifier.
+        budget: Bytes that a verifier's batch may take by estimate.
+        timeout_s: Seconds per image; None for no limit.
+        sizes: Verifier -> images per batch.
+        checked: Verifiers that have passed the self-check.
+    """
+
+    network: Network
+    verifiers: tuple[Verifier, ...]
+    attack: Attack
+    eps: float
+    clip: tuple[float, float] | None
+    largest_batch: int
+    budget: int
+    timeout_s: float | None
+    sizes: dict[str, int] = field(default_factory=dict)
+    checked: set[str] = field(default_factory=set)
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that a verdict depends on, as JSON values."""
+        return {
+            "eps": self.eps,
+            "clip": None if self.clip is None else list(self.clip),
+            "verifiers": [verifier.describe() for verifier in self.verifiers],
+            "attack": asdict(self.attack),
+            "timeout_s": self.timeout_s,
+            "network": self.network.fingerprint(),
+        }
+
+    def images_at_once(self) -> int:
+        """How many images to take through all stages together.
+
+        Where the largest verifier takes few at a time anyway, collecting many only delays their verdicts.
+        """
+        smallest = min((self._size(verifier) for verifier in self.verifiers), default=self.largest_batch)
+        return min(self.largest_batch, max(smallest, FEWEST_IMAGES))
+
+    def run(self, cases: Sequence[Case]) -> list[Verdict]:
+        """Verdicts of images.
+
+        Raises:
+            SoundnessError: If a verifier's bounds are wrong.
+            CerttrainError: If a verifier refuses the network.
+        """
+        run_batches(cases, self.largest_batch, self._predict, partial(_fail, "prediction"))
+        probes = [case for case in cases if case.predicted is not None][:SELF_CHECK_IMAGES]
+        for verifier in self.verifiers:
+            self._self_check(verifier, probes)
+        correct = [case for case in cases if case.correct]
+        run_batches(correct, self.largest_batch, self._attack, partial(_fail, "attack"))
+        for verifier in self.verifiers:
+            self._verify(verifier, correct)
+        return [case.verdict() for case in cases]
+
+    def _predict(self, cases: list[Case]) -> None:
+        logits = self.network.logits(_images(cases).to(torch.float32))
+        for case, outputs in zip(cases, logits, strict=True):
+            if outputs.isfinite().all():
+                case.predicted = int(outputs.argmax())
+            else:
+                _fail("prediction", case, Failure("error", "non-finite outputs"))
+
+    def _attack(self, cases: list[Case]) -> None:
+        indices = [case.index for case in cases]
+        _, found = self.attack.find(self.network, self._box(cases), self._labels(cases), indices)
+        for case, hit in zip(cases, found.tolist(), strict=True):
+            case.counterexample = hit
+
+    def _self_check(self, verifier: Verifier, cases: Sequence[Case]) -> None:
+        """Checks a verifier that has not passed yet.
+
+        Errors that a user can act on end the certification here, before any verdict. A verifier that fails in
+        another way is checked again with the next images; until it passes, its results do not count.
+        """
+        if verifier.name in self.checked or self._too_large(verifier) is not None:
+            return
+
+        def check(batch: list[Case]) -> None:
+            self_check(verifier, self.network, _images(batch))
+            self.checked.add(verifier.name)
+
+        # Copies: the time that this takes is nobody's.
+        probes = [Case(case.index, case.label, case.image) for case in cases]
+        run_batches(probes, self._size(verifier), check, lambda case, failure: None, (CerttrainError,))
+
+    def _verify(self, verifier: Verifier, cases: Sequence[Case]) -> None:
+        """Has a verifier bound the margins of all images that have time left."""
+        limit = math.inf if self.timeout_s is None else self.timeout_s
+        for case in cases:
+            case.timed_out = case.timed_out or case.seconds >= limit
+        cases = [case for case in cases if not case.timed_out]
+        fail = partial(_fail_verifier, verifier.name)
+        if (reason := self._too_large(verifier)) is not None:
+            for case in cases:
+                fail(case, Failure("oom", reason))
+            return
+
+        def bound(batch: list[Case]) -> None:
+            margins = verifier.smallest_margins(self.network, self._box(batch), self._labels(batch))
+            if verifier.name not in self.checked:
+                raise RuntimeError("it could not be checked at eps 0, so its results do not count")
+            for case, margin in zip(batch, margins.tolist(), strict=True):
+                case.add_margin(verifier.name, margin)
+
+        self.sizes[verifier.name] = run_batches(cases, self._size(verifier), bound, fail)
+
+    def _size(self, verifier: Verifier) -> int:
+        if verifier.name not in self.sizes:
+            graph = self.network.graph
+            self.sizes[verifier.name] = batch_size(
+                verifier.relaxation, graph, self.budget, self.largest_batch
+            )
+        return self.sizes[verifier.name]
+
+    def _too_large(self, verifier: Verifier) -> str | None:
+        """Why a verifier must not even be tried on one image, if so."""
+        need = bytes_per_image(verifier.relaxation, self.network.graph)
+        if need <= self.budget:
+            return None
+        free = available_bytes(self.network.device)
+        if free is None or need <= free:
+            return None
+        return f"needs about {need // MEGABYTE} MiB for one image, {free // MEGABYTE} MiB are free"
+
+    def _box(self, cases: list[Case]) -> Box:
+        return Box.linf(_images(cases), self.eps, self.clip)
+
+    def _labels(self, cases: list[Case]) -> Tensor:
+        return torch.tensor([case.label for case in cases], device=self.network.device)
+
+
+def _images(cases: list[Case]) -> Tensor:
+    return torch.stack([case.image for case in cases])
+
+
+def _fail(stage: str, case: Case, failure: Failure) -> None:
+    case.failures[stage] = failure
+
+
+def _fail_verifier(name: str, case: Case, failure: Failure) -> None:
+    case.failures[name] = failure
+    case.margins[name] = None

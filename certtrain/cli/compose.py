@@ -1,0 +1,120 @@
+"""What Hydra would run for a command line, found out before Hydra creates anything."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from certtrain._paths import config_dir
+from certtrain.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Command:
+    """A parsed command line.
+
+    Attributes:
+        overrides: As typed.
+        multirun: Whether it is a sweep.
+        inspects: Whether Hydra is only asked to show something.
+    """
+
+    overrides: tuple[str, ...]
+    multirun: bool
+    inspects: bool
+
+
+def parse_command(arguments: list[str]) -> Command:
+    """Reads Hydra's command line the way Hydra does."""
+    found = get_args_parser().parse_args(arguments)
+    inspects = bool(found.cfg or found.info or found.hydra_help or found.shell_completion or found.help)
+    elsewhere = found.config_path or found.config_name or found.config_dir or found.experimental_rerun
+    return Command(tuple(found.overrides), bool(found.multirun), inspects or bool(elsewhere))
+
+
+def compose_jobs(command: Command) -> Iterator[DictConfig]:
+    """The composed configuration, node `hydra` included, of every job of the command.
+
+    Raises:
+        ConfigError: If an override does not parse, names a key or a choice that does not exist, or is ambiguous.
+    """
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        for overrides in _expand(command):
+            try:
+                yield compose("config", list(overrides), return_hydra_config=True)
+            except (HydraException, OmegaConfBaseException) as error:
+                raise ConfigError(explain(error)) from error
+
+
+def _expand(command: Command) -> list[tuple[str, ...]]:
+    """One tuple of overrides per job; sweeps as Hydra's basic sweeper expands them."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(command.overrides))
+    except HydraException as error:
+        raise ConfigError(explain(error)) from error
+    choices: list[list[str]] = []
+    for override in parsed:
+        if override.is_sweep_override():
+            if not command.multirun:
+                raise ConfigError(f"'{override.input_line}' has several values: add -m to run each")
+            if not override.is_discrete_sweep():
+                raise ConfigError(f"'{override.input_line}': only lists of values can be swept, not intervals")
+            key = override.get_key_element()
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        else:
+            choices.append([str(override.input_line)])
+    return list(itertools.product(*choices))
+
+
+def explain(error: Exception) -> str:
+    """One line for what Hydra says in several."""
+    text = "\n".join(filter(None, [str(error), str(error.__cause__ or "")]))
+    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        group, choice = found.groups()
+        legal = sorted(file.stem for file in (config_dir() / group).glob("*.yaml"))
+        return f"unknown {group} '{choice}': possible are {', '.join(legal)}{_closest(choice, legal)}"
+    if found := re.search(r"Could not override '([^']+)'", text):
+        key = found.group(1)
+        if (config_dir() / key).is_dir():
+            return f"{key} is chosen as {key}=<choice>, once"
+        return f"unknown key '{key}'{_closest(key, _all_keys()) or ': --cfg job shows all'}"
+    if found := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text):
+        return f"unknown key '{found.group(2)}'{_closest(found.group(2), _all_keys()) or ': --cfg job shows all'}"
+    return " ".join(line.strip() for line in text.splitlines()[:2] if line.strip())
+
+
+def _closest(word: str, legal: list[str]) -> str:
+    """A hint at what may have been meant; a node that belongs to a method names it."""
+    node = word.split(".")[0]
+    methods = [file.stem for file in (config_dir() / "method").glob("*.yaml")]
+    close = difflib.get_close_matches(word, legal, n=1)
+    if node in methods and word in legal:
+        return f" here: it needs method={node}"
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _all_keys() -> list[str]:
+    """Dotted keys of the default configuration and of every method's own node."""
+    keys: set[str] = set()
+    for method in (file.stem for file in (config_dir() / "method").glob("*.yaml")):
+        keys.update(_dotted(OmegaConf.to_container(compose("config", [f"method={method}"])), ""))
+    return sorted(keys)
+
+
+def _dotted(node: Any, prefix: str) -> Iterator[str]:
+    if not isinstance(node, dict):
+        yield prefix.removesuffix(".")
+        return
+    for key, value in node.items():
+        yield from _dotted(value, f"{prefix}{key}.")

@@ -1,0 +1,87 @@
+"""The help page, made from the configuration files themselves: it cannot fall behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from certtrain._paths import config_dir
+
+GROUPS = {
+    "data": "what to train on",
+    "model": "the network",
+    "relaxation": "how bounds are computed while training",
+    "method": "how the gradient is estimated",
+    "loss": "what is minimised",
+    "optimizer": "how parameters move",
+    "scheduler": "how the learning rate changes",
+    "trainer": "where and how long",
+    "logger": "who else sees the numbers",
+    "certify": "how the result is judged",
+    "experiment": "complete settings on top of all this",
+}
+
+INTRO = """certtrain trains networks whose robustness can be proved, and proves it.
+
+usage: python -m certtrain [group=choice ...] [key=value ...]
+       python -m certtrain -m key=a,b,c ...             every combination, one run each
+
+Without arguments it trains a small network on 8x8 digits by Gaussian loss smoothing (pgpe) with DeepPoly bounds at
+eps 0.05, certifies the test images with every verifier, and leaves everything under outputs/<date>/<time>/.
+"""
+
+EXAMPLES = """Examples
+  python -m certtrain method=grad relaxation=ibp
+      plain gradients through interval bounds: under a minute
+  python -m certtrain data=mnist data.path=PATH model=cnn3 method=grad relaxation=crown_ibp eps=0.1
+      a convolutional network on MNIST; PATH is a folder with Parquet files, or leave it out to use the hub
+  python -m certtrain -m relaxation=ibp,hbox,crown_ibp,deeppoly pgpe.sigma=1e-3,1e-2 pgpe.population_size=64,128
+      a sweep: 16 runs under outputs/multirun/
+
+See also
+  --cfg job        the configuration that a command composes, without running it
+  --hydra-help     what Hydra itself understands
+"""
+
+KEYS = {
+    "eps": "radius of the L-infinity ball, in pixel units from 0 to 1",
+    "seed": "same seed, same numbers",
+    "pgpe.sigma": "standard deviation of the weight noise (method=pgpe)",
+    "pgpe.population_size": "members per generation, even (method=pgpe)",
+    "optimizer.lr": "learning rate",
+    "trainer.max_epochs": "length of the training",
+    "trainer.max_steps": "the same in steps (generations)",
+    "certify.enabled": "false trains only",
+    "certify.limit": "certify the first so many test images",
+    "hydra.run.dir": "where the run goes",
+}
+
+
+def choices(group: Path) -> dict[str, str]:
+    """Choices of one group: name -> the sentence that its file begins with."""
+    found = {}
+    for file in sorted(group.glob("*.yaml")):
+        comments = [line[1:].strip() for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+        found[file.stem] = next((line for line in comments if not line.startswith("@package")), "")
+    return found
+
+
+def default_choices(config: Path) -> dict[str, str]:
+    """Which choice of each group is the default."""
+    lines = [line.strip() for line in config.read_text(encoding="utf-8").splitlines()]
+    pairs = (line[2:].split(": ", 1) for line in lines if line.startswith("- ") and ": " in line)
+    return dict(pair for pair in pairs if len(pair) == 2)
+
+
+def help_page() -> str:
+    """Groups, what they choose, frequent keys, and three examples."""
+    root = config_dir()
+    defaults = default_choices(root / "config.yaml")
+    lines = [INTRO, "Groups (group=choice; * is the default)"]
+    for group, purpose in GROUPS.items():
+        lines.append(f"  {group}: {purpose}")
+        for name, sentence in choices(root / group).items():
+            mark = "*" if defaults.get(group) == name else " "
+            lines.append(f"    {mark} {name:<14} {sentence}")
+    lines += ["", "Frequent keys (key=value; every key: --cfg job)"]
+    lines += [f"  {key:<22} {meaning}" for key, meaning in KEYS.items()]
+    return "\n".join([*lines, "", EXAMPLES])

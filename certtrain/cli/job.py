@@ -1,0 +1,218 @@
+"""One run: train, keep the best checkpoint, certify the test images, leave the record."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger, WandbLogger
+from rich.console import Console
+
+from certtrain.certify import Attack, Verdict, certify, summarize
+from certtrain.cli.assemble import make_data, make_network, make_training
+from certtrain.cli.schema import RunConfig, parse, plain
+from certtrain.data.module import ImageData
+from certtrain.report import certification_progress, print_verdict, write_report, write_summary
+from certtrain.training.checkpoints import AtomicCheckpointIO, checkpoint_callback, load_network
+from certtrain.training.metrics import JsonlLogger
+from certtrain.training.module import CertifiedTraining
+from certtrain.training.progress import progress_callback
+
+Record = dict[str, Any]
+
+
+def run(composed: DictConfig) -> float | None:
+    """Runs one job in the directory that Hydra made for it.
+
+    Returns:
+        The certified accuracy on the test images, for sweepers that optimise; None if nothing was certified.
+
+    Raises:
+        CerttrainError: If the run cannot go on; what it wrote so far stays.
+    """
+    node = plain(composed)
+    config = parse(node)
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    OmegaConf.save(OmegaConf.create(node), directory / "config.yaml")
+    console = Console()
+    with _quiet_libraries(), _loggers(config, node, directory) as loggers:
+        record = Job(config, directory, console).run(loggers)
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.summary.update(record)
+    return record.get("certified_accuracy")
+
+
+class Job:
+    """The parts of one run and the order they are used in.
+
+    Args:
+        config: What to run.
+        directory: The run directory; exists.
+        console: Where people read.
+    """
+
+    def __init__(self, config: RunConfig, directory: Path, console: Console) -> None:
+        self.config = config
+        self.directory = directory
+        self.console = console
+
+    def run(self, loggers: list[Logger]) -> Record:
+        """Trains, certifies if asked to, and returns what stands in summary.json."""
+        config, console = self.config, self.console
+        console.print(
+            f"[bold]{config.method}[/] with [bold]{config.relaxation.name}[/] bounds on {config.data.name}, "
+            f"eps {config.eps:g}, seed {config.seed}\n{self.directory}",
+            highlight=False,
+        )
+        pl.seed_everything(config.seed % 2**32, verbose=False)
+        data = make_data(config)
+        data.setup()
+        network, graph = make_network(config, data.source)
+        training = make_training(config, network, graph)
+        started = time.perf_counter()
+        checkpoint = self._fit(training, data, loggers)
+        train_seconds = time.perf_counter() - started
+        load_network(network, checkpoint)
+        verdicts, certify_seconds = self._certify(network, data) if config.certify.enabled else ([], None)
+        parameters = sum(p.numel() for p in network.parameters())
+        return self._conclude(verdicts, train_seconds, certify_seconds, parameters, checkpoint)
+
+    def _fit(self, training: CertifiedTraining, data: ImageData, loggers: list[Logger]) -> Path:
+        """Trains and returns the checkpoint to judge."""
+        options = self.config.trainer
+        checkpoints = self.directory / "checkpoints"
+        keep = checkpoint_callback(checkpoints, validated=len(data.validation_rows) > 0)
+        callbacks: list[Callback] = [keep, progress_callback(self.console)]
+        trainer = pl.Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            max_epochs=options.max_epochs,
+            max_steps=options.max_steps,
+            check_val_every_n_epoch=options.validate_every,
+            log_every_n_steps=options.log_every_n_steps,
+            logger=loggers,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=self.directory,
+        )
+        trainer.fit(training, data)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        best = Path(keep.best_model_path) if keep.best_model_path else checkpoints / "last.ckpt"
+        if not best.is_file():
+            # Stopped by max_steps before the first validation: the weights as they are.
+            trainer.save_checkpoint(best)
+        return best
+
+    def _certify(self, network: torch.nn.Module, data: ImageData) -> tuple[list[Verdict], float]:
+        options = self.config.certify
+        test = data.splits.test
+        inputs, labels = test.inputs[: options.limit], test.labels[: options.limit]
+        inputs = inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs
+        started = time.perf_counter()
+        with certification_progress(self.console, len(inputs)) as progress:
+            verdicts = certify(
+                network.cpu(),
+                inputs,
+                labels,
+                self.config.eps,
+                relaxations=options.verifiers,
+                clip=self.config.clip,
+                attack=Attack(steps=options.attack.steps, restarts=options.attack.restarts, seed=self.config.seed),
+                timeout_s=options.timeout_s,
+                memory_mb=options.memory_mb,
+                ledger=self.directory / "ledger.jsonl",
+                progress=progress,
+            )
+        return verdicts, time.perf_counter() - started
+
+    def _conclude(
+        self,
+        verdicts: list[Verdict],
+        train_seconds: float,
+        certify_seconds: float | None,
+        parameters: int,
+        checkpoint: Path,
+    ) -> Record:
+        config = self.config
+        result = summarize(verdicts) if verdicts else {}
+        record = write_summary(
+            self.directory / "summary.json",
+            result=result,
+            train_seconds=train_seconds,
+            certify_seconds=certify_seconds,
+            parameters=parameters,
+            relaxation=config.relaxation.name,
+            method=config.method,
+            eps=config.eps,
+            seed=config.seed,
+        )
+        write_report(self.directory)
+        if verdicts:
+            print_verdict(self.console, record)
+        self.console.print(
+            f"trained in {train_seconds:.1f} s"
+            + (f", certified in {certify_seconds:.1f} s" if certify_seconds is not None else "")
+            + f"; judged {checkpoint.name}\nreport: {self.directory / 'report.html'}",
+            highlight=False,
+        )
+        return record
+
+
+@contextmanager
+def _loggers(config: RunConfig, node: Record, directory: Path) -> Iterator[list[Logger]]:
+    """metrics.jsonl always, W&B on request; a W&B run is finished with this job, as failed if the job failed."""
+    loggers: list[Logger] = [JsonlLogger(directory / "metrics.jsonl")]
+    if config.logger.name == "local":
+        yield loggers
+        return
+    import wandb
+
+    run_id = wandb.util.generate_id()
+    # Written before anything is logged, so that whoever resumes this directory finds the same W&B run.
+    (directory / "wandb_id.txt").write_text(run_id + "\n", encoding="utf-8")
+    group = config.logger.group or directory.parent.name
+    view = WandbLogger(
+        project=config.logger.project, save_dir=directory, id=run_id, group=group, config=node, name=_title(config)
+    )
+    exit_code = 1
+    try:
+        yield [*loggers, view]
+        exit_code = 0
+    finally:
+        wandb.finish(exit_code=exit_code, quiet=True)
+
+
+def _title(config: RunConfig) -> str:
+    parts = [config.data.name, config.method, config.relaxation.name, f"eps{config.eps:g}", f"seed{config.seed}"]
+    return "-".join(parts)
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Hides notices that no user of certtrain can act on."""
+    with warnings.catch_warnings():
+        for notice in (
+            r".*does not have many workers.*",
+            r".*The number of training batches.*is smaller than the logging interval.*",
+            r".*Checkpoint directory .* exists and is not empty.*",
+            r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+            r".*GPU available but not used.*",
+        ):
+            warnings.filterwarnings("ignore", notice)
+        yield
+
+

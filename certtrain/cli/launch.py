@@ -1,0 +1,31 @@
+"""Hands a checked command to Hydra."""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig
+
+from certtrain._paths import config_dir
+from certtrain.cli.compose import parse_command
+from certtrain.cli.memory import keep_freed_memory
+
+
+def launch(arguments: list[str]) -> None:
+    """Preflight, then one job or a sweep.
+
+    Raises:
+        CerttrainError: If a job cannot run, or failed.
+    """
+    command = parse_command(arguments)
+    if not command.inspects:
+        from certtrain.cli.preflight import preflight
+
+        preflight(command)
+        keep_freed_memory()
+    hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(_job)()
+
+
+def _job(composed: DictConfig) -> float | None:
+    from certtrain.cli.job import run  # after preflight: showing a configuration needs no torch
+
+    return run(composed)

@@ -1,0 +1,209 @@
+"""The configuration, typed and range-checked; a key that is not declared here does not exist."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from certtrain.errors import ConfigError
+
+Node = dict[str, Any]
+
+
+class Strict(BaseModel):
+    """Immutable, without unknown keys, and without quiet conversions such as 1.5 -> 1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Augment(Strict):
+    """See conf/data."""
+
+    crop: int = Field(ge=0)
+    flip: bool
+
+
+class Data(Strict):
+    """See conf/data."""
+
+    name: str
+    source: Node
+    path: str | None
+    batch_size: int = Field(ge=1)
+    test_batch_size: int = Field(ge=1)
+    validation: float = Field(ge=0, lt=1)
+    split_seed: int = Field(ge=0, lt=2**32)
+    augment: Augment
+
+
+class Relaxation(BaseModel):
+    """See conf/relaxation; the options of each relaxation are checked by its own dataclass."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+    backend: str
+
+    @property
+    def options(self) -> Node:
+        """Everything but name and backend."""
+        return dict(self.model_extra or {})
+
+
+class Pgpe(Strict):
+    """See conf/method/pgpe.yaml."""
+
+    sigma: float = Field(gt=0)
+    population_size: int = Field(ge=2, multiple_of=2)
+    strategy: Literal["vmap", "loop"]
+    member_chunk: int = Field(ge=1)
+
+
+class EpsSchedule(Strict):
+    """See conf/config.yaml."""
+
+    warmup: float = Field(ge=0)
+    ramp: float = Field(ge=0)
+    scale: float = Field(gt=0)
+
+
+class WeightSchedule(Strict):
+    """See conf/config.yaml."""
+
+    start: float = Field(ge=0, le=1)
+    end: float = Field(ge=0, le=1)
+    warmup: float = Field(ge=0)
+    ramp: float = Field(ge=0)
+
+
+class Schedule(Strict):
+    """See conf/config.yaml."""
+
+    eps: EpsSchedule
+    natural_weight: WeightSchedule
+
+
+class Optimizer(BaseModel):
+    """See conf/optimizer; all but clip_norm are arguments of the target."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    lr: float = Field(gt=0, allow_inf_nan=False)
+    clip_norm: float | None = Field(gt=0)
+
+    @property
+    def target(self) -> Node:
+        """The node to instantiate."""
+        return {"lr": self.lr, **(self.model_extra or {})}
+
+
+class Trainer(Strict):
+    """See conf/trainer."""
+
+    accelerator: Literal["cpu", "gpu", "auto"]
+    devices: Literal[1]
+    max_epochs: int = Field(ge=1)
+    max_steps: int = Field(ge=-1)
+    log_every_n_steps: int = Field(ge=1)
+    validate_every: int = Field(ge=1)
+
+
+class Logger(Strict):
+    """See conf/logger."""
+
+    name: Literal["local", "wandb"]
+    project: str | None = None
+    group: str | None = None
+
+
+class Attack(Strict):
+    """See conf/certify."""
+
+    steps: int = Field(ge=0)
+    restarts: int = Field(ge=1)
+
+
+class Certify(Strict):
+    """See conf/certify."""
+
+    enabled: bool
+    verifiers: tuple[str, ...] = Field(min_length=1)
+    limit: int | None = Field(ge=1)
+    timeout_s: float | None = Field(gt=0)
+    memory_mb: int = Field(ge=1)
+    attack: Attack
+
+
+class RunConfig(Strict):
+    """One run. Numbers in the units that the YAML files under conf/ state."""
+
+    eps: float = Field(ge=0, le=1)
+    seed: int = Field(ge=0, lt=2**63)
+    clip: tuple[float, float]
+    data: Data
+    model: Node
+    relaxation: Relaxation
+    method: Literal["grad", "pgpe"]
+    pgpe: Pgpe | None = None
+    loss: Node
+    schedule: Schedule
+    optimizer: Optimizer
+    scheduler: Node
+    trainer: Trainer
+    logger: Logger
+    certify: Certify
+
+    @model_validator(mode="after")
+    def _method_has_its_node(self) -> RunConfig:
+        if self.method == "pgpe" and self.pgpe is None:
+            raise ValueError("method pgpe needs the node pgpe: choose it with method=pgpe")
+        if not self.clip[0] < self.clip[1]:
+            raise ValueError(f"clip must be [low, high] with low < high, got {list(self.clip)}")
+        return self
+
+
+def plain(config: DictConfig) -> Node:
+    """The resolved configuration as plain containers.
+
+    Raises:
+        ConfigError: If an interpolation leads nowhere or a mandatory value is missing.
+    """
+    # Hydra's own node is not complete before a job runs, and is not part of what is run.
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    try:
+        node = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    assert isinstance(node, dict)
+    return {str(key): value for key, value in node.items()}
+
+
+def parse(node: Node) -> RunConfig:
+    """Types and checks a resolved configuration.
+
+    Raises:
+        ConfigError: Naming the first key that is wrong, what it is and what would be right.
+    """
+    try:
+        return RunConfig.model_validate(node)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error)) from error
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{key}'"
+    if first["type"] == "missing":
+        return f"missing key '{key}'"
+    if not key:
+        return message
+    message = message.replace("Input should be", "must be").replace("Input", "it")
+    if key == "trainer.devices":
+        message = "must be 1: training on several devices is not supported yet"
+    if key == "pgpe.population_size" and first["type"] == "multiple_of":
+        message = "must be even (antithetic pairs)"
+    return f"{key} {message}, got {first['input']!r}"

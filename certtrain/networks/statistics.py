@@ -1,0 +1,54 @@
+"""Batch statistics for training networks with batch norm by bounds.
+
+Bounds see batch norm as an affine map with given statistics. While training these are the statistics of the clean batch,
+as published recipes have it (Shi et al., NeurIPS 2021), and they arrive among the parameters under the buffers' names.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from certtrain.networks.graph import Graph, Params
+from certtrain.networks.ops import BatchNorm
+
+
+def batch_statistics(graph: Graph, params: Params, x: Tensor) -> Params:
+    """Mean and (biased) variance that every batch norm sees on a batch, differentiable in the parameters.
+
+    Args:
+        graph: The network.
+        params: Parameter name -> tensor.
+        x: [batch, *input_shape].
+
+    Returns:
+        Buffer name -> [channels], for every batch norm of the network.
+    """
+    values = graph.values(params, x)
+    statistics: Params = {}
+
+    def before(op: BatchNorm, y: Tensor) -> None:
+        axes = [0, *range(2, y.dim())]
+        values[op.mean], values[op.variance] = y.mean(axes), y.var(axes, unbiased=False)
+        statistics.update({op.mean: values[op.mean], op.variance: values[op.variance]})
+
+    graph.run(values, x, before_batch_norm=before)
+    return statistics
+
+
+def update_running_statistics(network: nn.Module, graph: Graph, statistics: Params) -> None:
+    """Moves every batch norm's running statistics towards those of a batch, as training mode would.
+
+    Every layer uses its own momentum; a momentum of None keeps the plain average of all batches.
+    """
+    buffers = dict(network.named_buffers())
+    layers = {id(m.running_mean): m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    with torch.no_grad():
+        for op in graph.ops:
+            if not isinstance(op, BatchNorm):
+                continue
+            layer = layers[id(buffers[op.mean])]
+            layer.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+            rate = layer.momentum if layer.momentum is not None else 1.0 / float(layer.num_batches_tracked)  # type: ignore[arg-type]
+            for name in (op.mean, op.variance):
+                buffers[name].lerp_(statistics[name].detach(), rate)

@@ -1,0 +1,140 @@
+"""curves.png: how training went, one small plot per kind of quantity."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from certtrain.report.metrics import Series, read_metrics, running_mean
+from certtrain.report.style import BLUE, GREEN, GREY, ORANGE, figure, save
+
+# With more points than this, a line of means over a fiftieth of them is drawn above the single ones.
+DENSE = 120
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A logged quantity as it is drawn.
+
+    Attributes:
+        key: In metrics.jsonl.
+        label: In the legend.
+        color: Of its line.
+        dashed: Validation is dashed where training is drawn too.
+    """
+
+    key: str
+    label: str
+    color: str
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One small plot.
+
+    Attributes:
+        title: What it shows.
+        unit: Of its vertical axis.
+        curves: What may be drawn in it.
+        factor: From what is logged to the unit.
+        logarithmic: Whether positive values over more than a factor of 30 get a logarithmic axis.
+    """
+
+    title: str
+    unit: str
+    curves: tuple[Curve, ...]
+    factor: float = 1.0
+    logarithmic: bool = False
+
+
+PANELS = (
+    Panel(
+        "Loss",
+        "loss",
+        (
+            Curve("train/loss", "training", GREY),
+            Curve("train/natural_loss", "training, natural", BLUE),
+            Curve("train/robust_loss", "training, robust", ORANGE),
+            Curve("val/loss", "validation", GREEN, dashed=True),
+        ),
+        logarithmic=True,
+    ),
+    Panel(
+        "Accuracy",
+        "% of validation images",
+        (
+            Curve("val/natural_accuracy", "natural", BLUE),
+            Curve("val/certified_accuracy", "certified", ORANGE),
+        ),
+        factor=100.0,
+    ),
+    Panel("Radius trained for", "eps (pixel units)", (Curve("eps", "eps", GREEN),)),
+    Panel("Learning rate", "learning rate", (Curve("lr", "learning rate", GREEN),), logarithmic=True),
+    Panel("Gradient", "norm", (Curve("gradient_norm", "gradient norm", GREY),), logarithmic=True),
+    Panel("Smoothing", "sigma of the weights' noise", (Curve("sigma", "sigma", GREEN),), logarithmic=True),
+    Panel("Population", "std of members' losses", (Curve("population/std", "std", GREY),), logarithmic=True),
+    Panel("Speed", "members per second", (Curve("members_per_second", "members/s", GREY),)),
+)
+
+
+def write_curves(metrics: str | os.PathLike[str], path: str | os.PathLike[str], title: str) -> Path | None:
+    """Draws the training record.
+
+    Args:
+        metrics: metrics.jsonl.
+        path: The PNG to write.
+        title: Above everything.
+
+    Returns:
+        The PNG; None, and nothing is written, if nothing was logged that can be drawn.
+    """
+    series = read_metrics(metrics)
+    panels = [panel for panel in PANELS if any(_drawable(series.get(curve.key)) for curve in panel.curves)]
+    if not panels:
+        return None
+    columns = min(len(panels), 3)
+    canvas, axes = figure(columns, math.ceil(len(panels) / columns), title)
+    for panel, ax in zip(panels, axes, strict=False):
+        _draw(ax, panel, series)
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    return save(canvas, path)
+
+
+def _drawable(series: Series | None) -> bool:
+    return series is not None and any(not math.isnan(v) for v in series.values)
+
+
+def _draw(ax: Any, panel: Panel, series: Mapping[str, Series]) -> None:
+    shown = [(curve, series[curve.key]) for curve in panel.curves if _drawable(series.get(curve.key))]
+    values: list[float] = []
+    for curve, points in shown:
+        scaled = [panel.factor * v for v in points.values]
+        values += [v for v in scaled if not math.isnan(v)]
+        _draw_line(ax, curve, points.steps, scaled)
+    if panel.logarithmic and min(values) > 0 and max(values) > 30 * min(values):
+        ax.set_yscale("log")
+    elif panel.factor == 100.0:
+        ax.set_ylim(0, 100)
+    elif min(values) >= 0:
+        ax.set_ylim(0, 1.08 * max(values) or 1.0)
+    ax.set_title(panel.title)
+    ax.set_ylabel(panel.unit)
+    ax.set_xlabel("optimizer step")
+    if len(shown) > 1:
+        ax.legend()
+
+
+def _draw_line(ax: Any, curve: Curve, steps: tuple[float, ...], values: list[float]) -> None:
+    style = {"color": curve.color, "linestyle": "--" if curve.dashed else "-"}
+    if len(steps) > DENSE and curve.key.startswith(("train/", "gradient", "population", "members")):
+        ax.plot(steps, values, color=curve.color, alpha=0.25, linewidth=0.7)
+        ax.plot(steps, running_mean(values, len(steps) // 50), label=curve.label, **style)
+    else:
+        marker = "o" if len(steps) <= 30 else None
+        ax.plot(steps, values, label=curve.label, marker=marker, markersize=3, **style)

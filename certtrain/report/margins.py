@@ -1,0 +1,68 @@
+"""margins.png: what each verifier proved, image by image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from certtrain.certify import Verdict
+from certtrain.report.style import GREY, ORANGE, RED, figure, save
+
+BINS = 60
+
+
+def write_margins(verdicts: Sequence[Verdict], path: str | os.PathLike[str], title: str) -> Path | None:
+    """Draws histograms of the smallest margins, one per verifier, on one axis with the line at 0.
+
+    Margins far below zero, which a loose verifier has on most images, are gathered at the left end.
+
+    Args:
+        verdicts: The ledger.
+        path: The PNG to write.
+        title: Above everything.
+
+    Returns:
+        The PNG; None, and nothing is written, if no verifier has a margin.
+    """
+    names = list(dict.fromkeys(name for verdict in verdicts for name in verdict.margins))
+    margins = {name: [m for v in verdicts if (m := v.margins.get(name)) is not None] for name in names}
+    margins = {name: values for name, values in margins.items() if values}
+    if not margins:
+        return None
+    low, high = _range([m for values in margins.values() for m in values])
+    canvas, axes = figure(1, len(margins), title, size=(7.4, 1.35), sharex=True, sharey=True)
+    for ax, (name, values) in zip(axes, margins.items(), strict=True):
+        _draw(ax, name, values, len(verdicts), low, high)
+    axes[-1].set_xlabel(
+        "lower bound of the smallest margin in the box (logits); an image right of 0 is certified"
+    )
+    return save(canvas, path)
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """What is shown: everything that is proved, and as much below zero as matters beside it."""
+    ordered = sorted(values)
+    high = max(ordered[-1], 0.0)
+    low = min(ordered[0], 0.0)
+    if high > 0:
+        return max(low, -1.5 * high) or -0.05 * high, 1.02 * high
+    # Nothing is proved: the half that came nearest.
+    return min(ordered[len(ordered) // 2], -1e-6) * 1.5, -0.05 * low or 1.0
+
+
+def _draw(ax: Any, name: str, values: Sequence[float], images: int, low: float, high: float) -> None:
+    step = (high - low) / BINS
+    # A bin must not reach across zero: there are certified images on one side and others on the other.
+    negative, positive = max(1, round(-low / step)), max(1, round(high / step))
+    edges = [low * (1 - i / negative) for i in range(negative)]
+    edges += [high * i / positive for i in range(positive + 1)]
+    shown = [min(max(v, low), high) for v in values]
+    ax.hist([v for v in shown if v <= 0], bins=edges, color=GREY, alpha=0.55)
+    ax.hist([v for v in shown if v > 0], bins=edges, color=ORANGE)
+    ax.axvline(0, color=RED, linewidth=1.2)
+    ax.set_ylabel("images")
+    certified, outside = sum(v > 0 for v in values), sum(v < low for v in values)
+    note = f"{name}: certified {certified:,} of {images:,} images"
+    ax.set_title(note + (f" (leftmost bar: {outside:,} below the axis)" if outside else ""), fontsize=9)

@@ -1,0 +1,105 @@
+"""summary.json: the numbers of a run, for people and scripts."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from certtrain.errors import DataError
+
+ACCURACIES = ("natural_accuracy", "attacked_accuracy", "certified_accuracy")
+PACKAGES = ("certtrain", "torch", "pytorch_lightning", "auto_LiRPA")
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what a result depends on; None for what is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def write_summary(
+    path: str | os.PathLike[str],
+    *,
+    result: Mapping[str, Any],
+    train_seconds: float | None,
+    certify_seconds: float | None,
+    parameters: int,
+    relaxation: str,
+    method: str,
+    eps: float,
+    seed: int,
+) -> dict[str, Any]:
+    """Writes summary.json, replacing it at once.
+
+    Args:
+        path: The file; its folder exists.
+        result: What `certtrain.certify.summarize` counted; empty if nothing was certified.
+        train_seconds: Wall-clock time of training; None if nothing was trained.
+        certify_seconds: Wall-clock time of certification; None if nothing was certified.
+        parameters: Number of trainable parameters.
+        relaxation: What the network was trained with.
+        method: How its gradients were estimated.
+        eps: Radius that was certified, in pixel units.
+        seed: Of the run.
+
+    Returns:
+        What was written: accuracies as fractions of 1, None where there is none or where it was not finite.
+    """
+    record = finite(
+        {
+            **{name: result.get(name) for name in ACCURACIES},
+            "certified_accuracy_by": dict(result.get("certified_accuracy_by", {})),
+            "images": result.get("images", 0),
+            "statuses": dict(result.get("statuses", {})),
+            "train_seconds": train_seconds,
+            "certify_seconds": certify_seconds,
+            "parameters": parameters,
+            "relaxation": relaxation,
+            "method": method,
+            "eps": eps,
+            "seed": seed,
+            "versions": versions(),
+        }
+    )
+    target = Path(path)
+    partial = target.with_name(target.name + ".partial")
+    partial.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(target)
+    return record
+
+
+def read_summary(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `write_summary` wrote.
+
+    Raises:
+        DataError: If the file is missing or holds something else.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no summary of a run: {error}") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{path} is no summary of a run: it holds no object")
+    return record
+
+
+def finite(value: Any) -> Any:
+    """The same containers with None for numbers that JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value

@@ -1,0 +1,108 @@
+"""What people see in the terminal: progress of certification, and the verdict as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from certtrain.report.rows import result_rows, title, verifiers
+
+Report = Callable[[int, int, Mapping[str, int]], None]
+
+# Lines that a log gets between the first image and the last.
+LINES = 10
+STYLES = {"verified": "green", "falsified": "red", "oom": "magenta", "error": "magenta", "timeout": "yellow"}
+
+
+def verdict_table(record: Mapping[str, Any]) -> Table:
+    """The result of a run.
+
+    Args:
+        record: What stands in summary.json.
+    """
+    table = Table(title=f"{title(record)}\n{verifiers(record)}", title_style="bold", title_justify="left")
+    table.add_column("test images")
+    table.add_column("%", justify="right")
+    table.add_column("images", justify="right")
+    for row in result_rows(record):
+        if row.union:
+            table.add_section()
+        table.add_row(row.what, row.percent, row.images, style="bold green" if row.union else None)
+    return table
+
+
+def print_verdict(console: Console, record: Mapping[str, Any]) -> None:
+    """Prints the result, and the number of images with each status."""
+    console.print(verdict_table(record))
+    counts = describe_counts(record.get("statuses") or {})
+    if counts:
+        console.print(counts)
+
+
+def describe_counts(counts: Mapping[str, int]) -> str:
+    """Statuses that occur, as console markup."""
+    found = ((count, status, STYLES.get(status)) for status, count in counts.items() if count)
+    return ", ".join(
+        f"[{style}]{count:,} {status}[/]" if style else f"{count:,} {status}"
+        for count, status, style in found
+    )
+
+
+@contextmanager
+def certification_progress(console: Console, total: int) -> Iterator[Report]:
+    """Shows the progress of certification: a live bar in a terminal, a few lines elsewhere.
+
+    Args:
+        console: Where to.
+        total: Number of images.
+
+    Yields:
+        What `certtrain.certify` takes for `progress`.
+    """
+    if not console.is_terminal:
+        yield _Lines(console)
+        return
+    columns = (
+        TextColumn("certifying"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[counts]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total, counts="")
+
+        def report(done: int, images: int, counts: Mapping[str, int]) -> None:
+            bar.update(task, completed=done, total=images, counts=describe_counts(counts))
+
+        yield report
+
+
+class _Lines:
+    """A line at the start, at every tenth of the images, and at the end."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._next = 0.0
+
+    def __call__(self, done: int, total: int, counts: Mapping[str, int]) -> None:
+        if done < self._next and done < total:
+            return
+        self._next = (int(done * LINES / total) + 1) * total / LINES if total else 0.0
+        known = describe_counts(counts)
+        self._console.print(
+            f"certified {done}/{total} images" + (f": {known}" if known else ""), highlight=False
+        )

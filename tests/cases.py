@@ -1,0 +1,47 @@
+"""Networks, boxes and margins that the bound tests share."""
+
+from dataclasses import dataclass
+
+import torch
+import zoo
+from torch import Tensor, nn
+
+from certtrain.bounds import Box, margin_spec, relaxations
+from certtrain.networks import Graph, Params, parameters, trace
+
+VARIANTS: dict[str, dict] = {name: {"name": name} for name in relaxations()} | {
+    "deeppoly_textbook": {"name": "deeppoly", "intersect": False},
+    "deeppoly_zero": {"name": "deeppoly", "lower_slope": "zero"},
+    "crown_ibp_one": {"name": "crown_ibp", "lower_slope": "one"},
+    "intersection": {"name": "intersection", "parts": ["ibp", "zonotope", "deeppoly"]},
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, a batch of boxes with some zero-width pixels, and margins to bound."""
+
+    network: nn.Module
+    graph: Graph
+    params: Params
+    inputs: Tensor
+    labels: Tensor
+
+    def box(self, eps: float) -> Box:
+        return Box.linf(self.inputs, eps)
+
+    @property
+    def spec(self) -> Tensor:
+        return margin_spec(self.labels, zoo.CLASSES).double()
+
+    def margins(self, x: Tensor) -> Tensor:
+        """[batch, rows] at points [batch, *shape]."""
+        return (self.spec @ self.network(x)[..., None]).squeeze(-1)
+
+
+def make_case(name: str, seed: int = 0) -> Case:
+    network = zoo.make(name, seed)
+    inputs = torch.rand((5, *zoo.IMAGE), dtype=torch.float64).mul(1.4).sub(0.2).clamp(0, 1)
+    labels = torch.arange(5) % zoo.CLASSES
+    params = {k: v.detach() for k, v in parameters(network).items()}
+    return Case(network, trace(network, zoo.IMAGE), params, inputs, labels)

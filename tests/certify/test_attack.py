@@ -1,0 +1,105 @@
+"""The attack: finds what is there, stays in the box, and repeats itself."""
+
+import pytest
+import torch
+import zoo
+from certify.fakes import diagonal, spike
+from torch import Tensor
+
+from certtrain.bounds import Box
+from certtrain.certify import Attack
+from certtrain.certify.attack import float32_inside
+from certtrain.certify.network import Network
+from certtrain.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def problem() -> tuple[Network, Tensor, Tensor]:
+    """A network, float32 images with pixels at both ends of the range, and their predicted labels."""
+    network = Network.of(zoo.make("residual", dtype=torch.float32), zoo.IMAGE)
+    noise = torch.rand(6, *zoo.IMAGE, generator=torch.Generator().manual_seed(5))
+    images = noise.mul(1.4).sub(0.2).clamp(0, 1)
+    return network, images, network.logits(images).argmax(1)
+
+
+def find(attack: Attack, problem: tuple[Network, Tensor, Tensor], eps: float, rows: slice = slice(None)):
+    network, images, labels = problem
+    box = Box.linf(images.double()[rows], eps)
+    return box, *attack.find(network, box, labels[rows], list(range(len(images)))[rows])
+
+
+def test_finds_the_corner_that_breaks_a_linear_network():
+    network = Network.of(diagonal(), (2,))
+    images = torch.tensor([[0.6, 0.5], [0.6, 0.3]], dtype=torch.float64)
+    points, found = Attack().find(network, Box.linf(images, 0.1), torch.tensor([0, 0]), [0, 1])
+    assert found.tolist() == [True, False]
+    assert network.margins(points, torch.tensor([0, 0])).amin(1)[1] == pytest.approx(0.1, abs=1e-6)
+
+
+def test_the_centre_is_tried_first():
+    network = Network.of(spike(1e-3), (2,))
+    centred, beside = torch.tensor([[[0.6, 0.5]], [[0.55, 0.5]]], dtype=torch.float64)
+    for images, there in ((centred, True), (beside, False)):
+        _, found = Attack(steps=0).find(network, Box.linf(images, 0.1), torch.tensor([0]), [0])
+        assert found.tolist() == [there]
+
+
+@pytest.mark.parametrize("eps", [0.3, 0.02, 1e-9, 0.0])
+def test_points_never_leave_the_box(problem, eps: float):
+    box, points, _ = find(Attack(steps=8), problem, eps)
+    assert points.dtype == torch.float64
+    assert bool(((points >= box.lower) & (points <= box.upper)).all())
+
+
+def test_counterexamples_are_misclassified_in_both_precisions(problem):
+    network, _, labels = problem
+    _, points, found = find(Attack(steps=8), problem, 0.3)
+    assert found.any()
+    assert (network.logits(points).argmax(1) != labels)[found].all()
+    assert (network.logits(points.float()).argmax(1) != labels)[found].all()
+    # They are float32 numbers: what float32 judges is the same point.
+    assert torch.equal(points.float().double(), points)
+
+
+def test_the_seed_decides(problem):
+    attack = Attack(steps=2, restarts=1)
+    assert torch.equal(find(attack, problem, 0.001)[1], find(attack, problem, 0.001)[1])
+    assert not torch.equal(
+        find(attack, problem, 0.001)[1], find(Attack(steps=2, restarts=1, seed=1), problem, 0.001)[1]
+    )
+
+
+def test_an_image_is_attacked_in_the_same_way_in_every_batch(problem):
+    together, alone = find(Attack(), problem, 0.001)[1], find(Attack(), problem, 0.001, slice(2, 3))[1]
+    torch.testing.assert_close(together[2:3], alone, atol=1e-6, rtol=0)
+
+
+def test_more_steps_and_restarts_find_lower_margins(problem):
+    network, _, labels = problem
+
+    def lowest(attack: Attack) -> float:
+        return float(network.margins(find(attack, problem, 0.002)[1], labels).amin(1).mean())
+
+    assert lowest(Attack()) <= lowest(Attack(restarts=1)) < lowest(Attack(steps=0))
+
+
+def test_the_step_size_is_in_the_unit_of_the_inputs(problem):
+    network, _, labels = problem
+    _, tiny, _ = find(Attack(steps=3, restarts=1, step_size=1e-9), problem, 0.01)
+    _, usual, _ = find(Attack(steps=3, restarts=1), problem, 0.01)
+    assert network.margins(usual, labels).amin(1).mean() < network.margins(tiny, labels).amin(1).mean()
+
+
+def test_float32_boxes_lie_inside_float64_ones():
+    lower = torch.rand(1000, 1, dtype=torch.float64)
+    box = Box(lower, lower + torch.rand(1000, 1, dtype=torch.float64) * 0.1 + 1e-6)
+    inner = float32_inside(box)
+    assert (inner.lower.double() >= box.lower).all()
+    assert (inner.upper.double() <= box.upper).all()
+    assert (inner.lower.double() - box.lower).max() < 1e-7
+
+
+@pytest.mark.parametrize("options", [{"steps": -1}, {"restarts": -1}, {"step_size": 0.0}, {"seed": -1}])
+def test_options_out_of_range_are_refused(options: dict):
+    with pytest.raises(ConfigError, match="attack"):
+        Attack(**options)

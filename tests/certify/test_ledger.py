@@ -1,0 +1,181 @@
+"""The ledger: restarts skip what is finished, and nothing is mixed or silently lost."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from certify.fakes import QUICK, Scripted, diagonal
+from torch import Tensor
+
+from certtrain.bounds import Box
+from certtrain.certify import Attack, Verdict, certify, read_ledger
+from certtrain.errors import ConfigError, DataError
+
+INPUTS = torch.tensor([[0.9, 0.1], [0.6, 0.5], [0.2, 0.8], [0.8, 0.2], [0.7, 0.1]])
+STATUSES = ["verified", "falsified", "misclassified", "verified", "verified"]
+COLUMNS = ["index", "label", "predicted", "status", "verified_by", "margin", "seconds", "margins", "message"]
+
+
+class Interrupted(Exception):
+    pass
+
+
+def run(path: Path, images: int = 5, eps: float = 0.1, **options) -> list[Verdict]:
+    labels = torch.zeros(images, dtype=torch.int64)
+    given = {"relaxations": ("ibp", "deeppoly"), "attack": QUICK, "batch_size": 2} | options
+    return certify(diagonal(), INPUTS[:images], labels, eps, ledger=path, **given)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "ledger.jsonl"
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_one_row_per_image_with_the_agreed_columns(path: Path):
+    verdicts = run(path)
+    assert [v.status for v in verdicts] == STATUSES
+    assert [row["index"] for row in rows(path)] == [0, 1, 2, 3, 4]
+    assert all(list(row) == COLUMNS for row in rows(path))
+    assert read_ledger(path) == verdicts
+
+
+def test_a_restart_skips_finished_images(path: Path):
+    def interrupt(done: int, total: int, counts: object) -> None:
+        if done == 4:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(path, progress=interrupt)
+    before, asked = path.read_text(), []
+
+    def spy(done: int, total: int, counts: object) -> None:
+        asked.append((done, total))
+
+    assert [v.status for v in run(path, progress=spy)] == STATUSES
+    assert asked == [(4, 5), (5, 5)]
+    assert path.read_text().startswith(before)
+    assert [row["index"] for row in rows(path)] == [0, 1, 2, 3, 4]
+    assert run(path) == read_ledger(path), "nothing left to do"
+
+
+def test_finished_images_are_not_computed_again(path: Path):
+    seen: list[int] = []
+
+    def script(box: Box) -> Tensor:
+        seen.append(len(box))
+        return torch.full((len(box),), -1.0)
+
+    given = {"relaxations": (("spy", Scripted(script)),), "batch_size": 5}
+    run(path, images=3, **given)
+    seen.clear()
+    # Another object of the same kind: what a restarted process has.
+    verdicts = run(path, images=5, **given)
+    assert seen == [2]
+    assert len(verdicts) == 5
+
+
+def test_a_torn_last_line_is_dropped_and_made_again(path: Path):
+    run(path, images=4)
+    whole = path.read_text()
+    path.write_text(whole[:-30])
+    assert len(read_ledger(path)) == 3
+    assert [v.status for v in run(path)] == STATUSES
+    assert [row["index"] for row in rows(path)] == [0, 1, 2, 3, 4]
+
+
+def test_damage_elsewhere_is_told(path: Path):
+    run(path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], "{}", *lines[2:]]) + "\n")
+    with pytest.raises(DataError, match=r"ledger.jsonl line 2 is no verdict"):
+        run(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"eps": 0.2}, r"eps 0\.1 there, 0\.2 here"),
+        ({"relaxations": ("ibp",)}, "verifiers"),
+        ({"attack": Attack(steps=7)}, "attack"),
+        ({"clip": None}, "clip"),
+        ({"timeout_s": 5.0}, "timeout_s null there, 5.0 here"),
+    ],
+)
+def test_other_settings_are_refused(path: Path, change: dict, message: str):
+    run(path, images=2)
+    before = path.read_text()
+    with pytest.raises(ConfigError, match=message) as refusal:
+        run(path, **change)
+    assert "\n" not in str(refusal.value)
+    assert path.read_text() == before
+
+
+def test_other_weights_are_refused(path: Path):
+    run(path, images=2)
+    model = diagonal()
+    model[0].bias.data[0] = 1e-3
+    with pytest.raises(ConfigError, match="network"):
+        certify(
+            model,
+            INPUTS,
+            torch.zeros(5, dtype=torch.int64),
+            0.1,
+            ledger=path,
+            relaxations=("ibp", "deeppoly"),
+            attack=QUICK,
+        )
+
+
+def test_verdicts_of_unknown_settings_are_refused(path: Path):
+    run(path, images=2)
+    path.with_name("ledger.meta.json").unlink()
+    with pytest.raises(ConfigError, match=r"ledger\.meta\.json beside it cannot be read"):
+        run(path)
+
+
+def test_an_empty_ledger_takes_new_settings(path: Path):
+    run(path, images=2)
+    path.write_text("")
+    assert [v.status for v in run(path, eps=0.01)] == [
+        "verified",
+        "verified",
+        "misclassified",
+        "verified",
+        "verified",
+    ]
+
+
+def test_other_labels_are_other_data(path: Path):
+    run(path, images=2)
+    with pytest.raises(ConfigError, match="image 0 has label 0, the data says 1"):
+        certify(
+            diagonal(),
+            INPUTS,
+            torch.ones(5, dtype=torch.int64),
+            0.1,
+            ledger=path,
+            relaxations=("ibp", "deeppoly"),
+            attack=QUICK,
+        )
+
+
+def test_numbers_that_are_not_finite_never_reach_the_file(path: Path):
+    nan = Scripted(lambda box: torch.full((len(box),), torch.nan))
+    run(path, relaxations=(("nan", nan),))
+    assert "NaN" not in path.read_text()
+    assert [v.status for v in read_ledger(path)] == [
+        "error",
+        "falsified",
+        "misclassified",
+        "error",
+        "error",
+    ]
+
+
+def test_a_ledger_that_does_not_exist_has_no_verdicts(tmp_path: Path):
+    assert read_ledger(tmp_path / "ledger.jsonl") == []

@@ -1,0 +1,24 @@
+"""Shape annotations of certtrain are checked while the tests run; data that only some machines have is found here."""
+
+import os
+from pathlib import Path
+
+# Tests are many small calls: threads that wait for each other cost five times what they gain. Subprocesses inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+torch.set_num_threads(1)
+install_import_hook("certtrain", "beartype.beartype")
+
+SHARED_MNIST = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist"
+
+
+@pytest.fixture(scope="session")
+def mnist_folder() -> Path:
+    """A local copy of MNIST in the hub's layout, beside the project."""
+    if not SHARED_MNIST.is_dir():
+        pytest.skip("no MNIST at ../shared/data/mnist")
+    return SHARED_MNIST

@@ -1,0 +1,292 @@
+from dataclasses import dataclass
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from certtrain.data.augment import Augmentation
+from certtrain.data.module import ImageData
+from certtrain.data.sampler import ShuffledBatches
+from certtrain.data.source import ArrayPair, Source, Splits
+from certtrain.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Numbered(Source):
+    """Images in memory whose first two pixels tell split and row."""
+
+    train: int = 100
+    test: int = 7
+
+    def check(self):
+        pass
+
+    def read(self):
+        return Splits(self._part(0, self.train), self._part(1, self.test))
+
+    def _part(self, split, size):
+        generator = torch.Generator().manual_seed(split)
+        inputs = torch.randint(1, 256, (size, *self.shape), dtype=torch.uint8, generator=generator)
+        inputs[:, :, 0, 0], inputs[:, :, 0, 1] = split, torch.arange(size)[:, None]
+        return ArrayPair(inputs, torch.arange(size) % self.num_classes)
+
+
+def numbered(**changes):
+    declared = {
+        "name": "numbered",
+        "shape": (3, 4, 4),
+        "num_classes": 5,
+        "mean": (0.5,) * 3,
+        "std": (0.25,) * 3,
+    }
+    return Numbered(**(declared | changes))
+
+
+def image_data(source=None, **changes):
+    options = {
+        "batch_size": 8,
+        "test_batch_size": 3,
+        "validation": 0.1,
+        "split_seed": 0,
+        "augment": Augmentation(),
+        "seed": 0,
+    }
+    data = ImageData(source or numbered(), **(options | changes))
+    data.setup()
+    return data
+
+
+def test_parts_are_stratified_disjoint_and_complete():
+    data = image_data()
+    assert len(data.train_rows) == 90
+    assert data.splits.train.labels[data.validation_rows].bincount().tolist() == [2] * 5
+    assert torch.equal(torch.cat([data.train_rows, data.validation_rows]).sort().values, torch.arange(100))
+
+
+def test_no_image_is_in_two_loaders():
+    data = image_data(batch_size=1)
+    drawn = {}
+    for name, loader in {
+        "train": data.train_dataloader(),
+        "validation": data.val_dataloader(),
+        "test": data.test_dataloader(),
+    }.items():
+        marks = torch.cat([batch[0][:, 0, 0, :2] for batch in loader]).mul(255).round().int()
+        drawn[name] = {tuple(mark) for mark in marks.tolist()}
+    assert {name: len(marks) for name, marks in drawn.items()} == {"train": 90, "validation": 10, "test": 7}
+    assert len(set.union(*drawn.values())) == 107
+
+
+def test_validation_images_depend_on_the_split_seed_alone():
+    rows = image_data(seed=0).validation_rows
+    assert torch.equal(image_data(seed=1, batch_size=2).validation_rows, rows)
+    assert not torch.equal(image_data(split_seed=1).validation_rows, rows)
+
+
+def test_batches_are_float32_pixels_of_their_rows():
+    data = image_data()
+    inputs, labels = next(iter(data.train_dataloader()))
+    assert inputs.dtype == torch.float32
+    assert inputs.shape == (8, 3, 4, 4)
+    assert labels.dtype == torch.int64
+    rows = inputs[:, 0, 0, 1].mul(255).round().long()
+    assert torch.equal(inputs, data.splits.train.inputs[rows].float() / 255)
+    assert torch.equal(labels, data.splits.train.labels[rows])
+
+
+@pytest.mark.parametrize("test_batch_size", [1, 3, 7, 100])
+def test_seven_test_images_give_exactly_seven_rows(test_batch_size):
+    data = image_data(test_batch_size=test_batch_size)
+    loader = data.test_dataloader()
+    batches = list(loader)
+    assert len(batches) == len(loader)
+    inputs, labels, rows = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    assert rows.tolist() == list(range(7))
+    assert torch.equal(inputs, data.splits.test.inputs.float() / 255)
+    assert torch.equal(labels, data.splits.test.labels)
+
+
+def test_validation_is_in_order_complete_and_not_augmented():
+    data = image_data(augment=Augmentation(crop=2, flip=True))
+    inputs, labels, rows = (torch.cat(parts) for parts in zip(*data.val_dataloader(), strict=True))
+    assert torch.equal(rows, data.validation_rows)
+    assert torch.equal(inputs, data.splits.train.inputs[rows].float() / 255)
+    assert torch.equal(labels, data.splits.train.labels[rows])
+
+
+def collect(data, epoch, start=0):
+    loader = data.train_dataloader()
+    loader.sampler.resume(epoch, start)
+    return list(loader)
+
+
+def equal(first, second):
+    return all(
+        torch.equal(a, b)
+        for left, right in zip(first, second, strict=True)
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+def test_training_batches_are_a_pure_function_of_seed_and_epoch():
+    augment = Augmentation(crop=1, flip=True)
+    batches = collect(image_data(augment=augment), epoch=3)
+    torch.manual_seed(7)
+    assert equal(collect(image_data(augment=augment), epoch=3), batches)
+    assert not equal(collect(image_data(augment=augment), epoch=4), batches)
+    assert not equal(collect(image_data(augment=augment, seed=1), epoch=3), batches)
+
+
+def test_resuming_inside_an_epoch_continues_with_the_same_augmented_batches():
+    augment = Augmentation(crop=1, flip=True)
+    whole = collect(image_data(augment=augment), epoch=2)
+    assert equal(collect(image_data(augment=augment), epoch=2, start=5), whole[5:])
+
+
+def test_an_image_varies_from_epoch_to_epoch():
+    data = image_data(
+        numbered(train=1), batch_size=1, validation=0.0, augment=Augmentation(crop=2, flip=True)
+    )
+    seen = {collect(data, epoch)[0][0].numpy().tobytes() for epoch in range(20)}
+    assert len(seen) > 10
+
+
+def test_last_training_batch_is_full_unless_it_is_the_only_one():
+    assert [len(labels) for _, labels in image_data(batch_size=40).train_dataloader()] == [40, 40]
+    assert [len(labels) for _, labels in image_data(batch_size=1000).train_dataloader()] == [90]
+
+
+def test_no_validation():
+    data = image_data(validation=0.0)
+    assert data.val_dataloader() == []
+    assert len(data.train_rows) == 100
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 0}, r"data\.batch_size must be at least 1, not 0"),
+        ({"test_batch_size": 0}, r"data\.test_batch_size must be at least 1, not 0"),
+        ({"seed": -1}, "seed must be at least 0, not -1"),
+        ({"split_seed": 2**32}, r"data\.split_seed must be at least 0 and below"),
+        ({"validation": 1.0}, r"data\.validation must be a fraction, at least 0 and below 1, not 1\.0"),
+        ({"validation": -0.1}, r"data\.validation must be a fraction"),
+        ({"validation": 0.001}, r"data\.validation=0\.001 of 100 training images holds out 0"),
+        ({"validation": 0.999}, r"data\.validation=0\.999 of 100 training images holds out 100"),
+    ],
+)
+def test_values_out_of_range_are_refused(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        image_data(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"test": 0}, "the test split is empty"),
+        ({"num_classes": 0}, "training labels run from 0 to 4, but 3 classes are declared"),
+        ({"shape": (3, 5, 4)}, r"training images have shape \[3, 4, 4\], but \[3, 5, 4\] is declared"),
+    ],
+)
+def test_data_that_are_not_as_declared_are_refused(changes, words):
+    @dataclass(frozen=True)
+    class Wrong(Numbered):
+        def read(self):
+            return numbered(test=changes.get("test", 7)).read()
+
+    declared = {"name": "wrong", "shape": (3, 4, 4), "num_classes": 3 if "num_classes" in changes else 5}
+    declared |= {"shape": changes["shape"]} if "shape" in changes else {}
+    with pytest.raises(DataError, match=words):
+        Wrong(**declared, mean=(0.5,) * 3, std=(0.25,) * 3).load()
+
+
+def test_classes_that_do_not_occur_are_mentioned(caplog):
+    numbered(train=3).load()
+    assert "only 3 of 5 classes occur in training" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"shape": (4, 4)}, "shape must be"),
+        ({"mean": (0.5,)}, "one value per channel"),
+        ({"std": (0.5, 0.0, 0.5)}, "std must be positive"),
+    ],
+)
+def test_contradictory_declarations_are_refused(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        numbered(**changes)
+
+
+class Recorder(pl.LightningModule):
+    """Notes what Lightning passes on; training is a single weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.trained, self.validated, self.tested = [], [], []
+
+    def training_step(self, batch, batch_idx):
+        inputs, _ = batch
+        self.trained.append((self.current_epoch, batch_idx, inputs))
+        return self.weight * inputs.mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.validated.append(batch[2])
+
+    def test_step(self, batch, batch_idx):
+        self.tested.append(batch[2])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def trainer(**options):
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    return pl.Trainer(accelerator="cpu", logger=False, num_sanity_val_steps=0, **(quiet | options))
+
+
+def test_lightning_trains_validates_and_tests():
+    data = image_data(augment=Augmentation(crop=1, flip=True))
+    module, fit = Recorder(), trainer(max_epochs=2)
+    fit.fit(module, datamodule=data)
+    assert isinstance(fit.train_dataloader.sampler, ShuffledBatches)
+    fit.test(module, datamodule=data, verbose=False)
+    assert [(epoch, number) for epoch, number, _ in module.trained] == [
+        (e, n) for e in (0, 1) for n in range(11)
+    ]
+    for epoch in (0, 1):
+        seen = [(inputs,) for at, _, inputs in module.trained if at == epoch]
+        assert equal(seen, [batch[:1] for batch in collect(data, epoch)])
+    assert torch.equal(torch.cat(module.validated), data.validation_rows.repeat(2))
+    assert torch.cat(module.tested).tolist() == list(range(7))
+
+
+def test_lightning_without_validation():
+    module = Recorder()
+    trainer(max_epochs=1).fit(module, datamodule=image_data(validation=0.0))
+    assert len(module.trained) == 12
+    assert module.validated == []
+
+
+def test_lightning_resumes_inside_an_epoch(tmp_path):
+    whole = Recorder()
+    trainer(max_epochs=2).fit(whole, datamodule=image_data())
+
+    class Save(pl.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            if trainer.global_step == 14:
+                trainer.save_checkpoint(tmp_path / "at14.ckpt")
+
+    trainer(max_steps=15, callbacks=[Save()]).fit(Recorder(), datamodule=image_data())
+
+    class Resume(pl.Callback):
+        def on_train_start(self, trainer, module):
+            trainer.train_dataloader.sampler.resume(epoch=1, start=3)
+
+    rest = Recorder()
+    trainer(max_epochs=2, callbacks=[Resume()]).fit(
+        rest, datamodule=image_data(), ckpt_path=tmp_path / "at14.ckpt"
+    )
+    assert [step[:2] for step in rest.trained] == [step[:2] for step in whole.trained[14:]]
+    assert equal([step[2:] for step in rest.trained], [step[2:] for step in whole.trained[14:]])
