@@ -94,9 +94,7 @@ def test_the_wheel_holds_the_package_and_its_configuration_only(source: Path, wh
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     modules = {path.relative_to(source).as_posix() for path in (source / "certtrain").rglob("*.py")}
-    config = {
-        f"certtrain/{path.relative_to(source).as_posix()}" for path in (source / "conf").rglob("*.yaml")
-    }
+    config = {f"certtrain/{path.relative_to(source).as_posix()}" for path in (source / "conf").rglob("*.yaml")}
     assert {"certtrain/conf/config.yaml", "certtrain/conf/relaxation/deeppoly.yaml"} <= config
     assert modules - names == set(), "a folder of certtrain/ has no __init__.py"
     assert config - names == set()
@@ -117,9 +115,7 @@ def test_the_lock_pins_every_declared_dependency(wheel: Path):
 
 
 @pytest.mark.parametrize("command", [("-m", "certtrain"), ("bin/certtrain",)], ids=["module", "script"])
-def test_the_installed_command_works_from_any_directory(
-    installed: Path, tmp_path: Path, command: tuple[str, ...]
-):
+def test_the_installed_command_works_from_any_directory(installed: Path, tmp_path: Path, command: tuple[str, ...]):
     if command[0] == "bin/certtrain":
         command = (str(installed / command[0]),)
     text = _run(sys.executable, *command, "--help", cwd=tmp_path, python_path=installed)

@@ -218,9 +218,7 @@ def _set_opset_version(opset: int) -> None:
             continue
         module.GLOBALS.export_onnx_opset_version = opset
         return
-    raise ConfigError(
-        f"auto_LiRPA cannot parse networks with torch {torch.__version__}: no globals in torch.onnx"
-    )
+    raise ConfigError(f"auto_LiRPA cannot parse networks with torch {torch.__version__}: no globals in torch.onnx")
 
 
 def _node_attribute(node: Any, name: str) -> Any:

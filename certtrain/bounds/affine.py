@@ -40,7 +40,7 @@ def merge_spec(graph: Graph, values: Values, rows: Tensor) -> tuple[int, Tensor,
 
 
 def contract(rows: Tensor, x: Tensor) -> Tensor:
-    """Sum of products over all axes of a layer: [batch or 1, rows, *shape] and [batch or 1, *shape] -> [batch, rows]."""
+    """Sum of products over a layer: [batch or 1, rows, *shape] and [batch or 1, *shape] -> [batch or 1, rows]."""
     flat, x = rows.flatten(2), x.flatten(1)
     if flat.shape[0] == 1:
         return x @ flat[0].mT

@@ -52,8 +52,13 @@ class AffineForm:
         errors = dict(self.errors)
         for k, e in other.errors.items():
             errors[k] = errors[k] + e if k in errors else e
-        boxes = [b for b in (self.box, other.box) if b is not None]
-        return AffineForm(self.center + other.center, errors, sum(boxes) if boxes else None)
+        return AffineForm(self.center + other.center, errors, _sum(self.box, other.box))
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
 
 
 ReluRule = Callable[[AffineForm, Interval, int], AffineForm]

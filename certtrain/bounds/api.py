@@ -9,9 +9,7 @@ from certtrain.bounds.registry import build
 from certtrain.networks import parameters, trace
 
 
-def bound(
-    model: nn.Module, box: Box, relaxation: str | Relaxation = "deeppoly", spec: Tensor | None = None
-) -> Bounds:
+def bound(model: nn.Module, box: Box, relaxation: str | Relaxation = "deeppoly", spec: Tensor | None = None) -> Bounds:
     """Sound bounds of `spec @ model(x)` over all x in the box; differentiable in the model's parameters.
 
     Args:

@@ -65,8 +65,8 @@ class Anchor:
     Attributes:
         index: The operation; scaling channels and reshaping map boxes to boxes and are not carried back through.
         radius: Half the width of its box, [batch, *shape].
-        center_index: The operation at which the rows meet the centre of the box: the same one, or the affine layer behind
-            it where that is narrower (a form's value at one point is the same in every layer, offsets included).
+        center_index: The operation at which the rows meet the centre of the box: the same one, or the affine layer
+            behind it where that is narrower (a form's value at one point is the same in every layer, offsets included).
         center: The centre's value there, [batch, *shape].
     """
 
@@ -90,9 +90,7 @@ def find_anchor(graph: Graph, values: Values, box: Box) -> Anchor:
     return Anchor(index, region.radius, index, region.center)
 
 
-def bound_rows(
-    graph: Graph, values: Values, box: Box, spec: Tensor | None, lines: Lines, sides: Sides
-) -> Bounds:
+def bound_rows(graph: Graph, values: Values, box: Box, spec: Tensor | None, lines: Lines, sides: Sides) -> Bounds:
     """Bounds of specification rows over the network's outputs by one back-substitution."""
     rows = spec_rows(graph, spec, box.lower)
     count = rows.shape[1]

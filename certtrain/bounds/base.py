@@ -113,7 +113,7 @@ def margin_spec(labels: Int[Tensor, " batch"], num_classes: int) -> Float[Tensor
     Raises:
         ConfigError: If a label is no class.
     """
-    if labels.numel() and not (0 <= int(labels.min()) and int(labels.max()) < num_classes):
+    if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < num_classes):
         raise ConfigError(f"labels must lie in 0..{num_classes - 1}, got {int(labels.min())}..{int(labels.max())}")
     eye = torch.eye(num_classes, device=labels.device)
     wrong = torch.arange(num_classes - 1, device=labels.device).expand(len(labels), -1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
@@ -33,9 +33,7 @@ class DeepPoly(Relaxation):
     ) -> Bounds:
         """See `Relaxation.bound`."""
         values = graph.values(params, box.lower)
-        lines = relu_lines(
-            graph, self._intermediate(graph, values, box), lambda z: relax_relu(z, self.lower_slope)
-        )
+        lines = relu_lines(graph, self._intermediate(graph, values, box), lambda z: relax_relu(z, self.lower_slope))
         return bound_rows(graph, values, box, spec, lines, sides)
 
     def intermediate_bounds(self, graph: Graph, params: Params, box: Box) -> dict[int, Interval]:
@@ -50,7 +48,7 @@ class DeepPoly(Relaxation):
         relu_lines(graph, remember, lambda z: relax_relu(z, self.lower_slope))
         return found
 
-    def _intermediate(self, graph: Graph, values: Values, box: Box):  # noqa: ANN202
+    def _intermediate(self, graph: Graph, values: Values, box: Box) -> Callable[[int, Lines], Interval]:
         intervals = propagate_intervals(graph, values, box)
 
         def bounds_of(index: int, lines: Lines) -> Interval:

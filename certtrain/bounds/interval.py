@@ -35,7 +35,7 @@ class Interval:
 
 
 def linear_interval(op: LinearMap, values: Values, x: Interval) -> Interval:
-    """y = W x + b: centre through W, radius through |W|."""
+    """Y = W x + b: centre through W, radius through |W|."""
     center, radius = op.forward(values, x.center), op.forward_abs(values, x.radius)
     return Interval(center - radius, center + radius)
 

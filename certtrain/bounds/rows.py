@@ -124,10 +124,8 @@ class PatchRows(Rows):
     def _contract(self, data: Tensor, x: Tensor) -> Tensor:
         """Value of each form at an image [batch or 1, C, H, W], with `data` for coefficients: [batch, rows]."""
         patches = self._unfold(x)
-        if data.shape[:2] == (1, 1):
-            result = patches @ data[0, 0].mT
-        else:
-            result = (data * patches[:, :, None]).sum(-1)
+        shared = data.shape[:2] == (1, 1)
+        result = patches @ data[0, 0].mT if shared else (data * patches[:, :, None]).sum(-1)
         return result.transpose(1, 2).flatten(1)
 
     def linear(self, op: LinearMap, values: Values) -> Rows:
@@ -201,7 +199,8 @@ class PatchRows(Rows):
             return DenseRows(self.dense().data + other.dense().data)
         padding = tuple(max(a, b) for a, b in zip(self.padding, other.padding, strict=True))
         ends = [
-            [k + pad - p for k, pad, p in zip(rows.kernel, padding, rows.padding, strict=True)] for rows in (self, other)
+            [k + pad - p for k, pad, p in zip(rows.kernel, padding, rows.padding, strict=True)]
+            for rows in (self, other)
         ]
         kernel = tuple(max(a, b) for a, b in zip(*ends, strict=True))
         a, b = (rows._grown(kernel, padding) for rows in (self, other))  # type: ignore[arg-type]

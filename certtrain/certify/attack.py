@@ -103,9 +103,7 @@ class Attack:
         first = box.radius if self.step_size is None else torch.full_like(box.radius, self.step_size)
         active, x = torch.arange(len(labels), device=labels.device), start
         for k in range(self.steps + 1):
-            smallest, slope = _margin_and_slope(
-                network, x, labels[active], None if target is None else target[active]
-            )
+            smallest, slope = _margin_and_slope(network, x, labels[active], None if target is None else target[active])
             lower = smallest < lowest[active]
             worst[active[lower]], lowest[active[lower]] = x[lower], smallest[lower]
             # Broken images need no further steps; a NaN is neither broken nor worse than anything.
@@ -118,9 +116,7 @@ class Attack:
         return worst, lowest
 
 
-def _margin_and_slope(
-    network: Network, x: Tensor, labels: Tensor, target: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _margin_and_slope(network: Network, x: Tensor, labels: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
     """The smallest margin [batch], and the gradient [batch, *shape] of that to `target`, or of itself."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()

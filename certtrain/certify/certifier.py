@@ -49,7 +49,8 @@ def certify(
 
     Every correctly classified image goes through the attack and through every verifier, so that the results
     of each verifier and of their union are known. Only the image's own evidence counts: a margin that is
-    positive in float64 and in float32, or a counterexample that is misclassified in both.
+    positive in float64 and in float32, or a counterexample that is misclassified in both. Rounding within
+    float64 is not accounted for.
 
     Args:
         model: Any supported network; in eval mode for the duration.
@@ -86,9 +87,7 @@ def certify(
     with torch.inference_mode(False), torch.no_grad(), evaluating(model):
         network = Network.of(model, inputs.shape[1:])
         _check_labels(labels, network.graph.num_outputs)
-        pipeline = Pipeline(
-            network, verifiers, attack, eps, clip, batch_size, memory_mb * MEGABYTE, timeout_s
-        )
+        pipeline = Pipeline(network, verifiers, attack, eps, clip, batch_size, memory_mb * MEGABYTE, timeout_s)
         book = None if ledger is None else Ledger(ledger, pipeline.settings())
         done = {} if book is None else {i: book.verdicts[i] for i in numbers if i in book.verdicts}
         _check_same_data(done, numbers, labels)
@@ -96,9 +95,7 @@ def certify(
         report()
         left = [k for k, i in enumerate(numbers) if i not in done]
         for positions in split(left, pipeline.images_at_once()):
-            verdicts = pipeline.run(
-                [_case(inputs[k], labels[k], numbers[k], network.device) for k in positions]
-            )
+            verdicts = pipeline.run([_case(inputs[k], labels[k], numbers[k], network.device) for k in positions])
             if book is not None:
                 book.append(verdicts)
             done.update((verdict.index, verdict) for verdict in verdicts)
@@ -133,9 +130,7 @@ def _check_arguments(
     if not inputs.is_floating_point():
         raise ConfigError(f"inputs must be floating-point images, got {inputs.dtype}")
     if not len(inputs) == len(labels) == len(indices):
-        raise ConfigError(
-            f"{len(inputs)} inputs, {len(labels)} labels and {len(indices)} indices; one of each"
-        )
+        raise ConfigError(f"{len(inputs)} inputs, {len(labels)} labels and {len(indices)} indices; one of each")
     if len(set(indices)) != len(indices):
         raise ConfigError("indices must be different: a verdict belongs to one image")
     if not 0 <= eps < math.inf:
@@ -154,9 +149,7 @@ def _check_arguments(
 
 def _check_labels(labels: Tensor, classes: int) -> None:
     if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
-        raise ConfigError(
-            f"labels must lie in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}"
-        )
+        raise ConfigError(f"labels must lie in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
 
 
 def _check_same_data(done: Mapping[int, Verdict], indices: Sequence[int], labels: Tensor) -> None:

@@ -81,9 +81,7 @@ def _read(path: Path) -> tuple[list[Verdict], int]:
         try:
             verdicts.append(Verdict.from_row(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path} line {number} is no verdict ({type(error).__name__}: {error})"
-            ) from error
+            raise DataError(f"{path} line {number} is no verdict ({type(error).__name__}: {error})") from error
     return verdicts, size
 
 
@@ -104,8 +102,7 @@ def _check_settings(path: Path, settings: Settings) -> None:
     ]
     if differences:
         raise ConfigError(
-            f"{path} holds verdicts of other settings ({'; '.join(differences)}): "
-            "remove it or choose another ledger"
+            f"{path} holds verdicts of other settings ({'; '.join(differences)}): remove it or choose another ledger"
         )
 
 

@@ -47,16 +47,11 @@ class Network:
         """
         graph = trace(module, input_shape)
         if graph.num_outputs < 2:
-            raise ConfigError(
-                f"certification needs at least two classes, the network has {graph.num_outputs} output"
-            )
+            raise ConfigError(f"certification needs at least two classes, the network has {graph.num_outputs} output")
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         floating = {name: t for name, t in tensors.items() if t.is_floating_point()}
         # Clones: whoever trains on meanwhile, or keeps tensors of inference mode, does not reach them.
-        values = {
-            dtype: {name: t.detach().clone().to(dtype) for name, t in floating.items()}
-            for dtype in PRECISIONS
-        }
+        values = {dtype: {name: t.detach().clone().to(dtype) for name, t in floating.items()} for dtype in PRECISIONS}
         device = next((t.device for t in floating.values()), torch.device("cpu"))
         return Network(module, graph, values, device)
 
@@ -72,9 +67,7 @@ class Network:
         own = labels[:, None]
         return (logits.gather(1, own) - logits).scatter(1, own, torch.inf)
 
-    def misclassifies(
-        self, x: Float[Tensor, "batch *shape"], labels: Int[Tensor, " batch"]
-    ) -> Bool[Tensor, " batch"]:
+    def misclassifies(self, x: Float[Tensor, "batch *shape"], labels: Int[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
         """Whether points, float64, are misclassified in both precisions.
 
         In float64 a margin of zero suffices; in float32 it is the rule that also makes a prediction, the

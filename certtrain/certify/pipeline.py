@@ -146,9 +146,7 @@ class Pipeline:
     def _size(self, verifier: Verifier) -> int:
         if verifier.name not in self.sizes:
             graph = self.network.graph
-            self.sizes[verifier.name] = batch_size(
-                verifier.relaxation, graph, self.budget, self.largest_batch
-            )
+            self.sizes[verifier.name] = batch_size(verifier.relaxation, graph, self.budget, self.largest_batch)
         return self.sizes[verifier.name]
 
     def _too_large(self, verifier: Verifier) -> str | None:

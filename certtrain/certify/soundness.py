@@ -49,8 +49,7 @@ def self_check(verifier: Verifier, network: Network, images: Float[Tensor, "batc
 def _compare(verifier: Verifier, bound: Tensor, expected: Tensor, tolerance: float) -> None:
     if bound.shape != expected.shape:
         raise SoundnessError(
-            f"verifier {verifier.name} returned bounds of shape {tuple(bound.shape)}, "
-            f"not {tuple(expected.shape)}"
+            f"verifier {verifier.name} returned bounds of shape {tuple(bound.shape)}, not {tuple(expected.shape)}"
         )
     error = (bound - expected).abs() / (1 + expected.abs().amax(1, keepdim=True))
     worst = error[error.isfinite()].max().item() if error.isfinite().any() else 0.0

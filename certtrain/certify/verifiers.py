@@ -30,9 +30,7 @@ class Verifier:
         """The relaxation's bounds, in the precision of the box."""
         return self.relaxation.bound(network.graph, network.values[box.lower.dtype], box, spec, sides)
 
-    def smallest_margins(
-        self, network: Network, box: Box, labels: Int[Tensor, " batch"]
-    ) -> Float[Tensor, " batch"]:
+    def smallest_margins(self, network: Network, box: Box, labels: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         """Lower bounds of each image's smallest margin over its box.
 
         Computed in float64. A positive one is a claim, and must be positive in float32 too: where it is not,

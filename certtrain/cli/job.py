@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import Logger, WandbLogger
 from rich.console import Console
 
@@ -22,7 +23,7 @@ from certtrain.cli.assemble import make_data, make_network, make_training
 from certtrain.cli.schema import RunConfig, parse, plain
 from certtrain.data.module import ImageData
 from certtrain.report import certification_progress, print_verdict, write_report, write_summary
-from certtrain.training.checkpoints import AtomicCheckpointIO, checkpoint_callback, load_network
+from certtrain.training.checkpoints import AtomicCheckpointIO, checkpoint_callbacks, load_network
 from certtrain.training.metrics import JsonlLogger
 from certtrain.training.module import CertifiedTraining
 from certtrain.training.progress import progress_callback
@@ -90,9 +91,9 @@ class Job:
     def _fit(self, training: CertifiedTraining, data: ImageData, loggers: list[Logger]) -> Path:
         """Trains and returns the checkpoint to judge."""
         options = self.config.trainer
-        checkpoints = self.directory / "checkpoints"
-        keep = checkpoint_callback(checkpoints, validated=len(data.validation_rows) > 0)
-        callbacks: list[Callback] = [keep, progress_callback(self.console)]
+        best, last = checkpoint_callbacks(self.directory / "checkpoints")
+        validated = len(data.validation_rows) > 0
+        callbacks: list[Callback] = [*([best] if validated else []), last, progress_callback(self.console)]
         trainer = pl.Trainer(
             accelerator=options.accelerator,
             devices=options.devices,
@@ -105,17 +106,27 @@ class Job:
             plugins=[AtomicCheckpointIO()],
             num_sanity_val_steps=0,
             enable_model_summary=False,
+            enable_progress_bar=self.console.is_terminal,
             use_distributed_sampler=False,
             default_root_dir=self.directory,
         )
         trainer.fit(training, data)
         if trainer.interrupted:
             raise KeyboardInterrupt
-        best = Path(keep.best_model_path) if keep.best_model_path else checkpoints / "last.ckpt"
-        if not best.is_file():
-            # Stopped by max_steps before the first validation: the weights as they are.
-            trainer.save_checkpoint(best)
-        return best
+        return self._choose(trainer, training, data, best)
+
+    def _choose(self, trainer: pl.Trainer, training: CertifiedTraining, data: ImageData, keep: ModelCheckpoint) -> Path:
+        """The best checkpoint; weights that max_steps left behind since the last validation are judged now."""
+        last = self.directory / "checkpoints" / "last.ckpt"
+        if not len(data.validation_rows):
+            trainer.save_checkpoint(last)
+            return last
+        if training.validated_step == trainer.global_step:
+            return Path(keep.best_model_path)
+        trainer.save_checkpoint(last)
+        best = keep.best_model_score
+        (found,) = trainer.validate(training, data, verbose=False)
+        return last if best is None or found["val/certified_accuracy"] > float(best) else Path(keep.best_model_path)
 
     def _certify(self, network: torch.nn.Module, data: ImageData) -> tuple[list[Verdict], float]:
         options = self.config.certify
@@ -181,7 +192,7 @@ def _loggers(config: RunConfig, node: Record, directory: Path) -> Iterator[list[
         return
     import wandb
 
-    run_id = wandb.util.generate_id()
+    run_id = uuid.uuid4().hex[:8]
     # Written before anything is logged, so that whoever resumes this directory finds the same W&B run.
     (directory / "wandb_id.txt").write_text(run_id + "\n", encoding="utf-8")
     group = config.logger.group or directory.parent.name
@@ -193,7 +204,7 @@ def _loggers(config: RunConfig, node: Record, directory: Path) -> Iterator[list[
         yield [*loggers, view]
         exit_code = 0
     finally:
-        wandb.finish(exit_code=exit_code, quiet=True)
+        wandb.finish(exit_code=exit_code)
 
 
 def _title(config: RunConfig) -> str:
@@ -214,5 +225,3 @@ def _quiet_libraries() -> Iterator[None]:
         ):
             warnings.filterwarnings("ignore", notice)
         yield
-
-

@@ -1,8 +1,8 @@
 """Keeps freed memory in the process, where the C library would hand every large block back to the kernel.
 
-Bound computation makes large temporaries of the same sizes again and again. With glibc's defaults each is mapped, faulted
-in page by page and unmapped; kept, a generation of the default run took two thirds of the time (benchmarks: 230 against
-350 ms on one core).
+Bound computation makes large temporaries of the same sizes again and again. With glibc's defaults each is mapped,
+faulted in page by page and unmapped. Kept, a generation of 64 members took two thirds of the time when this was written
+(digits, deeppoly, batch 128, one core: 230 against 350 ms).
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.schema import Node, RunConfig, parse, plain
 from certtrain.errors import ConfigError
 from certtrain.networks import parameters
+from certtrain.training.module import CertifiedTraining
+from certtrain.training.schedules import with_horizon
 
 
 def preflight(command: Command) -> None:
@@ -46,13 +48,24 @@ def check_parts(config: RunConfig) -> None:
     source = make_source(config)
     source.check()
     network, graph = make_network(config, source)
-    make_training(config, network, graph)
+    _check_optimization(make_training(config, network, graph))
     for name in config.certify.verifiers:
         build(name)
     if config.relaxation.backend != "native":
         # Another library may refuse what tracing accepts: one image tells.
         image = torch.zeros((1, *source.shape))
         make_relaxation(config).bound(graph, parameters(network), Box.linf(image, config.eps, config.clip))
+
+
+def _check_optimization(training: CertifiedTraining) -> None:
+    """Builds the optimizer and the scheduler once: only their classes know which arguments are legal."""
+    key = "optimizer"
+    try:
+        optimizer = training.optimization.optimizer(training.network.parameters())
+        key = "scheduler"
+        with_horizon(training.optimization.scheduler, optimizer, steps=1)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
 
 
 def _fingerprint(node: Node) -> str:

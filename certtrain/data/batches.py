@@ -10,9 +10,7 @@ from certtrain.data.sampler import BatchRows
 from certtrain.data.source import ArrayPair
 
 TrainingBatch = tuple[Float[Tensor, "batch channels height width"], Int[Tensor, " batch"]]
-EvaluationBatch = tuple[
-    Float[Tensor, "batch channels height width"], Int[Tensor, " batch"], Int[Tensor, " batch"]
-]
+EvaluationBatch = tuple[Float[Tensor, "batch channels height width"], Int[Tensor, " batch"], Int[Tensor, " batch"]]
 
 
 def as_float(images: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

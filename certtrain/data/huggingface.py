@@ -109,8 +109,7 @@ class HuggingFaceSource(Source):
             if name in found:
                 return name
         raise DataError(
-            f"data={self.name}: {self._place} has no split '{declared}', only {', '.join(found)}; "
-            f"{self._advice}"
+            f"data={self.name}: {self._place} has no split '{declared}', only {', '.join(found)}; {self._advice}"
         )
 
     def _encoded(self, name: str, split: Any) -> _EncodedSplit:

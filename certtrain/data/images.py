@@ -15,9 +15,7 @@ from certtrain.errors import DataError
 _LOSSLESS_MODES = ("1", "L", "P", "RGB")
 
 
-def decode_image(
-    record: Mapping[str, Any], shape: Sequence[int]
-) -> UInt8[np.ndarray, "channels height width"]:
+def decode_image(record: Mapping[str, Any], shape: Sequence[int]) -> UInt8[np.ndarray, "channels height width"]:
     """Decodes one image file.
 
     Args:
@@ -41,9 +39,7 @@ def decode_image(
                     f"is {image.height}x{image.width} pixels large, but the declared shape is {list(shape)}"
                 )
             if image.mode not in _LOSSLESS_MODES:
-                raise DataError(
-                    f"has mode {image.mode}; images of 8 bits per channel, grey or RGB, are needed"
-                )
+                raise DataError(f"has mode {image.mode}; images of 8 bits per channel, grey or RGB, are needed")
             if channels == 1 and image.mode == "L":
                 return np.asarray(image)[None]
             pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB")).transpose(2, 0, 1)

@@ -27,9 +27,7 @@ class BatchRows(list[int]):
 class ShuffledBatches(Sampler[list[int]]):
     """Batches of a permutation, a pure function of (seed, epoch): equal on all ranks and after a resume."""
 
-    def __init__(
-        self, rows: Int[Tensor, " rows"], batch_size: int, seed: int, drop_last: bool = False
-    ) -> None:
+    def __init__(self, rows: Int[Tensor, " rows"], batch_size: int, seed: int, drop_last: bool = False) -> None:
         """Prepares epoch 0.
 
         Args:

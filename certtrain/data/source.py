@@ -61,13 +61,9 @@ class Source(ABC):
         for field in ("shape", "mean", "std"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         if len(self.shape) != 3 or min(self.shape) < 1:
-            raise ConfigError(
-                f"data={self.name}: shape must be [channels, height, width], not {list(self.shape)}"
-            )
+            raise ConfigError(f"data={self.name}: shape must be [channels, height, width], not {list(self.shape)}")
         if not len(self.mean) == len(self.std) == self.shape[0]:
-            raise ConfigError(
-                f"data={self.name}: mean and std must have one value per channel ({self.shape[0]})"
-            )
+            raise ConfigError(f"data={self.name}: mean and std must have one value per channel ({self.shape[0]})")
         if min(self.std) <= 0:
             raise ConfigError(f"data={self.name}: std must be positive, not {list(self.std)}")
 
@@ -97,17 +93,13 @@ class Source(ABC):
         self._verify("test", splits.test)
         present = int(splits.train.labels.bincount().count_nonzero())
         if present < self.num_classes:
-            _log.warning(
-                "data=%s: only %d of %d classes occur in training", self.name, present, self.num_classes
-            )
+            _log.warning("data=%s: only %d of %d classes occur in training", self.name, present, self.num_classes)
         return splits
 
     def _verify(self, split: str, pair: ArrayPair) -> None:
         images, labels = pair.inputs, pair.labels
         if len(images) != len(labels):
-            raise DataError(
-                f"data={self.name}: the {split} split has {len(images)} images but {len(labels)} labels"
-            )
+            raise DataError(f"data={self.name}: the {split} split has {len(images)} images but {len(labels)} labels")
         if len(images) == 0:
             raise DataError(f"data={self.name}: the {split} split is empty")
         if tuple(images.shape[1:]) != self.shape:

@@ -1,7 +1,7 @@
 """How the gradient of a loss is estimated: `backprop` differentiates it, `pgpe` smooths it and reads values only.
 
-An estimator takes `loss(params) -> scalar` and never looks inside: it does not know which relaxation, network or data the
-loss is made of. `noise` is a pure function of (seed, generation, pair); `population` evaluates many members at once.
+An estimator takes `loss(params) -> scalar` and never looks inside: it does not know which relaxation, network or data
+the loss is made of. `noise` is a pure function of (seed, generation, pair); `population` evaluates many members.
 """
 
 from certtrain.gradients.backprop import Backprop

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from certtrain.gradients.base import Estimate, GradientEstimator, LossFunction
+from certtrain.networks.graph import Params
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,6 @@ class Backprop(GradientEstimator):
             value = loss(leaves)
             found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
         gradient = {
-            name: torch.zeros_like(p) if g is None else g
-            for (name, p), g in zip(leaves.items(), found, strict=True)
+            name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(leaves.items(), found, strict=True)
         }
         return Estimate(gradient, value.detach())

@@ -43,4 +43,3 @@ class GaussianNoise:
             name: part.reshape(len(pairs), *p.shape).to(dtype=p.dtype, device=p.device)
             for (name, p), part in zip(params.items(), parts, strict=True)
         }
-

@@ -15,9 +15,7 @@ Strategy = Literal["vmap", "loop"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 
 
-def evaluate(
-    loss: LossFunction, params: Params, noise: Params, *, strategy: Strategy = "vmap", chunk: int = 16
-) -> Tensor:
+def evaluate(loss: LossFunction, params: Params, noise: Params, *, strategy: str = "vmap", chunk: int = 16) -> Tensor:
     """Losses [members] at `params + noise[i]`, without gradients.
 
     Args:
@@ -38,13 +36,8 @@ def evaluate(
     members = len(next(iter(noise.values())))
     with torch.no_grad():
         if strategy == "loop":
-            return torch.stack(
-                [loss({k: p + noise[k][i] for k, p in params.items()}) for i in range(members)]
-            )
+            return torch.stack([loss({k: p + noise[k][i] for k, p in params.items()}) for i in range(members)])
         vectorised = torch.func.vmap(loss)
         return torch.cat(
-            [
-                vectorised({k: p + noise[k][i : i + chunk] for k, p in params.items()})
-                for i in range(0, members, chunk)
-            ]
+            [vectorised({k: p + noise[k][i : i + chunk] for k, p in params.items()}) for i in range(0, members, chunk)]
         )

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Literal
 
 from torch import Tensor, nn
 
 from certtrain.errors import ConfigError
 from certtrain.networks.layers import Normalize
-
-Norm = Literal["batch", "none"]
 
 
 class ConvNet(nn.Module):
@@ -36,7 +33,7 @@ class ConvNet(nn.Module):
         num_classes: int,
         convolutions: Sequence[Sequence[int]],
         widths: Sequence[int],
-        norm: Norm,
+        norm: str,
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
@@ -48,7 +45,8 @@ class ConvNet(nn.Module):
         for position, convolution in enumerate(convolutions):
             if len(convolution) != 4 or min(convolution[:3]) < 1 or convolution[3] < 0:
                 raise ConfigError(
-                    f"model.convolutions[{position}] must be [channels, kernel, stride, padding], got {list(convolution)}"
+                    f"model.convolutions[{position}] must be [channels, kernel, stride, padding], "
+                    f"got {list(convolution)}"
                 )
             out, kernel, stride, padding = convolution
             size = [(n + 2 * padding - kernel) // stride + 1 for n in size]

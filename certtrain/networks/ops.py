@@ -1,7 +1,7 @@
 """The operations a traced network consists of.
 
-An operation holds names, not tensors: parameters and buffers arrive as `values` (name -> tensor) with every call, so the
-same operation serves one parameter vector, a population under `torch.func.vmap`, and any dtype.
+An operation holds names, not tensors: parameters and buffers arrive as `values` (name -> tensor) with every call, so
+the same operation serves one parameter vector, a population under `torch.func.vmap`, and any dtype.
 
 Every linear operation offers four maps. With y = W x + b:
 
@@ -160,9 +160,7 @@ class Conv2d(WindowMap):
 
     def _convolve(self, weight: Tensor, x: Tensor) -> Tensor:
         w = self.window
-        return fold_lead(
-            lambda y: F.conv2d(y, weight, None, w.stride, w.padding, w.dilation, self.groups), x, rank=3
-        )
+        return fold_lead(lambda y: F.conv2d(y, weight, None, w.stride, w.padding, w.dilation, self.groups), x, rank=3)
 
     def forward_linear(self, values: Values, x: Tensor) -> Tensor:
         return self._convolve(values[self.weight], x)
@@ -190,9 +188,7 @@ class Conv2d(WindowMap):
 
     def transpose_window(self, values: Values, patches: Tensor) -> Tensor:
         w = self.window
-        return F.conv_transpose2d(
-            patches, values[self.weight], None, w.stride, 0, 0, self.groups, w.dilation
-        )
+        return F.conv_transpose2d(patches, values[self.weight], None, w.stride, 0, 0, self.groups, w.dilation)
 
 
 @dataclass(frozen=True)

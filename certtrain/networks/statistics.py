@@ -1,7 +1,8 @@
 """Batch statistics for training networks with batch norm by bounds.
 
-Bounds see batch norm as an affine map with given statistics. While training these are the statistics of the clean batch,
-as published recipes have it (Shi et al., NeurIPS 2021), and they arrive among the parameters under the buffers' names.
+Bounds see batch norm as an affine map with given statistics. While training these are the statistics of the clean
+batch, as published recipes have it (Shi et al., NeurIPS 2021); they arrive among the parameters under the buffers'
+names.
 """
 
 from __future__ import annotations

@@ -183,7 +183,9 @@ class _Builder:
             self._linear(node, self._attribute(node, 1, "weight"), self._attribute(node, 2, "bias"))
         elif target is F.avg_pool2d:
             kernel = _pair(_argument(node, 1, "kernel_size", None))
-            window = Window(kernel, _pair(_argument(node, 2, "stride", None) or kernel), _pair(_argument(node, 3, "padding", 0)))
+            window = Window(
+                kernel, _pair(_argument(node, 2, "stride", None) or kernel), _pair(_argument(node, 3, "padding", 0))
+            )
             flags = _argument(node, 4, "ceil_mode", False), _argument(node, 5, "count_include_pad", True)
             self._pool(node, window, *flags, _argument(node, 6, "divisor_override", None))
         else:
@@ -220,10 +222,11 @@ class _Builder:
         if layer.running_mean is None or layer.running_var is None:
             self._refuse(node, "batch norm needs running statistics (track_running_stats=True)")
             return
-        affine = [self._name(layer.weight), self._name(layer.bias)] if layer.affine else [None, None]
-        statistics = self._name(layer.running_mean), self._name(layer.running_var)
+        weight = self._name(layer.weight) if layer.affine else None
+        bias = self._name(layer.bias) if layer.affine else None
+        mean, variance = self._name(layer.running_mean), self._name(layer.running_var)
         head = (self._label(node), self._inputs(node), self._shape(node), self._in_shape(node))
-        self._append(node, BatchNorm(*head, *affine, *statistics, layer.eps))
+        self._append(node, BatchNorm(*head, weight, bias, mean, variance, layer.eps))
 
     def _addition(self, node: fx.Node) -> None:
         terms = [a for a in node.args if isinstance(a, fx.Node) and a in self.index]
@@ -259,7 +262,9 @@ class _Builder:
         return self.results[value] if isinstance(value, fx.Node) else None
 
     def _refuse(self, node: fx.Node, reason: str | None = None) -> None:
-        kind = type(self.modules[str(node.target)]).__name__ if node.op == "call_module" else _callable_name(node.target)
+        kind = (
+            type(self.modules[str(node.target)]).__name__ if node.op == "call_module" else _callable_name(node.target)
+        )
         raise UnsupportedOperation(
             f"operation '{self._label(node)}' ({kind}) at position {len(self.ops)} has no bound rule"
             + (f": {reason}" if reason else f"; supported are {SUPPORTED}")

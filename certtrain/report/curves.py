@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from certtrain.report.metrics import Series, read_metrics, running_mean
-from certtrain.report.style import BLUE, GREEN, GREY, ORANGE, figure, save
+from certtrain.report.style import BLUE, GREEN, GREY, ORANGE, SILVER, drawing, figure, save
 
 # With more points than this, a line of means over a fiftieth of them is drawn above the single ones.
 DENSE = 120
@@ -24,13 +24,15 @@ class Curve:
         key: In metrics.jsonl.
         label: In the legend.
         color: Of its line.
-        dashed: Validation is dashed where training is drawn too.
+        line: Matplotlib's line style.
+        width: In points; a wide line shows behind another one that covers it.
     """
 
     key: str
     label: str
     color: str
-    dashed: bool = False
+    line: str = "-"
+    width: float = 1.6
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,10 @@ PANELS = (
         "Loss",
         "loss",
         (
-            Curve("train/loss", "training", GREY),
+            Curve("train/loss", "training", SILVER, width=4.0),
             Curve("train/natural_loss", "training, natural", BLUE),
             Curve("train/robust_loss", "training, robust", ORANGE),
-            Curve("val/loss", "validation", GREEN, dashed=True),
+            Curve("val/loss", "validation", GREEN, line="--"),
         ),
         logarithmic=True,
     ),
@@ -74,7 +76,7 @@ PANELS = (
         factor=100.0,
     ),
     Panel("Radius trained for", "eps (pixel units)", (Curve("eps", "eps", GREEN),)),
-    Panel("Learning rate", "learning rate", (Curve("lr", "learning rate", GREEN),), logarithmic=True),
+    Panel("Learning rate", "learning rate", (Curve("lr", "learning rate", GREEN),)),
     Panel("Gradient", "norm", (Curve("gradient_norm", "gradient norm", GREY),), logarithmic=True),
     Panel("Smoothing", "sigma of the weights' noise", (Curve("sigma", "sigma", GREEN),), logarithmic=True),
     Panel("Population", "std of members' losses", (Curve("population/std", "std", GREY),), logarithmic=True),
@@ -98,12 +100,15 @@ def write_curves(metrics: str | os.PathLike[str], path: str | os.PathLike[str], 
     if not panels:
         return None
     columns = min(len(panels), 3)
-    canvas, axes = figure(columns, math.ceil(len(panels) / columns), title)
-    for panel, ax in zip(panels, axes, strict=False):
-        _draw(ax, panel, series)
-    for ax in axes[len(panels) :]:
-        ax.remove()
-    return save(canvas, path)
+    last = max(step for points in series.values() for step in points.steps)
+    with drawing():
+        canvas, axes = figure(columns, math.ceil(len(panels) / columns), title, size=(3.7, 2.7))
+        for panel, ax in zip(panels, axes, strict=False):
+            _draw(ax, panel, series)
+            ax.set_xlim(-0.02 * last, 1.02 * last or 1.0)
+        for ax in axes[len(panels) :]:
+            ax.remove()
+        return save(canvas, path)
 
 
 def _drawable(series: Series | None) -> bool:
@@ -131,7 +136,7 @@ def _draw(ax: Any, panel: Panel, series: Mapping[str, Series]) -> None:
 
 
 def _draw_line(ax: Any, curve: Curve, steps: tuple[float, ...], values: list[float]) -> None:
-    style = {"color": curve.color, "linestyle": "--" if curve.dashed else "-"}
+    style: dict[str, Any] = {"color": curve.color, "linestyle": curve.line, "linewidth": curve.width}
     if len(steps) > DENSE and curve.key.startswith(("train/", "gradient", "population", "members")):
         ax.plot(steps, values, color=curve.color, alpha=0.25, linewidth=0.7)
         ax.plot(steps, running_mean(values, len(steps) // 50), label=curve.label, **style)

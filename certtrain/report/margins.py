@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from certtrain.certify import Verdict
-from certtrain.report.style import GREY, ORANGE, RED, figure, save
+from certtrain.report.style import GREEN, GREY, RED, drawing, figure, save
 
 BINS = 60
 
@@ -32,12 +32,15 @@ def write_margins(verdicts: Sequence[Verdict], path: str | os.PathLike[str], tit
     if not margins:
         return None
     low, high = _range([m for values in margins.values() for m in values])
-    canvas, axes = figure(1, len(margins), title, size=(7.4, 1.35), sharex=True, sharey=True)
-    for ax, (name, values) in zip(axes, margins.items(), strict=True):
-        _draw(ax, name, values, len(verdicts), low, high)
-    axes[-1].set_xlabel(
-        "lower bound of the smallest margin in the box (logits); an image right of 0 is certified"
-    )
+    with drawing():
+        canvas, axes = figure(1, len(margins), title, size=(7.4, 1.35), sharex=True, sharey=True)
+        tallest = [
+            _draw(ax, name, values, len(verdicts), low, high)
+            for ax, (name, values) in zip(axes, margins.items(), strict=True)
+        ]
+        # The bar that gathers everything on the left may be cut: its height stands in words.
+        axes[0].set_ylim(0, 1.15 * max(*tallest, 1))
+        axes[-1].set_xlabel("lower bound of the smallest margin in the box (logits); an image right of 0 is certified")
     return save(canvas, path)
 
 
@@ -52,17 +55,19 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return min(ordered[len(ordered) // 2], -1e-6) * 1.5, -0.05 * low or 1.0
 
 
-def _draw(ax: Any, name: str, values: Sequence[float], images: int, low: float, high: float) -> None:
+def _draw(ax: Any, name: str, values: Sequence[float], images: int, low: float, high: float) -> float:
+    """Draws one verifier's margins; returns the height of the tallest bar but the leftmost."""
     step = (high - low) / BINS
-    # A bin must not reach across zero: there are certified images on one side and others on the other.
+    # No bin reaches across zero: there are certified images on one side and others on the other.
     negative, positive = max(1, round(-low / step)), max(1, round(high / step))
     edges = [low * (1 - i / negative) for i in range(negative)]
     edges += [high * i / positive for i in range(positive + 1)]
     shown = [min(max(v, low), high) for v in values]
-    ax.hist([v for v in shown if v <= 0], bins=edges, color=GREY, alpha=0.55)
-    ax.hist([v for v in shown if v > 0], bins=edges, color=ORANGE)
+    below, _, _ = ax.hist([v for v in shown if v <= 0], bins=edges, color=GREY, alpha=0.5)
+    above, _, _ = ax.hist([v for v in shown if v > 0], bins=edges, color=GREEN)
     ax.axvline(0, color=RED, linewidth=1.2)
     ax.set_ylabel("images")
     certified, outside = sum(v > 0 for v in values), sum(v < low for v in values)
     note = f"{name}: certified {certified:,} of {images:,} images"
-    ax.set_title(note + (f" (leftmost bar: {outside:,} below the axis)" if outside else ""), fontsize=9)
+    ax.set_title(note + (f" (leftmost bar: {outside:,} below the axis)" if outside else ""))
+    return float(max(*below[1:], *above))

@@ -44,7 +44,7 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[str, Series]:
         row = _row(file, number, line)
         for key, value in row.items():
             if key != "step" and (value is None or isinstance(value, (int, float))):
-                found.setdefault(key, {})[row["step"]] = _number(value)
+                found.setdefault(key, {})[float(row["step"])] = _number(value)
     return {key: _series(points) for key, points in found.items()}
 
 
@@ -64,7 +64,7 @@ def _number(value: float | None) -> float:
 
 def _series(points: Mapping[float, float]) -> Series:
     steps = sorted(points)
-    return Series(tuple(float(s) for s in steps), tuple(points[s] for s in steps))
+    return Series(tuple(steps), tuple(points[s] for s in steps))
 
 
 def running_mean(values: Sequence[float], width: int) -> list[float]:

@@ -33,11 +33,11 @@ def result_rows(record: Mapping[str, Any]) -> list[Row]:
     total = int(record.get("images") or 0)
     by = record.get("certified_accuracy_by") or {}
     rows = [
-        _row("correct without perturbation", record.get("natural_accuracy"), total),
-        _row("correct under attack", record.get("attacked_accuracy"), total),
+        _row("natural: correct as they are", record.get("natural_accuracy"), total),
+        _row("attacked: correct under attack", record.get("attacked_accuracy"), total),
         *(_row(f"certified by {name}", fraction, total) for name, fraction in by.items()),
     ]
-    return [*rows, _row("certified by any of these", record.get("certified_accuracy"), total, union=True)]
+    return [*rows, _row("certified by any (union)", record.get("certified_accuracy"), total, union=True)]
 
 
 def _row(what: str, fraction: float | None, total: int, union: bool = False) -> Row:

@@ -1,13 +1,19 @@
-"""How plots look. Matplotlib is imported when a plot is made: it takes half a second that most commands do not need."""
+"""How plots look.
+
+Matplotlib is imported when a plot is made: it takes half a second that most commands do not need.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#D55E00", "#009E73", "#CC3311", "#555555"
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#D55E00", "#009E73", "#CC3311"
+GREY, SILVER = "#555555", "#BBBBBB"
 SETTINGS = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -28,10 +34,17 @@ SETTINGS = {
 DPI = 130
 
 
-def figure(
-    columns: int, rows: int, title: str, size: tuple[float, float] = (3.7, 2.7), **options: Any
-) -> Any:
-    """A figure of small plots, and the plots in reading order.
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Everything that is drawn inside looks like this project's plots."""
+    from matplotlib import rc_context
+
+    with rc_context(SETTINGS):  # type: ignore[arg-type]
+        yield
+
+
+def figure(columns: int, rows: int, title: str, size: tuple[float, float], **options: Any) -> Any:
+    """A figure of small plots, and the plots in reading order; use it inside `drawing`.
 
     Args:
         columns: Plots beside each other.
@@ -40,20 +53,15 @@ def figure(
         size: Width and height of each plot in inches.
         **options: Of `Figure.subplots`.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(SETTINGS):  # type: ignore[arg-type]
-        canvas = Figure(figsize=(size[0] * columns, size[1] * rows + 0.4), layout="constrained")
-        axes = canvas.subplots(rows, columns, squeeze=False, **options)
-        canvas.suptitle(title, x=0.01, ha="left")
+    canvas = Figure(figsize=(size[0] * columns, size[1] * rows + 0.4), layout="constrained")
+    axes = canvas.subplots(rows, columns, squeeze=False, **options)
+    canvas.suptitle(title, x=0.01, ha="left")
     return canvas, list(axes.flat)
 
 
 def save(canvas: Any, path: str | os.PathLike[str]) -> Path:
     """Writes a figure as PNG and returns the file."""
-    from matplotlib import rc_context
-
-    with rc_context(SETTINGS):  # type: ignore[arg-type]
-        canvas.savefig(path, dpi=DPI, format="png")
+    canvas.savefig(path, dpi=DPI, format="png")
     return Path(path)

@@ -35,7 +35,7 @@ PAGE = """\
 
 <h2>Result</h2>
 <table>
-  <tr><th>test images</th><th class="number">%</th><th class="number">images</th></tr>
+  <tr><th>what</th><th class="number">%</th><th class="number">images</th></tr>
   {% for row in rows %}
   <tr{% if row.union %} class="union"{% endif %}>
     <td>{{ row.what }}</td><td class="number">{{ row.percent }}</td><td class="number">{{ row.images }}</td>
@@ -46,8 +46,12 @@ PAGE = """\
 {% if statuses %}
 <h2>Statuses</h2>
 <table>
-  <tr><th>status</th><th class="number">images</th><th
-  class="number">%</th><th>meaning</th><th>numbers</th></tr> {% for status in statuses %} <tr>
+  <tr>
+    <th>status</th><th class="number">images</th><th class="number">%</th>
+    <th>meaning</th><th>image numbers</th>
+  </tr>
+  {% for status in statuses %}
+  <tr>
     <td>{{ status.name }}</td><td class="number">{{ "{:,}".format(status.count) }}</td>
     <td class="number">{{ "%.2f" | format(status.percent) }}</td><td>{{ status.meaning }}</td>
     <td class="images">{{ status.images }}

@@ -33,7 +33,7 @@ def verdict_table(record: Mapping[str, Any]) -> Table:
         record: What stands in summary.json.
     """
     table = Table(title=f"{title(record)}\n{verifiers(record)}", title_style="bold", title_justify="left")
-    table.add_column("test images")
+    table.add_column("what")
     table.add_column("%", justify="right")
     table.add_column("images", justify="right")
     for row in result_rows(record):
@@ -55,8 +55,7 @@ def describe_counts(counts: Mapping[str, int]) -> str:
     """Statuses that occur, as console markup."""
     found = ((count, status, STYLES.get(status)) for status, count in counts.items() if count)
     return ", ".join(
-        f"[{style}]{count:,} {status}[/]" if style else f"{count:,} {status}"
-        for count, status, style in found
+        f"[{style}]{count:,} {status}[/]" if style else f"{count:,} {status}" for count, status, style in found
     )
 
 
@@ -104,5 +103,7 @@ class _Lines:
         self._next = (int(done * LINES / total) + 1) * total / LINES if total else 0.0
         known = describe_counts(counts)
         self._console.print(
-            f"certified {done}/{total} images" + (f": {known}" if known else ""), highlight=False
+            f"judged {done:,} of {total:,} images" + (f": {known}" if known else ""),
+            highlight=False,
+            soft_wrap=True,
         )

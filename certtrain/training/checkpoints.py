@@ -34,17 +34,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             temporary.unlink(missing_ok=True)
 
 
-def checkpoint_callback(directory: Path, validated: bool) -> ModelCheckpoint:
-    """Keeps the last checkpoint, and the best by certified validation accuracy where there is a validation split."""
-    return ModelCheckpoint(
-        dirpath=directory,
-        filename="best",
-        monitor="val/certified_accuracy" if validated else None,
-        mode="max",
-        save_top_k=1,
-        save_last=True,
-        enable_version_counter=False,
+def checkpoint_callbacks(directory: Path) -> tuple[ModelCheckpoint, ModelCheckpoint]:
+    """best.ckpt, chosen by certified validation accuracy, and last.ckpt, replaced after every epoch.
+
+    Two callbacks: Lightning's `save_last` writes only when the best improves.
+    """
+    best = ModelCheckpoint(
+        directory, filename="best", monitor="val/certified_accuracy", mode="max", enable_version_counter=False
     )
+    last = ModelCheckpoint(directory, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
+    return best, last
 
 
 def network_state(path: Path) -> dict[str, Tensor]:

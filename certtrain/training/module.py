@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -80,6 +80,9 @@ class CertifiedTraining(pl.LightningModule):
         estimator: The method.
         objective: Relaxation, loss and schedules.
         optimization: Optimizer, scheduler and clipping.
+
+    Attributes:
+        validated_step: `global_step` at the last validation, -1 before the first.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class CertifiedTraining(pl.LightningModule):
         self.objective = objective
         self.optimization = optimization
         classes = graph.num_outputs
+        self.validated_step = -1
         self.natural_accuracy = MulticlassAccuracy(classes, average="micro")
         self.certified_accuracy = MeanMetric()
         self.validation_loss = MeanMetric()
@@ -106,12 +110,12 @@ class CertifiedTraining(pl.LightningModule):
         """Logits: [batch, *input_shape] -> [batch, classes]."""
         return self.network(x)
 
-    def configure_optimizers(self) -> tuple[list[Optimizer], list[dict[str, Any]]]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimizer and a scheduler that `training_step` steps."""
         optimizer = self.optimization.optimizer(self.network.parameters())
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler = with_horizon(self.optimization.scheduler, optimizer, steps)
-        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One generation: estimate, clip, step, schedule, log."""
@@ -157,8 +161,8 @@ class CertifiedTraining(pl.LightningModule):
 
     def _log_step(self, problem: Problem, estimate: Estimate, norm: Tensor, images: int, seconds: float) -> None:
         rate = self.estimator.evaluations / max(seconds, 1e-9)
-        shown = {"train/loss": estimate.loss, "eps": problem.eps, "members_per_second": rate}
-        quiet = {
+        shown: dict[str, Tensor | float] = {"train/loss": estimate.loss, "eps": problem.eps, "members_per_second": rate}
+        quiet: dict[str, Tensor | float] = {
             "gradient_norm": norm,
             "natural_weight": problem.natural_weight,
             "lr": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
@@ -183,3 +187,7 @@ class CertifiedTraining(pl.LightningModule):
         self.log("val/natural_accuracy", self.natural_accuracy, on_epoch=True, prog_bar=True)
         self.log("val/certified_accuracy", self.certified_accuracy, on_epoch=True, prog_bar=True)
         self.log("val/loss", self.validation_loss, on_epoch=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Remembers which weights have been judged."""
+        self.validated_step = self.global_step

@@ -20,9 +20,7 @@ SHOWN = {
 
 def readable(metrics: dict[str, Any]) -> dict[str, str]:
     """Logged values that are worth showing, under short names."""
-    return {
-        label: form.format(float(metrics[key])) for key, (label, form) in SHOWN.items() if key in metrics
-    }
+    return {label: form.format(float(metrics[key])) for key, (label, form) in SHOWN.items() if key in metrics}
 
 
 class LiveProgress(RichProgressBar):

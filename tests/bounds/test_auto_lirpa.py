@@ -173,9 +173,7 @@ def reference(method: Method, layers: list, box: Box, spec: Tensor) -> tuple[Ten
         rows, constant = spec @ layers[-1][0], spec @ layers[-1][1]
         low, high = low[..., None], high[..., None]
         up, down = rows.clamp(min=0), rows.clamp(max=0)
-        return (up @ low + down @ high).squeeze(-1) + constant, (up @ high + down @ low).squeeze(
-            -1
-        ) + constant
+        return (up @ low + down @ high).squeeze(-1) + constant, (up @ high + down @ low).squeeze(-1) + constant
     return substitute(spec, layers, known, box), -substitute(-spec, layers, known, box)
 
 
@@ -193,9 +191,7 @@ def test_agrees_with_a_reference_written_out_here(method: Method) -> None:
 @pytest.mark.parametrize("conv_mode", ["patches", "matrix"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_agrees_with_the_native_relaxation(
-    name: str, method: Method, conv_mode: Literal["patches", "matrix"]
-) -> None:
+def test_agrees_with_the_native_relaxation(name: str, method: Method, conv_mode: Literal["patches", "matrix"]) -> None:
     graph, params, box, spec = problem(name)
     relaxation = AutoLirpa(method, sparse_intermediate=False, conv_mode=conv_mode)
     for rows in (None, spec, spec[:, :1]):
@@ -337,9 +333,7 @@ def test_nan_propagates(method: Method) -> None:
 
 @needs_auto_lirpa
 def test_the_registry_builds_it() -> None:
-    assert build("deeppoly", backend="auto_lirpa", conv_mode="matrix") == AutoLirpa(
-        "deeppoly", conv_mode="matrix"
-    )
+    assert build("deeppoly", backend="auto_lirpa", conv_mode="matrix") == AutoLirpa("deeppoly", conv_mode="matrix")
 
 
 @needs_auto_lirpa
@@ -388,9 +382,7 @@ def test_branches_of_different_geometry_are_added(branches: tuple[nn.Module, nn.
 
 @needs_auto_lirpa
 @pytest.mark.parametrize("error", [NotImplementedError("Function `f` of\n`g`"), AssertionError()])
-def test_what_auto_lirpa_refuses_itself_is_told_in_one_line(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_auto_lirpa_refuses_itself_is_told_in_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, params, box, _ = problem("mlp")
     AutoLirpa("ibp").bound(graph, params, box)
 

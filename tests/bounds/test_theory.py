@@ -1,5 +1,7 @@
 """Theorems that hold for every relaxation, on every layer kind. A new relaxation gets them by being registered."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from cases import Case
@@ -70,7 +72,7 @@ def test_larger_boxes_never_have_tighter_intervals(case: Case) -> None:
     for eps in (0.0, 0.01, 0.05, 0.2):
         bounds = build("ibp").bound(case.graph, case.params, case.box(eps), case.spec)
         widths.append((bounds.lower, bounds.upper))
-    for (small_lower, small_upper), (large_lower, large_upper) in zip(widths, widths[1:], strict=False):
+    for (small_lower, small_upper), (large_lower, large_upper) in pairwise(widths):
         assert (large_lower <= small_lower + TOLERANCE).all()
         assert (large_upper >= small_upper - TOLERANCE).all()
 
@@ -80,16 +82,14 @@ def test_wider_boxes_are_looser_on_average(relaxation: Relaxation, case: Case) -
         float((b.upper - b.lower).mean())
         for b in (relaxation.bound(case.graph, case.params, case.box(e), case.spec) for e in (0.0, 0.02, 0.1, 0.4))
     ]
-    assert all(small <= large + TOLERANCE for small, large in zip(means, means[1:], strict=False))
+    assert all(small <= large + TOLERANCE for small, large in pairwise(means))
     assert means[-1] > means[0] + 1e-3
 
 
 def test_an_image_does_not_depend_on_its_batch(relaxation: Relaxation, case: Case) -> None:
     together = relaxation.bound(case.graph, case.params, case.box(0.1), case.spec)
     for i in range(len(case.inputs)):
-        alone = relaxation.bound(
-            case.graph, case.params, case.box(0.1)[slice(i, i + 1)], case.spec[i : i + 1]
-        )
+        alone = relaxation.bound(case.graph, case.params, case.box(0.1)[slice(i, i + 1)], case.spec[i : i + 1])
         torch.testing.assert_close(alone.lower, together.lower[i : i + 1], rtol=0, atol=1e-12)
 
 

@@ -1,6 +1,6 @@
 """Verdicts: evidence decides, failures have their own names, nothing is verified by mistake."""
 
-import time
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -89,9 +89,7 @@ def test_no_image_with_a_misclassified_corner_is_certified(name: str):
     graph = trace(model, zoo.IMAGE)
     box = Box.linf(inputs.double(), eps)
     spec = margin_spec(labels, zoo.CLASSES)
-    lower = build("ibp").bound(
-        graph, {k: p.detach() for k, p in parameters(model.double()).items()}, box, spec
-    )
+    lower = build("ibp").bound(graph, {k: p.detach() for k, p in parameters(model.double()).items()}, box, spec)
     model.float()
     verdicts = certify(model, inputs, labels, eps, attack=QUICK)
     corners = box.lower + (box.upper - box.lower) * torch.randint(0, 2, (200, *box.lower.shape))
@@ -154,9 +152,7 @@ def test_bounds_that_differ_from_the_outputs_at_a_point_stop_everything(offset: 
             return type(bounds)(bounds.lower + offset, None)
 
     with pytest.raises(SoundnessError, match=r"verifier shifted is wrong .* at eps 0"):
-        run(
-            diagonal(), points((0.9, 0.1)), 0.1, "ibp", ("shifted", Shifted(lambda box: torch.ones(len(box))))
-        )
+        run(diagonal(), points((0.9, 0.1)), 0.1, "ibp", ("shifted", Shifted(lambda box: torch.ones(len(box)))))
 
 
 def test_nan_weights_are_an_error():
@@ -241,9 +237,7 @@ def test_exhausted_memory_halves_the_batch():
 @pytest.mark.parametrize("error", [OOM, MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
 def test_one_image_that_exhausts_memory_is_oom(error: Exception):
     inputs = points((0.9, 0.1), (0.52, 0.5))
-    verdicts = run(
-        diagonal(), inputs, 0.07, ("greedy", raising(error)), ("no", constant(-1.0)), attack=NO_ATTACK
-    )
+    verdicts = run(diagonal(), inputs, 0.07, ("greedy", raising(error)), ("no", constant(-1.0)), attack=NO_ATTACK)
     assert [v.status for v in verdicts] == ["oom", "oom"]
     assert verdicts[0].margins == {"greedy": None, "no": -1.0}
     assert verdicts[0].message.startswith("greedy: ")
@@ -267,20 +261,34 @@ def test_batches_follow_the_memory_budget():
     assert memory.batch_size(build("ibp"), graph, 2**40, 100) == 100
 
 
-def test_time_that_is_used_up_is_a_timeout():
-    def slow(box: Box) -> Tensor:
-        time.sleep(0.06)
+@dataclass
+class Clock:
+    """A clock that only `slow` moves."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def slow(self, box: Box) -> Tensor:
+        self.now += 6.0
         return torch.full((len(box),), -1.0)
 
-    inputs = points((0.9, 0.1), (0.6, 0.5), (0.2, 0.8))
-    verdicts = run(diagonal(), inputs, 0.1, ("slow", Scripted(slow)), "ibp", timeout_s=0.02)
+
+def test_time_that_is_used_up_is_a_timeout(monkeypatch: pytest.MonkeyPatch):
+    clock = Clock()
+    monkeypatch.setattr("certtrain.certify.batching.perf_counter", clock)
+    inputs, slow = points((0.9, 0.1), (0.6, 0.5), (0.2, 0.8)), ("slow", Scripted(clock.slow))
+    verdicts = run(diagonal(), inputs, 0.1, slow, "ibp", timeout_s=2.0)
     assert [v.status for v in verdicts] == ["timeout", "falsified", "misclassified"]
     assert set(verdicts[0].margins) == {"slow"}
-    assert verdicts[0].seconds >= 0.03
-    decided = run(diagonal(), inputs[:1], 0.1, "ibp", ("slow", Scripted(slow)), "hbox", timeout_s=0.02)
-    assert (decided[0].status, set(decided[0].margins)) == ("verified", {"ibp", "slow"})
-    last = run(diagonal(), inputs[:1], 0.1, ("slow", Scripted(slow)), timeout_s=0.02)
-    assert last[0].status == "unknown", "all verifiers ran, so time was not what was missing"
+    assert [v.seconds for v in verdicts] == [3.0, 3.0, 0.0], "a batch's time is shared by its images"
+    (decided,) = run(diagonal(), inputs[:1], 0.1, "ibp", slow, "hbox", timeout_s=2.0)
+    assert (decided.status, set(decided.margins)) == ("verified", {"ibp", "slow"})
+    (last,) = run(diagonal(), inputs[:1], 0.1, slow, timeout_s=2.0)
+    assert last.status == "unknown", "all verifiers ran, so time was not what was missing"
+    (patient,) = run(diagonal(), inputs[:1], 0.1, slow, "ibp", timeout_s=7.0)
+    assert patient.status == "verified"
 
 
 def test_zero_width_pixels_and_eps_zero():

@@ -38,9 +38,7 @@ def test_every_output_is_a_shifted_or_flipped_input(crop, flip, channels):
 def test_all_offsets_and_both_orientations_occur():
     before = images(batch=1).expand(600, -1, -1, -1)
     after = Augmentation(crop=1, flip=True)(before, seed=0, epoch=0, number=0)
-    counts = [
-        sum(torch.equal(new, variant) for new in after) for variant in variants(before[0], crop=1, flip=True)
-    ]
+    counts = [sum(torch.equal(new, variant) for new in after) for variant in variants(before[0], crop=1, flip=True)]
     assert sum(counts) == 600
     assert min(counts) > 600 / 18 / 3
 

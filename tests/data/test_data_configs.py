@@ -63,7 +63,5 @@ def test_mnist_can_be_trained_on(mnist, monkeypatch):
     data.setup()
     assert len(data.train_rows) == 54_000
     assert len(data.train_dataloader()) == 54_000 // config.batch_size
-    share = (
-        data.splits.train.labels[data.validation_rows].bincount() - data.splits.train.labels.bincount() / 10
-    )
+    share = data.splits.train.labels[data.validation_rows].bincount() - data.splits.train.labels.bincount() / 10
     assert share.abs().max() < 1

@@ -9,9 +9,7 @@ from certtrain.errors import DataError
 
 
 def digits(path=None):
-    return DigitsSource(
-        name="digits", shape=[1, 8, 8], num_classes=10, mean=[0.3058], std=[0.3766], path=path
-    )
+    return DigitsSource(name="digits", shape=[1, 8, 8], num_classes=10, mean=[0.3058], std=[0.3766], path=path)
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +47,7 @@ def test_split_is_stratified(splits):
 
 def test_split_is_fixed_for_ever(splits):
     scans = (splits.test.inputs * 16).to(torch.uint8).numpy().tobytes()
-    assert (
-        hashlib.sha256(scans).hexdigest()
-        == "1b67ee694ed7567d766d2c192d7a3f5665d3b5797afde4dcad1cc115de0f1431"
-    )
+    assert hashlib.sha256(scans).hexdigest() == "1b67ee694ed7567d766d2c192d7a3f5665d3b5797afde4dcad1cc115de0f1431"
 
 
 def test_declared_statistics_are_those_of_the_training_images(splits):
@@ -64,7 +59,5 @@ def test_declared_statistics_are_those_of_the_training_images(splits):
 def test_a_folder_is_refused():
     source = digits(path="/data/digits")
     for read in (source.check, source.load):
-        with pytest.raises(
-            DataError, match=r"digits comes with scikit-learn.*unset data\.path \(/data/digits\)"
-        ):
+        with pytest.raises(DataError, match=r"digits comes with scikit-learn.*unset data\.path \(/data/digits\)"):
             read()

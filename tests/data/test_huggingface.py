@@ -177,9 +177,7 @@ def test_empty_folder(tmp_path):
 
 def test_folder_of_other_files(tmp_path):
     (tmp_path / "notes.txt").write_text("no image here")
-    with pytest.raises(
-        DataError, match=r"data\.path must hold train-\*\.parquet and test-\*\.parquet"
-    ) as error:
+    with pytest.raises(DataError, match=r"data\.path must hold train-\*\.parquet and test-\*\.parquet") as error:
         source(path=str(tmp_path)).check()
     message(error)
 
@@ -306,9 +304,7 @@ def test_hub_without_network_fails_quickly_and_says_what_to_do(tmp_path):
     )
     cache = str(tmp_path)
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": cache, "HF_DATASETS_CACHE": cache}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert len(lines) == 2

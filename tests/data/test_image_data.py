@@ -122,9 +122,7 @@ def collect(data, epoch, start=0):
 
 def equal(first, second):
     return all(
-        torch.equal(a, b)
-        for left, right in zip(first, second, strict=True)
-        for a, b in zip(left, right, strict=True)
+        torch.equal(a, b) for left, right in zip(first, second, strict=True) for a, b in zip(left, right, strict=True)
     )
 
 
@@ -144,9 +142,7 @@ def test_resuming_inside_an_epoch_continues_with_the_same_augmented_batches():
 
 
 def test_an_image_varies_from_epoch_to_epoch():
-    data = image_data(
-        numbered(train=1), batch_size=1, validation=0.0, augment=Augmentation(crop=2, flip=True)
-    )
+    data = image_data(numbered(train=1), batch_size=1, validation=0.0, augment=Augmentation(crop=2, flip=True))
     seen = {collect(data, epoch)[0][0].numpy().tobytes() for epoch in range(20)}
     assert len(seen) > 10
 
@@ -252,9 +248,7 @@ def test_lightning_trains_validates_and_tests():
     fit.fit(module, datamodule=data)
     assert isinstance(fit.train_dataloader.sampler, ShuffledBatches)
     fit.test(module, datamodule=data, verbose=False)
-    assert [(epoch, number) for epoch, number, _ in module.trained] == [
-        (e, n) for e in (0, 1) for n in range(11)
-    ]
+    assert [(epoch, number) for epoch, number, _ in module.trained] == [(e, n) for e in (0, 1) for n in range(11)]
     for epoch in (0, 1):
         seen = [(inputs,) for at, _, inputs in module.trained if at == epoch]
         assert equal(seen, [batch[:1] for batch in collect(data, epoch)])
@@ -285,8 +279,6 @@ def test_lightning_resumes_inside_an_epoch(tmp_path):
             trainer.train_dataloader.sampler.resume(epoch=1, start=3)
 
     rest = Recorder()
-    trainer(max_epochs=2, callbacks=[Resume()]).fit(
-        rest, datamodule=image_data(), ckpt_path=tmp_path / "at14.ckpt"
-    )
+    trainer(max_epochs=2, callbacks=[Resume()]).fit(rest, datamodule=image_data(), ckpt_path=tmp_path / "at14.ckpt")
     assert [step[:2] for step in rest.trained] == [step[:2] for step in whole.trained[14:]]
     assert equal([step[2:] for step in rest.trained], [step[2:] for step in whole.trained[14:]])

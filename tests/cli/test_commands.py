@@ -1,0 +1,135 @@
+"""The commands that people type, as they type them, in processes of their own."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+QUICK = ["trainer.max_steps=3", "certify.limit=8", "certify.attack.steps=2", "certify.attack.restarts=1"]
+FILES = [
+    "config.yaml",
+    "metrics.jsonl",
+    "ledger.jsonl",
+    "summary.json",
+    "report.html",
+    "curves.png",
+    "checkpoints/last.ckpt",
+    ".hydra/overrides.yaml",
+]
+
+
+def certtrain(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "certtrain", *arguments],
+        cwd=cwd,
+        env={**os.environ, "WANDB_SILENT": "true", **environment},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+def summary(directory: Path) -> dict:
+    missing = [name for name in FILES if not (directory / name).exists()]
+    assert not missing, f"{directory} lacks {missing}"
+    return json.loads((directory / "summary.json").read_text())
+
+
+def test_deeppoly_and_pgpe(tmp_path: Path) -> None:
+    done = certtrain("relaxation=deeppoly", "pgpe.sigma=0.01", *QUICK, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = tmp_path.glob("outputs/*/*")
+    record = summary(run)
+    assert (record["relaxation"], record["method"], record["eps"]) == ("deeppoly", "pgpe", 0.05)
+    assert "certified by any (union)" in done.stdout
+    assert re.search(r"step 3/3 .* members/s", done.stdout)
+    assert len((run / "ledger.jsonl").read_text().splitlines()) == 8
+
+
+def test_plain_gradients_and_a_directory_that_is_taken(tmp_path: Path) -> None:
+    command = ["method=grad", "relaxation=ibp", "hydra.run.dir=mine", *QUICK]
+    done = certtrain(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")}
+    assert summary(tmp_path / "mine")["method"] == "grad"
+    again = certtrain(*command, cwd=tmp_path)
+    assert again.returncode != 0
+    assert "hydra.run.dir=mine exists and is not empty" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")} == before
+
+
+def test_a_sweep(tmp_path: Path) -> None:
+    done = certtrain(
+        "-m",
+        "relaxation=ibp,hbox,crown_ibp,deeppoly",
+        "pgpe.sigma=1e-3,1e-2",
+        "pgpe.population_size=64,128",
+        "trainer.max_steps=1",
+        *QUICK[1:],
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    jobs = sorted(tmp_path.glob("outputs/multirun/*/*/summary.json"))
+    assert len(jobs) == 16
+    assert {json.loads(job.read_text())["relaxation"] for job in jobs} == {"ibp", "hbox", "crown_ibp", "deeppoly"}
+
+
+def test_mnist_with_a_convolutional_network(tmp_path: Path, mnist_folder: Path) -> None:
+    done = certtrain(
+        "data=mnist",
+        f"data.path={mnist_folder}",
+        "model=cnn3",
+        "method=grad",
+        "relaxation=crown_ibp",
+        "eps=0.1",
+        "certify.verifiers=[ibp,crown_ibp]",
+        *QUICK,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = tmp_path.glob("outputs/*/*")
+    assert summary(run)["parameters"] == 24_330
+
+
+def test_wandb_offline_is_one_run_per_job(tmp_path: Path) -> None:
+    done = certtrain(
+        "-m", "logger=wandb", "method=grad", "relaxation=ibp", "seed=0,1", *QUICK, cwd=tmp_path, WANDB_MODE="offline"
+    )
+    assert done.returncode == 0, done.stderr
+    ids = [path.read_text().strip() for path in tmp_path.glob("outputs/multirun/*/*/wandb_id.txt")]
+    runs = [path for path in tmp_path.glob("outputs/multirun/*/*/wandb/offline-run-*") if path.is_dir()]
+    assert len(set(ids)) == len(runs) == 2
+    assert sorted(ids) == sorted(path.name.rsplit("-", 1)[1] for path in runs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pgpe.sgima=0.01"], "unknown key 'pgpe.sgima'"),
+        (["relaxation=nope"], "unknown relaxation 'nope'"),
+        (["-m", "pgpe.sigma=0.1,-1"], "pgpe.sigma must be greater than 0"),
+        (["data=mnist", "data.path=nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_leaves_nothing_behind(tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = certtrain(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_and_the_composed_configuration(tmp_path: Path) -> None:
+    shown = certtrain("--help", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert shown.stdout.count("python -m certtrain ") >= 4
+    composed = certtrain("--cfg", "job", "pgpe.sigma=0.25", cwd=tmp_path)
+    assert composed.returncode == 0
+    assert "sigma: 0.25" in composed.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,144 @@
+"""The configuration: everything composes, every key is read, and what is wrong is said in one line."""
+
+import ast
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import BaseModel
+
+import certtrain
+from certtrain._paths import config_dir
+from certtrain.bounds import Box
+from certtrain.cli import schema
+from certtrain.cli.assemble import make_network, make_relaxation, make_source, make_training
+from certtrain.cli.compose import Command, compose_jobs
+from certtrain.cli.help import GROUPS, choices, help_page
+from certtrain.cli.preflight import preflight
+from certtrain.cli.schema import parse, plain
+from certtrain.errors import CerttrainError
+from certtrain.networks import parameters
+
+CHOICES = [(group, name) for group in GROUPS for name in choices(config_dir() / group)]
+
+
+def config(*overrides: str) -> schema.RunConfig:
+    (job,) = compose_jobs(Command(overrides, False, False))
+    return parse(plain(job))
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_of_every_group_composes_and_assembles(group: str, choice: str) -> None:
+    selected = f"+experiment={choice}" if group == "experiment" else f"{group}={choice}"
+    chosen = config(selected.removeprefix("+"))
+    source = make_source(chosen)
+    network, graph = make_network(chosen, source)
+    make_training(chosen, network, graph)
+
+
+MODELS = list(choices(config_dir() / "model"))
+RELAXATIONS = list(choices(config_dir() / "relaxation"))
+
+
+@pytest.mark.parametrize(("model", "relaxation"), product(MODELS, RELAXATIONS))
+def test_every_model_with_every_relaxation(model: str, relaxation: str) -> None:
+    """On digits, and narrower where the full width would only cost time."""
+    chosen = config(f"model={model}", f"relaxation={relaxation}", "eps=0.01")
+    node = dict(chosen.model)
+    if "convolutions" in node:
+        node["convolutions"] = [[min(c, 4), k, s, p] for c, k, s, p in node["convolutions"]]
+    node["widths"] = [min(w, 16) for w in node["widths"]]
+    chosen = chosen.model_copy(update={"model": node})
+    source = make_source(chosen)
+    network, graph = make_network(chosen, source)
+    inputs = torch.rand(2, *source.shape)
+    bounds = make_relaxation(chosen).bound(graph, parameters(network), Box.linf(inputs, 0.01))
+    outputs = network.eval()(inputs)
+    assert (bounds.lower <= outputs + 1e-4).all()
+    assert (outputs <= bounds.upper + 1e-4).all()
+
+
+def fields(model: type[BaseModel]) -> set[str]:
+    names = set(model.model_fields)
+    for field in model.model_fields.values():
+        for part in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                names |= fields(part)
+    return names
+
+
+def test_every_key_is_read_somewhere() -> None:
+    package = Path(certtrain.__file__).parent
+    read = {
+        node.attr
+        for file in package.rglob("*.py")
+        if file.name != "schema.py"
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+    }
+    unread = fields(schema.RunConfig) - read
+    # `lr` goes to the optimizer's target through `Optimizer.target`.
+    assert unread == {"lr"}
+
+
+def test_every_group_is_explained_in_the_help_page() -> None:
+    page = help_page()
+    for group, choice in CHOICES:
+        sentence = choices(config_dir() / group)[choice]
+        assert sentence.endswith((".", "]")), f"conf/{group}/{choice}.yaml begins with no sentence"
+        assert group in page
+        assert choice in page
+        assert sentence in page
+    folders = {path.name for path in config_dir().iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set(GROUPS)
+
+
+BAD = {
+    "pgpe.sgima=1": "unknown key 'pgpe.sgima'; did you mean pgpe.sigma?",
+    "+foo=1": "unknown key 'foo'",
+    "relaxation=deepoly": "unknown relaxation 'deepoly': possible are .*; did you mean deeppoly?",
+    "relaxation.intersect=maybe": "relaxation.intersect must be one of true, false",
+    "pgpe.population_size=7": "pgpe.population_size must be even",
+    "pgpe.population_size=0": "pgpe.population_size must be greater than or equal to 2",
+    "pgpe.sigma=0": "pgpe.sigma must be greater than 0, got 0",
+    "pgpe.sigma=-0.1": "pgpe.sigma must be greater than 0",
+    "pgpe.sigma=nan": "pgpe.sigma must be a finite number",
+    "pgpe.strategy=auto": "pgpe.strategy must be 'vmap' or 'loop'",
+    "eps=1.5": "eps must be less than or equal to 1",
+    "eps=-0.1": "eps must be greater than or equal to 0",
+    "eps=big": "eps must be a valid number",
+    "seed=0.5": "seed must be a valid integer",
+    "method=grad pgpe.sigma=1": "unknown key 'pgpe.sigma' here: it needs method=pgpe",
+    "data=mnist data.path=/no/such/folder": "'/no/such/folder' is no folder",
+    "data.path=somewhere": "path",
+    "model=cnn3 model.convolutions=[[4,11,1,0]]": "too small for model.convolutions",
+    "model.widths=[0]": "model.widths must be positive",
+    "optimizer._target_=torch.optim.Nope": "optimizer: Error loading 'torch.optim.Nope'",
+    "optimizer=sgd +optimizer.foo=1": "optimizer: .*foo",
+    "certify.verifiers=[nope]": "unknown relaxation 'nope'",
+    "certify.limit=0": "certify.limit must be",
+    "trainer.devices=2": "trainer.devices must be 1",
+    "clip=[1,0]": "clip must be",
+    "pgpe.sigma=0.1,0.2": "add -m",
+    "optimizer.clip_norm=-1": "optimizer.clip_norm must be greater than 0",
+}
+
+
+@pytest.mark.parametrize("command", BAD)
+def test_bad_input_is_explained_in_one_line(command: str) -> None:
+    with pytest.raises(CerttrainError, match=BAD[command]) as caught:
+        preflight(Command(tuple(command.split()), False, False))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sweep_is_checked_whole_before_its_first_job() -> None:
+    with pytest.raises(CerttrainError, match="pgpe.sigma must be greater than 0"):
+        preflight(Command(("pgpe.sigma=0.1,0.2,0", "relaxation=ibp,deeppoly"), True, False))
+
+
+def test_a_sweep_expands_to_all_combinations() -> None:
+    overrides = ("relaxation=ibp,hbox,crown_ibp,deeppoly", "pgpe.sigma=1e-3,1e-2", "pgpe.population_size=64,128")
+    jobs = [parse(plain(job)) for job in compose_jobs(Command(overrides, True, False))]
+    assert len(jobs) == 16
+    assert len({(j.relaxation.name, j.pgpe.sigma, j.pgpe.population_size) for j in jobs}) == 16

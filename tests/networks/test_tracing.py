@@ -1,0 +1,136 @@
+"""Tracing: the graph computes what the module computes, and what has no rule is refused by name and position."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+import zoo
+from torch import Tensor, nn
+
+from certtrain.errors import ConfigError, UnsupportedOperation
+from certtrain.networks import Normalize, parameters, trace
+from certtrain.networks.ops import LinearMap
+
+
+@pytest.mark.parametrize("name", zoo.NETWORKS)
+def test_the_graph_computes_the_network(name: str) -> None:
+    network = zoo.make(name)
+    graph = trace(network, zoo.IMAGE)
+    x = torch.rand((4, *zoo.IMAGE), dtype=torch.float64)
+    torch.testing.assert_close(graph.forward(parameters(network), x), network(x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", zoo.NETWORKS)
+def test_every_linear_operation_has_its_adjoint_and_its_absolute_value(name: str) -> None:
+    """<rows, W x> = <rows W, x>, and |W| x is the largest of W s x over signs s (where W x is one row)."""
+    network = zoo.make(name)
+    graph = trace(network, zoo.IMAGE)
+    x = torch.rand((1, *zoo.IMAGE), dtype=torch.float64)
+    values = graph.values(parameters(network), x)
+    for op in graph.ops:
+        if not isinstance(op, LinearMap):
+            continue
+        x, rows = torch.randn((2, 3, *op.in_shape)).double(), torch.randn((2, 3, *op.shape)).double()
+        image, back = op.forward_linear(values, x), op.adjoint(values, rows)
+        torch.testing.assert_close((rows * image).sum(), (back * x).sum())
+        eye = torch.eye(x[0, 0].numel(), dtype=x.dtype).reshape(-1, *op.in_shape)
+        matrix = op.forward_linear(values, eye).flatten(1).mT
+        absolute = op.forward_abs(values, x).flatten(2)
+        torch.testing.assert_close(absolute, x.flatten(2) @ matrix.abs().mT)
+        at_zero = op.forward(values, torch.zeros_like(x))
+        torch.testing.assert_close(op.forward(values, x) - at_zero, image)
+
+
+def test_tracing_leaves_the_mode_of_every_layer() -> None:
+    network = zoo.make("residual").train()
+    network.norm.eval()
+    trace(network, zoo.IMAGE)
+    assert network.training
+    assert not network.norm.training
+
+
+class Unused(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Linear(3, 2), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.unused(x)
+        return self.used(x)
+
+
+def test_operations_without_effect_are_left_out() -> None:
+    assert [op.name for op in trace(Unused(), (3,)).ops] == ["x", "used"]
+
+
+class Functional(nn.Module):
+    """The same layers as functions, with a parameter that two layers share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(3, 3)), nn.Parameter(torch.randn(3))
+        self.tied = nn.Linear(3, 3)
+        self.tied.weight = self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.dropout(F.relu(F.linear(x, self.weight, bias=self.bias)), 0.5, training=self.training)
+        x += x.relu()
+        return self.tied(x)
+
+
+def test_functional_layers_and_shared_parameters() -> None:
+    network = Functional().eval()
+    graph = trace(network, (3,))
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(graph.forward(parameters(network), x), network(x))
+    doubled = {k: 2 * p for k, p in parameters(network).items()}
+    expected = torch.func.functional_call(network, doubled, (x,))
+    torch.testing.assert_close(graph.forward(doubled, x), expected)
+
+
+def sequence(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(*layers)
+
+
+class Branch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+class MixesImages(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, 2)
+
+
+class Shift(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1.0
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "message"),
+    [
+        (sequence(nn.Linear(3, 3), nn.Sigmoid()), (3,), r"'1' \(Sigmoid\) at position 2"),
+        (sequence(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), nn.Flatten()), (1, 4, 4), "circular"),
+        (sequence(nn.Conv2d(1, 1, 2, padding="same"), nn.Flatten()), (1, 4, 4), "symmetric"),
+        (sequence(nn.MaxPool2d(2), nn.Flatten()), (1, 4, 4), "MaxPool2d"),
+        (sequence(nn.AvgPool2d(2, divisor_override=3), nn.Flatten()), (1, 4, 4), "divisor_override"),
+        (sequence(nn.BatchNorm1d(3, track_running_stats=False)), (3,), "running statistics"),
+        (sequence(nn.Linear(3, 3)), (2, 3), "flat inputs"),
+        (sequence(nn.Conv2d(1, 2, 3)), (1, 4, 4), "vector per image"),
+        (sequence(nn.Linear(4, 2)), (3,), "does not accept inputs of shape"),
+        (Branch(), (3,), "torch.fx cannot trace Branch"),
+        (MixesImages(), (4,), "batch axis"),
+        (Shift(), (3,), "only the sum of two layers' outputs"),
+    ],
+)
+def test_what_has_no_rule_is_refused_in_one_line(network: nn.Module, shape: tuple, message: str) -> None:
+    with pytest.raises(UnsupportedOperation, match=message) as caught:
+        trace(network, shape)
+    assert "\n" not in str(caught.value)
+
+
+def test_normalize_checks_its_numbers() -> None:
+    with pytest.raises(ConfigError, match="std must be positive"):
+        Normalize([0.1], [0.0])
+    with pytest.raises(ConfigError, match="one of each per channel"):
+        Normalize([0.1, 0.2], [1.0])

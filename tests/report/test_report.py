@@ -1,0 +1,300 @@
+"""What a run leaves for people: right numbers, readable without a terminal, complete without a network."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from certtrain.certify import Verdict, summarize
+from certtrain.errors import DataError
+from certtrain.report import (
+    certification_progress,
+    print_verdict,
+    read_summary,
+    write_curves,
+    write_margins,
+    write_report,
+    write_summary,
+)
+from certtrain.report.metrics import read_metrics, running_mean
+
+PNG = b"\x89PNG\r\n\x1a\n"
+KEYS = {
+    "natural_accuracy",
+    "attacked_accuracy",
+    "certified_accuracy",
+    "certified_accuracy_by",
+    "train_seconds",
+    "certify_seconds",
+    "parameters",
+    "relaxation",
+    "method",
+    "eps",
+    "seed",
+    "versions",
+}
+
+
+def verdict(index: int, status: str, ibp: float | None = None, deeppoly: float | None = None, **other) -> Verdict:
+    by = next((name for name, m in (("ibp", ibp), ("deeppoly", deeppoly)) if m is not None and m > 0), None)
+    margins = {} if status == "misclassified" else {"ibp": ibp, "deeppoly": deeppoly}
+    given = {"predicted": 1 if status == "misclassified" else 0} | other
+    return Verdict(index, 0, given["predicted"], status, by, None, 0.1, margins, other.get("message"))
+
+
+VERDICTS = [
+    verdict(0, "verified", 0.5, 0.7),
+    verdict(1, "verified", -90.0, 0.2),
+    verdict(2, "falsified", -3.0, -0.4),
+    verdict(3, "misclassified"),
+    verdict(4, "error", -1.0, None, message="deeppoly: RuntimeError: <b>odd</b> & bad"),
+]
+
+
+def summary(path: Path, result: dict | None = None, **change) -> dict:
+    given = {
+        "train_seconds": 12.5,
+        "certify_seconds": 3.0,
+        "parameters": 1234,
+        "relaxation": "hbox",
+        "method": "pgpe",
+        "eps": 0.1,
+        "seed": 7,
+    }
+    return write_summary(path, result=summarize(VERDICTS) if result is None else result, **given | change)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run directory with everything in it."""
+    summary(tmp_path / "summary.json")
+    (tmp_path / "ledger.jsonl").write_text("".join(json.dumps(v.row()) + "\n" for v in VERDICTS))
+    rows = [{"step": s, "train/loss": 2.0 / (s + 1), "eps": 0.01 * s, "lr": 1e-3} for s in range(5)]
+    rows.append({"step": 4, "val/natural_accuracy": 0.9, "val/certified_accuracy": 0.5})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = {"eps": 0.1, "relaxation": {"name": "hbox"}, "pgpe": {"sigma": 0.01}, "data": {"path": None}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    return tmp_path
+
+
+class Page(HTMLParser):
+    """Text, pictures, and whether tags are closed in order."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text, self.sources = "", []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def console(terminal: bool = False, width: int = 100) -> Console:
+    return Console(file=StringIO(), width=width, force_terminal=terminal)
+
+
+def test_summary_has_the_agreed_keys_and_no_nan(tmp_path: Path):
+    path = tmp_path / "summary.json"
+    record = summary(path, train_seconds=float("nan"), certify_seconds=float("inf"))
+    text = path.read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert read_summary(path) == record
+    assert set(record) >= KEYS
+    assert (record["train_seconds"], record["certify_seconds"]) == (None, None)
+    assert record["natural_accuracy"] == 0.8
+    assert record["attacked_accuracy"] == 0.6
+    assert record["certified_accuracy"] == 0.4
+    assert record["certified_accuracy_by"] == {"ibp": 0.2, "deeppoly": 0.4}
+    assert set(record["versions"]) == {"certtrain", "torch", "python", "pytorch_lightning", "auto_LiRPA"}
+    assert list(tmp_path.iterdir()) == [path], "nothing is left beside it"
+
+
+def test_summary_without_certification(tmp_path: Path):
+    record = summary(tmp_path / "summary.json", result={}, certify_seconds=None)
+    assert record["certified_accuracy"] is None
+    assert record["certified_accuracy_by"] == {}
+
+
+def test_a_damaged_summary_is_told(tmp_path: Path):
+    (tmp_path / "summary.json").write_text("{")
+    with pytest.raises(DataError, match="is no summary"):
+        read_summary(tmp_path / "summary.json")
+
+
+def test_the_table_names_training_and_verifiers(tmp_path: Path):
+    out = console()
+    print_verdict(out, summary(tmp_path / "summary.json"))
+    text = out.file.getvalue()
+    assert "trained with hbox (pgpe), eps 0.1" in text
+    assert "certified by ibp, deeppoly" in text
+    rows = re.findall(r"│ (.+?) +│ +([\d.]+) │ (\S+ of \S+) │", text)
+    assert rows == [
+        ("natural: correct as they are", "80.00", "4 of 5"),
+        ("attacked: correct under attack", "60.00", "3 of 5"),
+        ("certified by ibp", "20.00", "1 of 5"),
+        ("certified by deeppoly", "40.00", "2 of 5"),
+        ("certified by any (union)", "40.00", "2 of 5"),
+    ]
+    assert "1 misclassified, 1 falsified, 2 verified, 1 error" in text
+
+
+def test_the_table_without_certification(tmp_path: Path):
+    out = console()
+    print_verdict(out, summary(tmp_path / "summary.json", result={}))
+    assert "not certified" in out.file.getvalue()
+
+
+def test_progress_in_a_log_is_a_few_plain_lines():
+    out = console()
+    with certification_progress(out, 1000) as progress:
+        for done in range(0, 1001, 5):
+            progress(done, 1000, {"verified": done // 2, "falsified": 0})
+    lines = out.file.getvalue().splitlines()
+    assert len(lines) == 11
+    assert lines[0] == "judged 0 of 1,000 images"
+    assert lines[-1] == "judged 1,000 of 1,000 images: 500 verified"
+
+
+def test_progress_without_images():
+    out = console()
+    with certification_progress(out, 0) as progress:
+        progress(0, 0, {})
+    assert out.file.getvalue() == "judged 0 of 0 images\n"
+
+
+def test_progress_in_a_terminal_is_a_bar():
+    out = console(terminal=True)
+    with certification_progress(out, 4) as progress:
+        progress(4, 4, {"verified": 3, "oom": 1})
+    text = out.file.getvalue()
+    assert "4/4" in text
+    assert "verified" in text
+
+
+def test_metrics_are_read_as_columns(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [
+        '{"step": 1, "a": 1.0}',
+        '{"step": 3, "a": null, "b": 2}',
+        '{"step": 1, "a": 5.0}',
+        '{"step": 4, "a"',
+    ]
+    path.write_text("\n".join(lines))
+    found = read_metrics(path)
+    assert found["a"].steps == (1.0, 3.0)
+    assert found["a"].values[0] == 5.0
+    assert found["a"].values[1] != found["a"].values[1]
+    assert found["b"].values == (2.0,)
+    assert read_metrics(tmp_path / "missing.jsonl") == {}
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", '{"a": 1}'])
+def test_damaged_metrics_are_told(tmp_path: Path, line: str):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
+    with pytest.raises(DataError, match="line 2"):
+        read_metrics(path)
+
+
+def test_running_mean_leaves_gaps_out():
+    assert running_mean([1.0, float("nan"), 3.0, 5.0], 3) == [1.0, 2.0, 4.0, 4.0]
+
+
+@pytest.mark.parametrize("steps", [1, 400])
+def test_curves_of_any_subset_of_quantities(tmp_path: Path, steps: int):
+    metrics = tmp_path / "metrics.jsonl"
+    rows = [
+        {"step": s, "train/loss": 1e3 / (s + 1), "lr": 0.0, "population/std": None, "unknown": 1.0}
+        for s in range(steps)
+    ]
+    metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    png = write_curves(metrics, tmp_path / "curves.png", "title")
+    assert png is not None
+    assert png.read_bytes().startswith(PNG)
+
+
+def test_no_curves_without_quantities(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train/loss": null}\n')
+    assert write_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png", "title") is None
+    assert not (tmp_path / "curves.png").exists()
+
+
+@pytest.mark.parametrize(
+    "margins", [[0.5, -0.2], [0.5, -1e9], [0.5], [-0.5], [-1e9, -1.0], [0.0], [0.0, 1e-300], [1e30, -1e-30]]
+)
+def test_margins_of_any_size(tmp_path: Path, margins: list[float]):
+    verdicts = [verdict(i, "unknown", m, None) for i, m in enumerate(margins)]
+    png = write_margins(verdicts, tmp_path / "margins.png", "title")
+    assert png is not None
+    assert png.read_bytes().startswith(PNG)
+
+
+def test_no_margins_without_verifiers(tmp_path: Path):
+    assert write_margins([verdict(0, "misclassified")], tmp_path / "margins.png", "title") is None
+
+
+def test_the_page_is_complete_and_self_contained(run: Path):
+    page = write_report(run)
+    assert page == run / "report.html"
+    found = Page(page.read_text(encoding="utf-8"))
+    assert found.open == []
+    assert len(found.sources) == 2
+    assert all(source.startswith("data:image/png;base64,") for source in found.sources)
+    assert "http" not in found.text
+    assert "Trained with hbox (pgpe), eps 0.1" in found.text
+    assert "certified by ibp, deeppoly" in found.text
+    for text in ("pgpe.sigma", "data.path", "null", "falsified", "1,234", "40.00", "2 of 5"):
+        assert text in found.text
+    assert "1 × deeppoly: RuntimeError: <b>odd</b> & bad" in found.text, "escaped, so that it is text"
+    for name in ("curves.png", "margins.png"):
+        assert (run / name).read_bytes().startswith(PNG)
+    assert list(run.glob("*.partial")) == []
+
+
+def test_a_page_of_an_interrupted_run(run: Path):
+    (run / "summary.json").unlink()
+    with (run / "ledger.jsonl").open("a") as file:
+        file.write('{"index": 5, "lab')
+    text = Page(write_report(run).read_text()).text
+    assert "Trained with hbox (unknown method), eps 0.1" in text
+    assert "2 of 5" in text
+
+
+def test_a_page_of_training_alone(run: Path):
+    (run / "ledger.jsonl").unlink()
+    summary(run / "summary.json", result={}, certify_seconds=None)
+    found = Page(write_report(run).read_text())
+    assert "not certified" in found.text
+    assert len(found.sources) == 1
+
+
+def test_an_empty_folder_is_no_run(tmp_path: Path):
+    with pytest.raises(DataError, match="is no run directory"):
+        write_report(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_the_report_loads_neither_matplotlib_nor_jinja():
+    heavy = ("matplotlib", "jinja2", "yaml")
+    script = f"import sys, certtrain.report; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,49 @@
+"""Values over epochs, and the learning rate of a whole run."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch.optim import SGD
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR
+
+from certtrain.training.schedules import Ramp, multistep, with_horizon
+
+
+@pytest.mark.parametrize(("epoch", "value"), [(0, 0.0), (1.9, 0.0), (2, 0.0), (4.5, 0.25), (7, 0.5), (100, 0.5)])
+def test_ramp(epoch: float, value: float) -> None:
+    assert Ramp(0.0, 0.5, warmup=2, ramp=5)(epoch) == pytest.approx(value)
+
+
+def test_a_ramp_of_length_zero_jumps() -> None:
+    ramp = Ramp(1.0, 0.0, warmup=3, ramp=0)
+    assert [ramp(e) for e in (0, 2.99, 3.0, 4)] == [1.0, 1.0, 0.0, 0.0]
+    assert Ramp(0.0, 0.1)(0) == 0.1
+
+
+def rates(factory, steps: int) -> list[float]:
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = with_horizon(factory, optimizer, steps)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_a_horizon_of_null_is_the_length_of_the_run() -> None:
+    found = rates(partial(CosineAnnealingLR, T_max=None), 10)
+    assert found[0] == 1.0
+    assert found[5] == pytest.approx(0.5)
+    assert found[9] < 0.03
+
+
+def test_a_horizon_that_is_given_stays() -> None:
+    assert rates(partial(CosineAnnealingLR, T_max=5), 6)[5] == pytest.approx(0.0)
+    assert rates(partial(ConstantLR, factor=1.0, total_iters=0), 3) == [1.0, 1.0, 1.0]
+
+
+def test_milestones_are_fractions_of_the_run() -> None:
+    found = rates(partial(multistep, milestones=[0.5, 0.8], gamma=0.1, total_steps=None), 10)
+    assert found == pytest.approx([1.0] * 5 + [0.1] * 3 + [0.01] * 2)
