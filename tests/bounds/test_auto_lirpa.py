@@ -1,137 +1,28 @@
-"""The auto_LiRPA backend: right numbers, no state, and one clear line where it cannot be used."""
+"""The auto_LiRPA backend: right numbers, and no state."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import weakref
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import pytest
 import torch
+from lirpa_cases import (
+    EXACT,
+    FLOAT32,
+    METHODS,
+    NETWORKS,
+    Method,
+    agree,
+    native,
+    needs_auto_lirpa,
+    pair,
+    problem,
+)
 from torch import Tensor, nn
 
-from certtrain.bounds import Bounds, Box, Relaxation, auto_lirpa, build, margin_spec
-from certtrain.bounds import _auto_lirpa_compat as compat
+from certtrain.bounds import Bounds, Box
 from certtrain.bounds.auto_lirpa import AutoLirpa
-from certtrain.errors import ConfigError, UnsupportedOperation
-from certtrain.networks import Graph, Normalize, Params, parameters, trace
-
-Method = Literal["ibp", "crown_ibp", "deeppoly"]
-METHODS: tuple[Method, ...] = get_args(Method)
-CLASSES = 4
-EXACT = 1e-10  # two ways to sum the same float64 numbers
-FLOAT32 = 1e-4
-
-needs_auto_lirpa = pytest.mark.skipif(not compat.available(), reason="auto_LiRPA cannot be imported here")
-
-
-class Residual(nn.Module):
-    def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
-        super().__init__()
-        self.body, self.shortcut = body, shortcut
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.body(x) + self.shortcut(x))
-
-
-class View(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.view(x.size(0), -1)
-
-
-def normalize(channels: int = 1) -> Normalize:
-    return Normalize([0.4] * channels, [0.3] * channels)
-
-
-def head(features: int) -> list[nn.Module]:
-    return [nn.Flatten(), nn.Linear(features, 9), nn.ReLU(), nn.Linear(9, CLASSES)]
-
-
-def norm(channels: int, affine: bool = True) -> nn.BatchNorm2d:
-    layer = nn.BatchNorm2d(channels, affine=affine)
-    layer.load_state_dict(
-        {"running_mean": 0.3 * torch.randn(channels), "running_var": 0.5 + torch.rand(channels)}, strict=False
-    )
-    if affine:
-        nn.init.normal_(layer.weight)  # of both signs
-        nn.init.normal_(layer.bias)
-    return layer
-
-
-def residual_block() -> Residual:
-    body = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), norm(4), nn.ReLU(), nn.Conv2d(4, 4, 3, 1, 1), norm(4))
-    return Residual(body, nn.Conv2d(3, 4, 1, 2))
-
-
-def network(name: str) -> tuple[nn.Module, tuple[int, ...]]:
-    """A small random network in float64, and the shape of its input."""
-    torch.manual_seed(len(name))
-    relu = nn.ReLU()
-    conv = nn.Conv2d
-    dense = [
-        nn.Flatten(),
-        nn.Linear(16, 12),
-        relu,
-        nn.Linear(12, 10, bias=False),
-        relu,
-        nn.Linear(10, CLASSES),
-    ]
-    strides = [normalize(2), conv(2, 4, 5, 2, 2), relu, conv(4, 6, 4, 2, 1, bias=False), relu, *head(24)]
-    groups = [
-        normalize(2),
-        conv(2, 4, 3, padding=1, groups=2),
-        relu,
-        conv(4, 4, 3, dilation=2),
-        relu,
-        *head(64),
-    ]
-    oblong = [conv(1, 4, (3, 5), (1, 2), (1, 0)), relu, conv(4, 4, 3, (2, 1)), relu, *head(12)]
-    norms = [conv(1, 4, 3, 1, 1), norm(4), relu, conv(4, 4, 3, 2), norm(4, affine=False), relu, *head(36)]
-    pools = [conv(1, 3, 3, 1, 1), relu, nn.AvgPool2d(3, 2, 1), conv(3, 4, 3), relu, nn.AvgPool2d(2), *head(4)]
-    residual = [normalize(3), residual_block(), Residual(conv(4, 4, 3, 1, 1), nn.Identity()), *head(64)]
-    networks: dict[str, tuple[list[nn.Module], tuple[int, ...]]] = {
-        "mlp": (dense, (1, 4, 4)),
-        "view": ([normalize(), conv(1, 3, 3), relu, View(), nn.Linear(48, CLASSES)], (1, 6, 6)),
-        "strides": (strides, (2, 9, 9)),
-        "groups": (groups, (2, 8, 8)),
-        "oblong": (oblong, (1, 8, 10)),
-        "batch_norm": (norms, (1, 8, 8)),
-        "pooling": (pools, (1, 9, 9)),
-        "residual": (residual, (3, 7, 7)),
-    }
-    modules, shape = networks[name]
-    return nn.Sequential(*modules).double().eval(), shape
-
-
-NETWORKS = ("mlp", "view", "strides", "groups", "oblong", "batch_norm", "pooling", "residual")
-
-
-def problem(name: str, batch: int = 3, seed: int = 0) -> tuple[Graph, Params, Box, Tensor]:
-    """A network, its parameters, a clipped box (so that some pixels have no width) and margins."""
-    module, shape = network(name)
-    torch.manual_seed(seed)
-    inputs = torch.rand(batch, *shape, dtype=torch.float64).mul(1.4).sub(0.2).clamp(0, 1)
-    inputs[:, :, 0] = inputs[:, :, 0].round()
-    box = Box.linf(inputs, 0.08)
-    box = Box(box.lower, torch.where(torch.rand_like(inputs) < 0.2, box.lower, box.upper))
-    spec = margin_spec(torch.arange(batch) % CLASSES, CLASSES).double()
-    return trace(module, shape), parameters(module), box, spec
-
-
-def native(method: Method) -> Relaxation:
-    return build(method, intersect=False) if method == "deeppoly" else build(method)
-
-
-def pair(bounds: Bounds) -> tuple[Tensor, Tensor]:
-    assert bounds.upper is not None
-    return bounds.lower, bounds.upper
-
-
-def agree(found: Bounds, expected: Bounds) -> bool:
-    return all(torch.allclose(a, b, atol=EXACT) for a, b in zip(pair(found), pair(expected), strict=True))
-
 
 # A reference for dense networks: nothing in it is shared with certtrain.
 
@@ -329,144 +220,3 @@ def test_nan_propagates(method: Method) -> None:
     next(iter(broken.values())).view(-1)[0] = torch.nan
     assert relaxation.bound(graph, broken, box, spec).lower.isnan().all()
     assert AutoLirpa(method).bound(graph, broken, box, spec).lower.isnan().all()
-
-
-@needs_auto_lirpa
-def test_the_registry_builds_it() -> None:
-    assert build("deeppoly", backend="auto_lirpa", conv_mode="matrix") == AutoLirpa("deeppoly", conv_mode="matrix")
-
-
-@needs_auto_lirpa
-def test_vmap_is_refused_in_one_line() -> None:
-    graph, params, box, _ = problem("mlp")
-    population = {key: torch.stack([value, 2 * value]) for key, value in params.items()}
-
-    def lower(member: Params) -> Tensor:
-        return AutoLirpa("ibp").bound(graph, member, box).lower
-
-    with pytest.raises(ConfigError, match=r"pgpe\.strategy=loop, or relaxation\.backend=native$"):
-        torch.func.vmap(lower)(population)
-
-
-@needs_auto_lirpa
-@pytest.mark.parametrize(
-    ("layer", "message"),
-    [
-        (nn.AvgPool2d(2, 2, 1, count_include_pad=False), "'1' .AvgPool2d. .* divisor"),
-        (nn.Conv2d(2, 2, 3, dilation=(1, 2)), "'1' .Conv2d. .* dilation"),
-    ],
-)
-def test_operations_without_a_sound_rule_are_refused_by_name(layer: nn.Module, message: str) -> None:
-    module = nn.Sequential(nn.Conv2d(1, 2, 3), layer, nn.Flatten(), nn.LazyLinear(CLASSES)).eval()
-    inputs = torch.rand(1, 1, 8, 8)
-    module(inputs)
-    with pytest.raises(UnsupportedOperation, match=message):
-        AutoLirpa("ibp").bound(trace(module, (1, 8, 8)), parameters(module), Box.linf(inputs, 0.1))
-
-
-@needs_auto_lirpa
-@pytest.mark.parametrize(
-    "branches",
-    [
-        (nn.Conv2d(1, 2, 3, 2, 1), nn.Conv2d(1, 2, 5)),  # different strides from 8 pixels to 4
-        (nn.Conv2d(1, 2, 2, 2), nn.Conv2d(1, 2, 3, 2, 1)),  # the same stride, differently centred
-    ],
-)
-def test_branches_of_different_geometry_are_added(branches: tuple[nn.Module, nn.Module]) -> None:
-    module = nn.Sequential(nn.Conv2d(1, 1, 1), Residual(*branches), *head(32)).double().eval()
-    graph, params = trace(module, (1, 8, 8)), parameters(module)
-    box = Box.linf(torch.rand(2, 1, 8, 8).double(), 0.1)
-    found = AutoLirpa("deeppoly", sparse_intermediate=False, conv_mode="patches").bound(graph, params, box)
-    assert torch.allclose(found.lower, native("deeppoly").bound(graph, params, box).lower, atol=EXACT)
-
-
-@needs_auto_lirpa
-@pytest.mark.parametrize("error", [NotImplementedError("Function `f` of\n`g`"), AssertionError()])
-def test_what_auto_lirpa_refuses_itself_is_told_in_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    graph, params, box, _ = problem("mlp")
-    AutoLirpa("ibp").bound(graph, params, box)
-
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise error
-
-    monkeypatch.setattr(compat.BoundedNetwork, "bound", refuse)
-    with pytest.raises(UnsupportedOperation, match=type(error).__name__) as raised:
-        AutoLirpa("ibp").bound(graph, params, box)
-    assert "\n" not in str(raised.value)
-
-
-@needs_auto_lirpa
-def test_other_errors_inside_auto_lirpa_are_not_swallowed() -> None:
-    graph, params, box, _ = problem("mlp")
-    wrong = {key: value[..., :-1] for key, value in params.items()}
-    with pytest.raises(RuntimeError):
-        AutoLirpa("ibp").bound(graph, wrong, box)
-    assert AutoLirpa("ibp").bound(graph, params, box).lower.isfinite().all()
-
-
-@needs_auto_lirpa
-def test_ibp_margins_are_refused_where_they_could_not_be_merged() -> None:
-    module = nn.Sequential(nn.Conv2d(1, CLASSES, 4), nn.Flatten())
-    graph, params, box = trace(module, (1, 4, 4)), parameters(module), Box.linf(torch.rand(2, 1, 4, 4), 0.1)
-    spec = margin_spec(torch.tensor([0, 1]), CLASSES)
-    with pytest.raises(UnsupportedOperation, match="only into a Linear layer"):
-        AutoLirpa("ibp").bound(graph, params, box, spec)
-    assert AutoLirpa("crown_ibp").bound(graph, params, box, spec).lower.shape == (2, CLASSES - 1)
-
-
-@needs_auto_lirpa
-def test_a_network_that_is_misrepresented_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = compat.BoundedNetwork.bound
-
-    def wrong(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        lower, upper = honest(*args, **kwargs)
-        return lower + 0.1, upper
-
-    monkeypatch.setattr(compat.BoundedNetwork, "bound", wrong)
-    module = nn.Sequential(nn.Flatten(), nn.Linear(7, CLASSES))  # of a size that is not in the cache
-    with pytest.raises(UnsupportedOperation, match="misrepresents this network"):
-        AutoLirpa("ibp").bound(trace(module, (7,)), parameters(module), Box.linf(torch.rand(1, 7), 0.1))
-
-
-@needs_auto_lirpa
-def test_importing_it_is_silent_and_leaves_the_process_as_it_was() -> None:
-    code = (
-        "import logging, sys, warnings\n"
-        "before = list(logging.getLogger().handlers), list(warnings.filters)\n"
-        "from certtrain.bounds import _auto_lirpa_compat as compat\n"
-        "assert 'auto_LiRPA' not in sys.modules\n"
-        "filters = list(warnings.filters)\n"
-        "compat.load()\n"
-        "assert (list(logging.getLogger().handlers), list(warnings.filters)) == (before[0], filters)\n"
-        "assert compat.NUMPY_MODULE not in sys.modules\n"
-    )
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_without_auto_lirpa_one_line_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    compat.load.cache_clear()
-    auto_lirpa._network.cache_clear()
-    monkeypatch.setitem(sys.modules, "auto_LiRPA", None)
-    graph, params, box, _ = problem("mlp")
-    assert not compat.available()
-    with pytest.raises(ConfigError, match="not installed: pip install") as raised:
-        compat.load()
-    assert "\n" not in str(raised.value)
-    with pytest.raises(ConfigError, match="not installed: pip install"):
-        AutoLirpa("ibp").bound(graph, params, box)
-
-
-def test_an_installation_that_cannot_be_imported_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = compat.importlib.import_module
-
-    def broken(name: str) -> object:
-        if name == "auto_LiRPA":
-            raise ModuleNotFoundError("No module named 'appdirs'", name="appdirs")
-        return honest(name)
-
-    compat.load.cache_clear()
-    monkeypatch.setattr(compat.importlib, "import_module", broken)
-    with pytest.raises(ConfigError, match=r"cannot be imported .*appdirs.*backend=native$"):
-        compat.load()
