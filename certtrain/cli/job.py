@@ -88,13 +88,9 @@ class Job:
         parameters = sum(p.numel() for p in network.parameters())
         return self._conclude(verdicts, train_seconds, certify_seconds, parameters, checkpoint)
 
-    def _fit(self, training: CertifiedTraining, data: ImageData, loggers: list[Logger]) -> Path:
-        """Trains and returns the checkpoint to judge."""
+    def _trainer(self, loggers: list[Logger], callbacks: list[Callback]) -> pl.Trainer:
         options = self.config.trainer
-        best, last = checkpoint_callbacks(self.directory / "checkpoints")
-        validated = len(data.validation_rows) > 0
-        callbacks: list[Callback] = [*([best] if validated else []), last, progress_callback(self.console)]
-        trainer = pl.Trainer(
+        return pl.Trainer(
             accelerator=options.accelerator,
             devices=options.devices,
             max_epochs=options.max_epochs,
@@ -110,9 +106,23 @@ class Job:
             use_distributed_sampler=False,
             default_root_dir=self.directory,
         )
+
+    def _fit(self, training: CertifiedTraining, data: ImageData, loggers: list[Logger]) -> Path:
+        """Trains and returns the checkpoint to judge."""
+        best, last = checkpoint_callbacks(self.directory / "checkpoints")
+        validated = len(data.validation_rows) > 0
+        callbacks = [*([best] if validated else []), last, progress_callback(self.console)]
+        trainer = self._trainer(loggers, callbacks)
         trainer.fit(training, data)
         if trainer.interrupted:
             raise KeyboardInterrupt
+        reached = training.objective.eps(trainer.global_step / trainer.num_training_batches)
+        if reached < self.config.eps:
+            self.console.print(
+                f"note: training ended at eps {reached:g}, below {self.config.eps:g}: "
+                "train longer or shorten schedule.eps.warmup and schedule.eps.ramp",
+                style="yellow",
+            )
         return self._choose(trainer, training, data, best)
 
     def _choose(self, trainer: pl.Trainer, training: CertifiedTraining, data: ImageData, keep: ModelCheckpoint) -> Path:
