@@ -28,6 +28,9 @@ def main() -> int:
     except KeyboardInterrupt:
         print("certtrain: interrupted", file=sys.stderr)
         return 130
+    except OSError as error:  # a directory that cannot be made, a disk that is full
+        print(f"certtrain: error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

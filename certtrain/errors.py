@@ -15,3 +15,9 @@ class DataError(CerttrainError):
 
 class UnsupportedOperation(CerttrainError):
     """A network contains an operation that no sound rule is known for."""
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's text that says something, or its kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -68,7 +68,7 @@ def diagonal(x: Tensor) -> Tensor:
     """One error term per element: [batch, *shape] -> [elements, batch, *shape]."""
     flat = x.flatten(1)
     eye = torch.eye(flat.shape[1], dtype=x.dtype, device=x.device)
-    return (eye[:, None] * flat[None]).reshape(-1, *x.shape)
+    return (eye[:, None] * flat[None]).reshape(flat.shape[1], *x.shape)
 
 
 def bound_by_forms(graph: Graph, params: Params, box: Box, spec: Tensor | None, relu: ReluRule) -> Bounds:

@@ -37,10 +37,13 @@ class Box:
         """The L-infinity ball of radius eps (in the unit of the inputs), cut to the range of legal pixels.
 
         Raises:
-            ConfigError: If eps is negative or not a number.
+            ConfigError: If eps is negative or not a number, or an input lies outside `clip`: its box would not
+                contain it.
         """
         if isinstance(eps, (int, float)) and not eps >= 0:
             raise ConfigError(f"eps must be a number >= 0, got {eps}")
+        if clip is not None and not ((inputs >= clip[0]) & (inputs <= clip[1])).all():
+            raise ConfigError(f"inputs must lie in clip={clip}: normalise in the network, or pass clip=None")
         lower, upper = inputs - eps, inputs + eps
         return Box(lower, upper) if clip is None else Box(lower.clamp(*clip), upper.clamp(*clip))
 

@@ -66,7 +66,9 @@ def _auto_lirpa(name: str, lower_slope: str = "adaptive", intersect: bool = True
 def _intersection(parts: Any = ("ibp", "deeppoly"), **options: Any) -> Intersection:
     if options:
         raise ConfigError(f"relaxation intersection has no option '{next(iter(options))}': only 'parts'")
-    names = (parts,) if isinstance(parts, str) else tuple(parts)
+    names = [parts] if isinstance(parts, str) else parts
+    if not isinstance(names, (list, tuple)):
+        raise ConfigError(f"relaxation.parts must be a list of relaxations such as [ibp,deeppoly], got {parts!r}")
     return Intersection(tuple(build(str(part)) for part in names))
 
 

@@ -114,11 +114,14 @@ class PatchRows(Rows):
 
     def _unfold(self, x: Tensor) -> Tensor:
         """Every position's patch of an image, zero outside: [batch, C, H, W] -> [batch, positions, patch elements]."""
-        border = []
+        border, reach = [], [(n - 1) * s + k for n, s, k in zip(self.grid, self.stride, self.kernel, strict=True)]
         for axis in (1, 0):
-            reach = (self.grid[axis] - 1) * self.stride[axis] + self.kernel[axis]
-            border += [self.padding[axis], reach - self.padding[axis] - self.layer[1 + axis]]
-        windows = F.pad(x, border).unfold(-2, self.kernel[0], self.stride[0]).unfold(-2, self.kernel[1], self.stride[1])
+            border += [self.padding[axis], max(0, reach[axis] - self.padding[axis] - self.layer[1 + axis])]
+        windows = (
+            F.pad(x, border)[..., : reach[0], : reach[1]]
+            .unfold(-2, self.kernel[0], self.stride[0])
+            .unfold(-2, self.kernel[1], self.stride[1])
+        )
         return windows.permute(0, 2, 3, 1, 4, 5).reshape(x.shape[0], prod(self.grid), -1)
 
     def _contract(self, data: Tensor, x: Tensor) -> Tensor:

@@ -37,7 +37,9 @@ def relax_relu(z: Interval, rule: SlopeRule) -> ReluLines:
     active, inactive = z.lower >= 0, z.upper <= 0
     # Stable neurons divide by one instead of by a width that may be zero: a NaN in a branch that `where` discards would
     # still reach the gradient. A NaN bound is neither active nor inactive and stays NaN.
+    # So does a width that overflows: its chord would be zero.
     width = torch.where(active | inactive, 1.0, z.upper - z.lower)
+    width = torch.where(width.isinf(), torch.full_like(width, torch.nan), width)
     one, zero = torch.ones_like(width), torch.zeros_like(width)
     chord = torch.where(active, one, torch.where(inactive, zero, z.upper / width))
     match rule:

@@ -27,8 +27,9 @@ class Zonotope(Relaxation):
 def _relu(form: AffineForm, z: Interval, index: int) -> AffineForm:
     active, inactive = z.lower >= 0, z.upper <= 0
     stable = active | inactive
-    # As in `relax_relu`: no division by a stable neuron's width, and a NaN bound stays NaN.
+    # As in `relax_relu`: no division by a stable neuron's width; a NaN bound and a width that overflows become NaN.
     width = torch.where(stable, 1.0, z.upper - z.lower)
+    width = torch.where(width.isinf(), torch.full_like(width, torch.nan), width)
     slope = torch.where(stable, active.to(width.dtype), z.upper / width)
     gap = torch.where(stable, torch.zeros_like(slope), -slope * z.lower / 2)
     errors = {k: e * slope for k, e in form.errors.items()}

@@ -13,7 +13,7 @@ from typing import Any
 
 from certtrain.certify.attack import Attack
 from certtrain.certify.certifier import certify
-from certtrain.certify.ledger import read_ledger
+from certtrain.certify.ledger import read_ledger, read_verifiers
 from certtrain.certify.soundness import SoundnessError
 from certtrain.certify.summary import summarize
 from certtrain.certify.verdict import STATUSES, Status, Verdict
@@ -28,6 +28,7 @@ __all__ = [
     "Verifier",
     "certify",
     "read_ledger",
+    "read_verifiers",
     "summarize",
 ]
 

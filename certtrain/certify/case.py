@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 from math import isfinite
 from typing import Literal
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from certtrain.certify.soundness import SoundnessError
 from certtrain.certify.verdict import Status, Verdict
+
+
+def image_digest(image: Float[Tensor, "*shape"]) -> str:
+    """16 hexadecimal digits that tell an image from others, by its pixels in float64 and its shape."""
+    pixels = image.detach().to(device="cpu", dtype=torch.float64).contiguous()
+    # Without the shape, the same numbers laid out in another way would count as the same image.
+    return sha256(f"{tuple(pixels.shape)}".encode() + pixels.numpy().tobytes()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,7 @@ class Case:
             round(self.seconds, 6),
             dict(self.margins),
             message if status in ("error", "oom") else None,
+            image_digest(self.image),
         )
 
     def _status(self, verified_by: str | None) -> Status:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from certtrain.bounds import Relaxation
 from certtrain.certify.attack import Attack
 from certtrain.certify.batching import split
-from certtrain.certify.case import Case
+from certtrain.certify.case import Case, image_digest
 from certtrain.certify.ledger import Ledger
 from certtrain.certify.memory import MEGABYTE
 from certtrain.certify.network import Network
@@ -78,7 +78,7 @@ def certify(
             counterexample.
         UnsupportedOperation: If the network, or one of the verifiers on it, has no bound rule for an
             operation.
-        ConfigError: If arguments do not fit together, or the ledger belongs to other settings.
+        ConfigError: If arguments do not fit together, or the ledger belongs to other settings or images.
     """
     numbers = list(range(len(inputs))) if indices is None else [int(i) for i in indices]
     _check_arguments(inputs, labels, numbers, eps, clip, batch_size, memory_mb, timeout_s)
@@ -90,7 +90,7 @@ def certify(
         pipeline = Pipeline(network, verifiers, attack, eps, clip, batch_size, memory_mb * MEGABYTE, timeout_s)
         book = None if ledger is None else Ledger(ledger, pipeline.settings())
         done = {} if book is None else {i: book.verdicts[i] for i in numbers if i in book.verdicts}
-        _check_same_data(done, numbers, labels)
+        _check_same_data(done, numbers, inputs, labels)
         report = _reporter(progress, done, len(numbers))
         report()
         left = [k for k, i in enumerate(numbers) if i not in done]
@@ -152,11 +152,19 @@ def _check_labels(labels: Tensor, classes: int) -> None:
         raise ConfigError(f"labels must lie in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
 
 
-def _check_same_data(done: Mapping[int, Verdict], indices: Sequence[int], labels: Tensor) -> None:
-    """Verdicts from the ledger must be about these images, as far as labels tell."""
-    for index, label in zip(indices, labels.tolist(), strict=True):
-        if index in done and done[index].label != label:
+def _check_same_data(done: Mapping[int, Verdict], indices: Sequence[int], inputs: Tensor, labels: Tensor) -> None:
+    """Verdicts from the ledger must be about these very images and labels."""
+    for index, image, label in zip(indices, inputs, labels.tolist(), strict=True):
+        if index not in done:
+            continue
+        if done[index].label != label:
             raise ConfigError(
                 f"the ledger says that image {index} has label {done[index].label}, the data says {label}: "
                 "it belongs to other data"
+            )
+        digest = image_digest(image)
+        if done[index].image != digest:
+            raise ConfigError(
+                f"the ledger's verdict on image {index} is about another image (digest {done[index].image} there, "
+                f"{digest} here): it belongs to other data"
             )

@@ -1,7 +1,8 @@
 """The ledger: one JSON line per image, so that a restart skips finished images.
 
 Rows are appended as verdicts are made. Beside `ledger.jsonl` stands `ledger.meta.json` with the settings that
-its verdicts depend on. Verdicts of other settings are never mixed in.
+its verdicts depend on, and in every row a digest of its image. Verdicts of other settings or about other images
+are never mixed in.
 """
 
 from __future__ import annotations
@@ -24,9 +25,23 @@ def read_ledger(path: str | os.PathLike[str]) -> list[Verdict]:
     A last line that is not complete, as a killed process leaves it, is dropped.
 
     Raises:
-        DataError: If any other line is no verdict.
+        DataError: If any other line is no verdict, or does not say which image it is about.
     """
     return _read(Path(path))[0]
+
+
+def read_verifiers(path: str | os.PathLike[str]) -> list[str] | None:
+    """Names of the verifiers that a ledger's verdicts are by, also of those that no image needed.
+
+    Returns:
+        The names in the order in which they were asked; None where the settings beside the ledger are missing
+        or cannot be read.
+    """
+    try:
+        described = json.loads(meta_path(Path(path)).read_text(encoding="utf-8"))["verifiers"]
+        return [verifier.partition(": ")[0] for verifier in described]  # as in `Verifier.describe`
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def meta_path(path: Path) -> Path:
@@ -79,7 +94,13 @@ def _read(path: Path) -> tuple[list[Verdict], int]:
     verdicts = []
     for number, line in enumerate(content[:size].splitlines(), start=1):
         try:
-            verdicts.append(Verdict.from_row(json.loads(line)))
+            row = json.loads(line)
+            if isinstance(row, dict) and "status" in row and "image" not in row:
+                raise DataError(
+                    f"{path} line {number} has no column 'image', so which image it is about is not known "
+                    "(an older certtrain wrote it): remove the ledger or choose another"
+                )
+            verdicts.append(Verdict.from_row(row))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} line {number} is no verdict ({type(error).__name__}: {error})") from error
     return verdicts, size

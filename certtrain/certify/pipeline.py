@@ -56,7 +56,11 @@ class Pipeline:
     checked: set[str] = field(default_factory=set)
 
     def settings(self) -> dict[str, Any]:
-        """Everything that a verdict depends on, as JSON values."""
+        """Everything that a verdict depends on but its image, as JSON values.
+
+        Index, label and a digest of the image stand in each verdict itself, and `certify` compares them. The
+        batch size and the memory budget are left out: at most they move a verdict to or from oom or timeout.
+        """
         return {
             "eps": self.eps,
             "clip": None if self.clip is None else list(self.clip),

@@ -15,8 +15,13 @@ def count_statuses(verdicts: Iterable[Verdict]) -> dict[str, int]:
     return {status: found[status] for status in STATUSES}
 
 
-def summarize(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def summarize(verdicts: Sequence[Verdict], verifiers: Sequence[str] | None = None) -> dict[str, Any]:
     """Accuracies as fractions of all images; None where there are no images.
+
+    Args:
+        verdicts: What is counted.
+        verifiers: Names of the verifiers that certified: each appears, with 0.0 if it had no image to judge, as
+            when none is classified correctly. None: those that the verdicts name.
 
     Returns:
         images: Their number.
@@ -26,7 +31,7 @@ def summarize(verdicts: Sequence[Verdict]) -> dict[str, Any]:
         certified_accuracy_by: Verifier -> fraction that it verified, whatever the others did.
         statuses: Status -> number of images.
     """
-    names = dict.fromkeys(name for verdict in verdicts for name in verdict.margins)
+    names = dict.fromkeys([*(verifiers or ()), *(name for verdict in verdicts for name in verdict.margins)])
     by = {name: _fraction([(v.margins.get(name) or 0) > 0 for v in verdicts]) for name in names}
     return {
         "images": len(verdicts),

@@ -29,6 +29,8 @@ class Verdict:
             where it failed. A verifier has proved the image robust exactly if its entry is positive: an entry
             that only float64 finds positive is replaced by what float32 found.
         message: Why, in one line, where the status is error or oom.
+        image: Digest of the image that this is about (`case.image_digest`), so that it is never taken for
+            another one's; None if not known.
     """
 
     index: int
@@ -40,6 +42,7 @@ class Verdict:
     seconds: float
     margins: Mapping[str, float | None] = field(default_factory=dict)
     message: str | None = None
+    image: str | None = None
 
     @property
     def correct(self) -> bool:

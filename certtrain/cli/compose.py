@@ -7,10 +7,12 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -19,13 +21,16 @@ from omegaconf.errors import OmegaConfBaseException
 from certtrain._paths import config_dir
 from certtrain.errors import ConfigError
 
+# Nodes whose keys are the arguments of a target.
+OPEN_NODES = ("model", "loss", "optimizer", "scheduler")
+
 
 @dataclass(frozen=True)
 class Command:
     """A parsed command line.
 
     Attributes:
-        overrides: As typed.
+        overrides: As typed; a folder given as --config-dir stands among them as Hydra's search path.
         multirun: Whether it is a sweep.
         inspects: Whether Hydra is only asked to show something.
     """
@@ -36,11 +41,17 @@ class Command:
 
 
 def parse_command(arguments: list[str]) -> Command:
-    """Reads Hydra's command line the way Hydra does."""
+    """Reads Hydra's command line the way Hydra does.
+
+    Raises:
+        ConfigError: If it asks for another configuration than certtrain's.
+    """
     found = get_args_parser().parse_args(arguments)
+    if found.config_path or found.config_name or found.experimental_rerun:
+        raise ConfigError("--config-path, --config-name and --experimental-rerun are not supported: use --config-dir")
     inspects = bool(found.cfg or found.info or found.hydra_help or found.shell_completion or found.help)
-    elsewhere = found.config_path or found.config_name or found.config_dir or found.experimental_rerun
-    return Command(tuple(found.overrides), bool(found.multirun), inspects or bool(elsewhere))
+    own = [f"hydra.searchpath=[file://{Path(found.config_dir).resolve()}]"] if found.config_dir else []
+    return Command((*own, *found.overrides), bool(found.multirun), inspects)
 
 
 def compose_jobs(command: Command) -> Iterator[DictConfig]:
@@ -50,19 +61,17 @@ def compose_jobs(command: Command) -> Iterator[DictConfig]:
         ConfigError: If an override does not parse, names a key or a choice that does not exist, or is ambiguous.
     """
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        for overrides in _expand(command):
-            try:
+        try:
+            for overrides in _expand(command):
                 yield compose("config", list(overrides), return_hydra_config=True)
-            except (HydraException, OmegaConfBaseException) as error:
-                raise ConfigError(explain(error)) from error
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(explain(error)) from error
 
 
 def _expand(command: Command) -> list[tuple[str, ...]]:
     """One tuple of overrides per job; sweeps as Hydra's basic sweeper expands them."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(command.overrides))
-    except HydraException as error:
-        raise ConfigError(explain(error)) from error
+    loader = GlobalHydra.instance().config_loader()  # globs look up the choices of a group
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(command.overrides))
     choices: list[list[str]] = []
     for override in parsed:
         if override.is_sweep_override():
@@ -83,9 +92,14 @@ def explain(error: Exception) -> str:
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, choice = found.groups()
         legal = sorted(file.stem for file in (config_dir() / group).glob("*.yaml"))
-        return f"unknown {group} '{choice}': possible are {', '.join(legal)}{_closest(choice, legal)}"
+        possible = ", ".join(legal) or "none that certtrain brings along: is its plugin installed?"
+        return f"unknown {group} '{choice}': possible are {possible}{_closest(choice, legal)}"
+    if "Lexer" in text or "token recognition error" in text:
+        return f"{text.splitlines()[0]}: quote values with special characters, as in 'key=\"~/folder\"'"
     if found := re.search(r"Could not override '([^']+)'", text):
         key = found.group(1)
+        if key.split(".")[0] in OPEN_NODES and "." in key:
+            return f"unknown key '{key}': if the {key.split('.')[0]} takes it, write +{key}=..."
         if (config_dir() / key).is_dir():
             return f"{key} is chosen as {key}=<choice>, once"
         return f"unknown key '{key}'{_closest(key, _all_keys()) or ': --cfg job shows all'}"

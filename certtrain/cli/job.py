@@ -21,6 +21,7 @@ from rich.console import Console
 from certtrain.certify import Attack, Verdict, certify, summarize
 from certtrain.cli.assemble import make_data, make_network, make_training
 from certtrain.cli.schema import RunConfig, parse, plain
+from certtrain.data.batches import as_float
 from certtrain.data.module import ImageData
 from certtrain.report import certification_progress, print_verdict, write_report, write_summary
 from certtrain.training.checkpoints import AtomicCheckpointIO, checkpoint_callbacks, load_network
@@ -142,12 +143,11 @@ class Job:
         options = self.config.certify
         test = data.splits.test
         inputs, labels = test.inputs[: options.limit], test.labels[: options.limit]
-        inputs = inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs
         started = time.perf_counter()
         with certification_progress(self.console, len(inputs)) as progress:
             verdicts = certify(
                 network.cpu(),
-                inputs,
+                as_float(inputs),
                 labels,
                 self.config.eps,
                 relaxations=options.verifiers,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from certtrain._paths import config_dir
-from certtrain.cli.compose import parse_command
+from certtrain.cli.compose import explain, parse_command
 from certtrain.cli.memory import keep_freed_memory
+from certtrain.errors import ConfigError
 
 
 def launch(arguments: list[str]) -> None:
@@ -22,7 +25,10 @@ def launch(arguments: list[str]) -> None:
 
         preflight(command)
         keep_freed_memory()
-    hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(_job)()
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(_job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error)) from error
 
 
 def _job(composed: DictConfig) -> float | None:

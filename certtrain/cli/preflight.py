@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from hydra.core.utils import setup_globals
-from omegaconf import DictConfig
 
-from certtrain.bounds import Box
-from certtrain.bounds.registry import build
-from certtrain.cli.assemble import make_network, make_relaxation, make_source, make_training
+from certtrain.certify.verifiers import resolve
+from certtrain.cli.assemble import make_network, make_source, make_training
 from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.schema import Node, RunConfig, parse, plain
-from certtrain.errors import ConfigError
+from certtrain.data.source import Source
+from certtrain.errors import ConfigError, one_line
+from certtrain.gradients import PGPE
+from certtrain.losses import Problem
 from certtrain.networks import parameters
 from certtrain.training.module import CertifiedTraining
 from certtrain.training.schedules import with_horizon
@@ -29,10 +32,10 @@ def preflight(command: Command) -> None:
     setup_globals()
     seen: set[str] = set()
     for composed in compose_jobs(command):
-        if not command.multirun:
-            _refuse_used_directory(composed)
+        _refuse_used_directory(Path(composed.hydra.sweep.dir if command.multirun else composed.hydra.run.dir))
         node = plain(composed)
         config = parse(node)
+        resolve(config.certify.verifiers)
         key = _fingerprint(node)
         if key not in seen:
             seen.add(key)
@@ -40,40 +43,61 @@ def preflight(command: Command) -> None:
 
 
 def check_parts(config: RunConfig) -> None:
-    """Builds what a run is made of: data in place, network fits them, relaxation and verifiers know its operations.
+    """Builds what a run is made of: data in place, network fits them, one step of training can be taken.
 
     Raises:
         CerttrainError: One line about what is wrong.
     """
+    if config.trainer.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise ConfigError("trainer.accelerator=gpu: there is no GPU that torch can use; choose cpu or auto")
+    _check_logger(config)
     source = make_source(config)
     source.check()
     network, graph = make_network(config, source)
-    _check_optimization(make_training(config, network, graph))
-    for name in config.certify.verifiers:
-        build(name)
-    if config.relaxation.backend != "native":
-        # Another library may refuse what tracing accepts: one image tells.
-        image = torch.zeros((1, *source.shape))
-        make_relaxation(config).bound(graph, parameters(network), Box.linf(image, config.eps, config.clip))
+    _rehearse(config, make_training(config, network, graph), source)
 
 
-def _check_optimization(training: CertifiedTraining) -> None:
-    """Builds the optimizer and the scheduler once: only their classes know which arguments are legal."""
-    key = "optimizer"
+def _rehearse(config: RunConfig, training: CertifiedTraining, source: Source) -> None:
+    """One step on two blank images: only the loss and the optimizer know whether they can work with their arguments.
+
+    Native relaxations know every operation that tracing accepts, so their bounds, which may be expensive, are left out
+    (eps 0); another library may refuse some.
+    """
+    eps = 0.0 if config.relaxation.backend == "native" else config.eps
+    inputs, labels = torch.zeros((2, *source.shape)), torch.arange(2) % source.num_classes
+    problem = Problem(training.graph, training.objective.relaxation, inputs, labels, eps, 0.0, config.clip)
+    params = parameters(training.network)
+    estimator = training.estimator
+    if isinstance(estimator, PGPE):
+        estimator = replace(estimator, population_size=2)
+    key = "loss"
     try:
+        estimate = estimator.estimate(lambda p: training.objective.loss(problem, p), params, generation=0)
+        for name, parameter in params.items():
+            parameter.grad = estimate.gradient[name]
+        key = "optimizer"
         optimizer = training.optimization.optimizer(training.network.parameters())
+        optimizer.step()
         key = "scheduler"
-        with_horizon(training.optimization.scheduler, optimizer, steps=1)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
+        with_horizon(training.optimization.scheduler, optimizer, steps=2).step()
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ConfigError(f"{key}: {one_line(error)}") from error
+
+
+def _check_logger(config: RunConfig) -> None:
+    if config.logger.name != "wandb" or os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
+        return
+    import wandb
+
+    if not wandb.api.api_key:
+        raise ConfigError("logger=wandb: not logged in; run `wandb login`, or set WANDB_API_KEY or WANDB_MODE=offline")
 
 
 def _fingerprint(node: Node) -> str:
     """What the parts depend on: a sweep over other keys checks them once."""
-    return json.dumps({k: v for k, v in node.items() if k not in ("seed", "eps", "certify", "logger")}, default=str)
+    return json.dumps({k: v for k, v in node.items() if k not in ("seed", "eps", "certify")}, default=str)
 
 
-def _refuse_used_directory(composed: DictConfig) -> None:
-    directory = Path(composed.hydra.run.dir)
+def _refuse_used_directory(directory: Path) -> None:
     if directory.is_file() or (directory.is_dir() and any(directory.iterdir())):
-        raise ConfigError(f"hydra.run.dir={directory} exists and is not empty: choose another or remove it")
+        raise ConfigError(f"{directory} exists and is not empty: choose another hydra.run.dir or hydra.sweep.dir")

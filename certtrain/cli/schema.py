@@ -14,9 +14,9 @@ Node = dict[str, Any]
 
 
 class Strict(BaseModel):
-    """Immutable, without unknown keys, and without quiet conversions such as 1.5 -> 1."""
+    """Immutable, without unknown keys, and without quiet conversions such as true -> 1."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class Augment(Strict):
@@ -88,7 +88,7 @@ class Schedule(Strict):
 class Optimizer(BaseModel):
     """See conf/optimizer; all but clip_norm are arguments of the target."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     lr: float = Field(gt=0, allow_inf_nan=False)
     clip_norm: float | None = Field(gt=0)
 
@@ -104,9 +104,15 @@ class Trainer(Strict):
     accelerator: Literal["cpu", "gpu", "auto"]
     devices: Literal[1]
     max_epochs: int = Field(ge=1)
-    max_steps: int = Field(ge=-1)
+    max_steps: int
     log_every_n_steps: int = Field(ge=1)
     validate_every: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _some_steps(self) -> Trainer:
+        if self.max_steps < 1 and self.max_steps != -1:
+            raise ValueError(f"max_steps must be at least 1, or -1 for no limit, got {self.max_steps}")
+        return self
 
 
 class Logger(Strict):
@@ -128,7 +134,7 @@ class Certify(Strict):
     """See conf/certify."""
 
     enabled: bool
-    verifiers: tuple[str, ...] = Field(min_length=1)
+    verifiers: tuple[str, ...] = Field(min_length=1, strict=False)
     limit: int | None = Field(ge=1)
     timeout_s: float | None = Field(gt=0)
     memory_mb: int = Field(ge=1)
@@ -140,7 +146,7 @@ class RunConfig(Strict):
 
     eps: float = Field(ge=0, le=1)
     seed: int = Field(ge=0, lt=2**63)
-    clip: tuple[float, float]
+    clip: tuple[float, float] = Field(strict=False)
     data: Data
     model: Node
     relaxation: Relaxation
@@ -158,8 +164,8 @@ class RunConfig(Strict):
     def _method_has_its_node(self) -> RunConfig:
         if self.method == "pgpe" and self.pgpe is None:
             raise ValueError("method pgpe needs the node pgpe: choose it with method=pgpe")
-        if not self.clip[0] < self.clip[1]:
-            raise ValueError(f"clip must be [low, high] with low < high, got {list(self.clip)}")
+        if not self.clip[0] <= 0 < 1 <= self.clip[1]:
+            raise ValueError(f"clip must be [low, high] and contain all pixels, 0 to 1, got {list(self.clip)}")
         return self
 
 
@@ -199,9 +205,11 @@ def _one_line(error: ValidationError) -> str:
         return f"unknown key '{key}'"
     if first["type"] == "missing":
         return f"missing key '{key}'"
-    if not key:
-        return message
+    if first["type"] == "value_error":
+        return f"{key}: {message}" if key else message
     message = message.replace("Input should be", "must be").replace("Input", "it")
+    if first["type"] == "float_type" and "/" in str(first["input"]):
+        message += " (a fraction is not computed: write 0.00784 for 2/255)"
     if key == "trainer.devices":
         message = "must be 1: training on several devices is not supported yet"
     if key == "pgpe.population_size" and first["type"] == "multiple_of":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from certtrain.bounds.base import Box, margin_spec
+from certtrain.errors import ConfigError
 from certtrain.losses.base import Loss, Problem
 from certtrain.networks.graph import Params
 
@@ -25,9 +27,16 @@ class RobustCrossEntropy(Loss):
 
     Attributes:
         l1: Weight of the L1 norm of all weight matrices and kernels (biases and batch norm are left out).
+
+    Raises:
+        ConfigError: If l1 is negative or no number.
     """
 
     l1: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.l1, (int, float)) and 0 <= self.l1 < math.inf):
+            raise ConfigError(f"loss.l1 must be a number >= 0, got {self.l1!r}")
 
     def __call__(self, problem: Problem, params: Params) -> Tensor:
         """See `Loss`."""

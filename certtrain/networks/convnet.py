@@ -43,10 +43,10 @@ class ConvNet(nn.Module):
         channels, size = input_shape[0], list(input_shape[1:])
         layers: list[nn.Module] = [Normalize(mean, std)]
         for position, convolution in enumerate(convolutions):
-            if len(convolution) != 4 or min(convolution[:3]) < 1 or convolution[3] < 0:
+            whole = isinstance(convolution, (list, tuple)) and all(isinstance(n, int) for n in convolution)
+            if not whole or len(convolution) != 4 or min(convolution[:3]) < 1 or convolution[3] < 0:
                 raise ConfigError(
-                    f"model.convolutions[{position}] must be [channels, kernel, stride, padding], "
-                    f"got {list(convolution)}"
+                    f"model.convolutions[{position}] must be [channels, kernel, stride, padding], got {convolution}"
                 )
             out, kernel, stride, padding = convolution
             size = [(n + 2 * padding - kernel) // stride + 1 for n in size]

@@ -15,7 +15,7 @@ Params = dict[str, Tensor]
 
 
 def parameters(module: nn.Module) -> Params:
-    """The module's trainable parameters, name -> tensor, as relaxations and estimators take them."""
+    """The module's parameters, name -> tensor, as relaxations and estimators take them."""
     return dict(module.named_parameters())
 
 

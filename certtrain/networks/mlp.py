@@ -33,8 +33,8 @@ class MLP(nn.Module):
         std: Sequence[float],
     ) -> None:
         super().__init__()
-        if not widths or min(widths) < 1:
-            raise ConfigError(f"model.widths must be positive numbers, got {list(widths)}")
+        if not isinstance(widths, (list, tuple)) or not widths or not all(isinstance(w, int) and w > 0 for w in widths):
+            raise ConfigError(f"model.widths must be positive whole numbers such as [32,32], got {widths}")
         sizes = [prod(input_shape), *widths]
         layers: list[nn.Module] = [Normalize(mean, std), nn.Flatten()]
         for i in range(len(widths)):

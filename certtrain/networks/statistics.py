@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from certtrain.errors import UnsupportedOperation
 from certtrain.networks.graph import Graph, Params
 from certtrain.networks.ops import BatchNorm
 
@@ -29,6 +30,8 @@ def batch_statistics(graph: Graph, params: Params, x: Tensor) -> Params:
     statistics: Params = {}
 
     def before(op: BatchNorm, y: Tensor) -> None:
+        if op.mean in statistics:
+            raise UnsupportedOperation(f"batch norm '{op.name}' is applied twice: its statistics would be ambiguous")
         axes = [0, *range(2, y.dim())]
         values[op.mean], values[op.variance] = y.mean(axes), y.var(axes, unbiased=False)
         statistics.update({op.mean: values[op.mean], op.variance: values[op.variance]})
@@ -38,9 +41,10 @@ def batch_statistics(graph: Graph, params: Params, x: Tensor) -> Params:
 
 
 def update_running_statistics(network: nn.Module, graph: Graph, statistics: Params) -> None:
-    """Moves every batch norm's running statistics towards those of a batch, as training mode would.
+    """Moves every batch norm's running statistics towards those of a batch.
 
-    Every layer uses its own momentum; a momentum of None keeps the plain average of all batches.
+    Every layer uses its own momentum; a momentum of None keeps the plain average of all batches. Unlike torch, the
+    running variance follows the biased variance, which is the one that the batch itself was normalised with.
     """
     buffers = dict(network.named_buffers())
     layers = {id(m.running_mean): m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}

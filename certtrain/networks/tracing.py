@@ -8,14 +8,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from certtrain.errors import UnsupportedOperation
-from certtrain.networks.graph import Graph, evaluating
+from certtrain.errors import UnsupportedOperation, one_line
+from certtrain.networks.graph import Graph, evaluating, parameters
 from certtrain.networks.layers import Normalize
 from certtrain.networks.ops import (
     Add,
@@ -42,6 +42,7 @@ SUPPORTED = (
 RESHAPES = {torch.flatten, torch.reshape, "flatten", "view", "reshape"}
 RELUS = {torch.relu, F.relu, torch.relu_, "relu", "relu_"}
 ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
+IN_PLACE = {operator.iadd, torch.relu_}
 IDENTITIES = {"contiguous", F.dropout, F.dropout2d}
 
 
@@ -49,7 +50,7 @@ class _Tracer(fx.Tracer):
     """Keeps `Normalize` whole, as it keeps the layers of torch.nn."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, Normalize) or super().is_leaf_module(m, module_qualified_name)
+        return type(m) is Normalize or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Results(fx.Interpreter):
@@ -78,9 +79,29 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Graph:
     with evaluating(module):
         nodes = _record(module, shape)
         ops = _Builder(module, nodes).build()
-    if len(ops[-1].shape) != 1:
-        raise UnsupportedOperation(f"the network's output must be a vector per image, got shape {ops[-1].shape}")
-    return Graph(ops, module, shape, ops[-1].shape[0])
+        if len(ops[-1].shape) != 1:
+            raise UnsupportedOperation(f"the network's output must be a vector per image, got shape {ops[-1].shape}")
+        graph = Graph(ops, module, shape, ops[-1].shape[0])
+        _compare(graph)
+    return graph
+
+
+def _compare(graph: Graph) -> None:
+    """Refuses a graph that computes something else than its module: hooks, say, leave no trace in torch.fx."""
+    tensor = next(iter(graph.module.parameters()), torch.zeros(()))
+    generator = torch.Generator().manual_seed(0)
+    for scale in (1.0, 10.0):
+        x = scale * torch.randn((PROBE_BATCH, *graph.input_shape), generator=generator)
+        x = x.to(dtype=tensor.dtype, device=tensor.device)
+        with torch.no_grad():
+            expected, found = graph.module(x), graph.forward(parameters(graph.module), x)
+        size = float(expected.abs().max())
+        if expected.isfinite().all() and not torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * (1 + size)):
+            raise UnsupportedOperation(
+                f"tracing {type(graph.module).__name__} gives another function than the module itself "
+                f"(outputs differ by {float((found - expected).abs().max()):.3g}): it may use forward hooks, or "
+                "operations in place on tensors that are views of each other"
+            )
 
 
 def _record(module: nn.Module, shape: tuple[int, ...]) -> dict[fx.Node, Any]:
@@ -88,7 +109,7 @@ def _record(module: nn.Module, shape: tuple[int, ...]) -> dict[fx.Node, Any]:
     try:
         graph = _Tracer().trace(module)
     except Exception as error:  # torch.fx raises many kinds; all mean that the control flow cannot be recorded
-        raise UnsupportedOperation(f"torch.fx cannot trace {type(module).__name__}: {_first_line(error)}") from error
+        raise UnsupportedOperation(f"torch.fx cannot trace {type(module).__name__}: {one_line(error)}") from error
     runner = _Results(fx.GraphModule(module, graph))
     tensor = next(iter(module.parameters()), torch.zeros(()))
     probe = torch.zeros((PROBE_BATCH, *shape), dtype=tensor.dtype, device=tensor.device)
@@ -98,15 +119,9 @@ def _record(module: nn.Module, shape: tuple[int, ...]) -> dict[fx.Node, Any]:
         except Exception as error:
             failed = next((n for n in graph.nodes if n not in runner.results), None)
             raise UnsupportedOperation(
-                f"the network does not accept inputs of shape {shape}: at '{failed}': {_first_line(error)}"
+                f"the network does not accept inputs of shape {shape}: at '{failed}': {one_line(error)}"
             ) from error
     return runner.results
-
-
-def _first_line(error: BaseException) -> str:
-    """The last line of an error's text that says something: interpreters append their own trace."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 class _Builder:
@@ -127,17 +142,30 @@ class _Builder:
             raise UnsupportedOperation("the network must return one tensor, not a tuple, list or dictionary")
         needed = _ancestors(output.args[0])
         for node, result in self.results.items():
+            self._check_in_place(node)
             if node in needed and isinstance(result, Tensor) and node.op != "get_attr":
                 self._add(node)
         return _prune(tuple(self.ops), self.index[output.args[0]])
+
+    def _check_in_place(self, node: fx.Node) -> None:
+        """torch.fx records values: whoever else reads a tensor that was changed in place would read the old one."""
+        layer = self.modules.get(str(node.target)) if node.op == "call_module" else None
+        in_place = (
+            bool(getattr(layer, "inplace", False))
+            or (node.op == "call_function" and (node.target in IN_PLACE or node.kwargs.get("inplace") is True))
+            or (node.op == "call_function" and node.target is F.relu and len(node.args) > 1 and node.args[1] is True)
+            or (node.op == "call_method" and str(node.target).endswith("_"))
+        )
+        if in_place and node.all_input_nodes and len(node.all_input_nodes[0].users) > 1:
+            self._refuse(node, "it works in place on a tensor that is read elsewhere; use the version that does not")
 
     def _add(self, node: fx.Node) -> None:
         if self.results[node].shape[:1] != (PROBE_BATCH,):
             self._refuse(node, "it does not keep the batch axis")
         if node.op == "placeholder":
-            if self.ops:
-                self._refuse(node, "a network has one input")
             self._append(node, Input(node.name, (), self._shape(node)))
+        elif not self._inputs(node):
+            self._refuse(node, "it does not depend on the network's input")
         elif node.op == "call_module":
             self._call_module(node, self.modules[str(node.target)])
         else:
@@ -162,7 +190,7 @@ class _Builder:
             case nn.BatchNorm1d() | nn.BatchNorm2d():
                 self._batch_norm(node, layer)
             case Normalize():
-                names = self._name(layer.mean), self._name(layer.std)
+                names = self._name(node, layer.mean), self._name(node, layer.std)
                 self._append(node, Normalization(*head, self._in_shape(node), *names))
             case _:
                 self._refuse(node)
@@ -195,7 +223,7 @@ class _Builder:
         if len(self._in_shape(node)) != 1:
             self._refuse(node, f"it must act on flat inputs, not on shape {self._in_shape(node)}: add Flatten")
         head = (self._label(node), self._inputs(node)[:1], self._shape(node), self._in_shape(node))
-        self._append(node, Linear(*head, self._name(weight), bias if bias is None else self._name(bias)))
+        self._append(node, Linear(*head, self._name(node, weight), bias if bias is None else self._name(node, bias)))
 
     def _conv(self, node: fx.Node, layer: nn.Conv2d) -> None:
         if layer.padding_mode != "zeros":
@@ -208,9 +236,9 @@ class _Builder:
             window = replace(window, padding=(total[0] // 2, total[1] // 2))
         elif layer.padding != "valid":
             window = replace(window, padding=_pair(layer.padding))
-        bias = None if layer.bias is None else self._name(layer.bias)
+        bias = None if layer.bias is None else self._name(node, layer.bias)
         head = (self._label(node), self._inputs(node), self._shape(node), self._in_shape(node))
-        self._append(node, Conv2d(*head, window, self._name(layer.weight), bias, layer.groups))
+        self._append(node, Conv2d(*head, window, self._name(node, layer.weight), bias, layer.groups))
 
     def _pool(self, node: fx.Node, window: Window, ceil: bool, include_pad: bool, divisor: int | None) -> None:
         if divisor is not None:
@@ -222,15 +250,15 @@ class _Builder:
         if layer.running_mean is None or layer.running_var is None:
             self._refuse(node, "batch norm needs running statistics (track_running_stats=True)")
             return
-        weight = self._name(layer.weight) if layer.affine else None
-        bias = self._name(layer.bias) if layer.affine else None
-        mean, variance = self._name(layer.running_mean), self._name(layer.running_var)
+        weight = self._name(node, layer.weight) if layer.affine else None
+        bias = self._name(node, layer.bias) if layer.affine else None
+        mean, variance = self._name(node, layer.running_mean), self._name(node, layer.running_var)
         head = (self._label(node), self._inputs(node), self._shape(node), self._in_shape(node))
         self._append(node, BatchNorm(*head, weight, bias, mean, variance, layer.eps))
 
     def _addition(self, node: fx.Node) -> None:
-        terms = [a for a in node.args if isinstance(a, fx.Node) and a in self.index]
-        if len(terms) != 2 or len(node.args) != 2 or _argument(node, 9, "alpha", 1) != 1:
+        terms = [a for a in _arguments(node) if isinstance(a, fx.Node) and a in self.index]
+        if len(terms) != 2 or _argument(node, 9, "alpha", 1) != 1:
             self._refuse(node, "only the sum of two layers' outputs is supported")
         if any(self._shape(t) != self._shape(node) for t in terms):
             self._refuse(node, "both terms of an addition must have the same shape")
@@ -241,7 +269,7 @@ class _Builder:
         self.ops.append(op)
 
     def _inputs(self, node: fx.Node) -> tuple[int, ...]:
-        return tuple(self.index[a] for a in node.args if isinstance(a, fx.Node) and a in self.index)
+        return tuple(self.index[a] for a in _arguments(node) if isinstance(a, fx.Node) and a in self.index)
 
     def _shape(self, node: fx.Node) -> tuple[int, ...]:
         return tuple(self.results[node].shape[1:])
@@ -252,16 +280,16 @@ class _Builder:
     def _label(self, node: fx.Node) -> str:
         return str(node.target) if node.op == "call_module" else node.name
 
-    def _name(self, tensor: Tensor | None) -> str:
+    def _name(self, node: fx.Node, tensor: Tensor | None) -> str:
         if tensor is None or id(tensor) not in self.names:
-            raise UnsupportedOperation("a layer's weight must be a registered parameter or buffer of the network")
+            self._refuse(node, "its weights must be registered parameters or buffers, not computed ones")
         return self.names[id(tensor)]
 
     def _attribute(self, node: fx.Node, position: int, keyword: str) -> Tensor | None:
         value = _argument(node, position, keyword, None)
         return self.results[value] if isinstance(value, fx.Node) else None
 
-    def _refuse(self, node: fx.Node, reason: str | None = None) -> None:
+    def _refuse(self, node: fx.Node, reason: str | None = None) -> NoReturn:
         kind = (
             type(self.modules[str(node.target)]).__name__ if node.op == "call_module" else _callable_name(node.target)
         )
@@ -269,6 +297,10 @@ class _Builder:
             f"operation '{self._label(node)}' ({kind}) at position {len(self.ops)} has no bound rule"
             + (f": {reason}" if reason else f"; supported are {SUPPORTED}")
         )
+
+
+def _arguments(node: fx.Node) -> list[Any]:
+    return [*node.args, *node.kwargs.values()]
 
 
 def _argument(node: fx.Node, position: int, keyword: str, default: Any) -> Any:

@@ -60,8 +60,6 @@ PANELS = (
         "loss",
         (
             Curve("train/loss", "training", SILVER, width=4.0),
-            Curve("train/natural_loss", "training, natural", BLUE),
-            Curve("train/robust_loss", "training, robust", ORANGE),
             Curve("val/loss", "validation", GREEN, line="--"),
         ),
         logarithmic=True,

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from certtrain.certify import STATUSES, Verdict, read_ledger, summarize
+from certtrain.certify import STATUSES, Verdict, read_ledger, read_verifiers, summarize
 from certtrain.errors import DataError
 from certtrain.report.curves import write_curves
 from certtrain.report.margins import write_margins
-from certtrain.report.rows import result_rows, title, verifiers
+from certtrain.report.rows import result_rows, title, variant, verifiers
 from certtrain.report.summary import read_summary
 from certtrain.report.template import PAGE
 
@@ -72,7 +72,7 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
     run = Path(directory)
     verdicts = read_ledger(run / "ledger.jsonl")
     config = _read_config(run / "config.yaml")
-    record = _record(run / "summary.json", config, verdicts)
+    record = _record(run, config, verdicts)
     heading = title(record)
     pictures = (
         ("Training", write_curves(run / "metrics.jsonl", run / "curves.png", heading)),
@@ -101,19 +101,21 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _record(path: Path, config: Mapping[str, Any], verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def _record(run: Path, config: Mapping[str, Any], verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """summary.json, or as much of it as is known without."""
-    if path.is_file():
-        return read_summary(path)
+    if (run / "summary.json").is_file():
+        return read_summary(run / "summary.json")
     relaxation = config.get("relaxation")
-    name = relaxation.get("name") if isinstance(relaxation, Mapping) else relaxation
+    options = dict(relaxation) if isinstance(relaxation, Mapping) else {"name": relaxation}
     known = {
-        "relaxation": name,
+        "relaxation": options.pop("name", None),
+        "backend": options.pop("backend", None),
+        "relaxation_options": options,
         "method": config.get("method"),
         "eps": config.get("eps"),
         "seed": config.get("seed"),
     }
-    return {**known, **(summarize(verdicts) if verdicts else {})}
+    return {**known, **(summarize(verdicts, read_verifiers(run / "ledger.jsonl")) if verdicts else {})}
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -151,7 +153,9 @@ def _status_rows(verdicts: Sequence[Verdict]) -> list[StatusRow]:
 
 def _facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What else summary.json knows, in words."""
-    for key, name in (("relaxation", "trained with"), ("method", "gradient estimator"), ("seed", "seed")):
+    if record.get("relaxation") is not None:
+        yield "trained with", variant(record)
+    for key, name in (("method", "gradient estimator"), ("seed", "seed")):
         if record.get(key) is not None:
             yield name, str(record[key])
     if record.get("eps") is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
+
+from certtrain.bounds.registry import NATIVE
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,25 @@ def title(record: Mapping[str, Any]) -> str:
     """What trained, how, and for which radius: no number is shown without it."""
     eps = record.get("eps")
     return (
-        f"trained with {record.get('relaxation') or 'unknown relaxation'} "
-        f"({record.get('method') or 'unknown method'}), eps {'unknown' if eps is None else f'{eps:g}'}"
+        f"trained with {variant(record)}, {record.get('method') or 'unknown method'}, "
+        f"eps {'unknown' if eps is None else f'{eps:g}'}"
     )
+
+
+def variant(record: Mapping[str, Any]) -> str:
+    """The relaxation that trained; behind it, in brackets, what sets it apart from the plain one of that name.
+
+    That is a backend other than native, and options that differ from their defaults. Options of relaxations
+    whose defaults are not known are left out; they stand in summary.json.
+    """
+    name, backend = str(record.get("relaxation") or "unknown relaxation"), record.get("backend")
+    options = record.get("relaxation_options") or {}
+    apart = [] if backend in (None, "native") else [str(backend)]
+    for known in fields(NATIVE[name]) if name in NATIVE else ():  # type: ignore[arg-type]
+        if known.name in options and options[known.name] != known.default:
+            value = options[known.name]
+            apart.append(f"{known.name}={str(value).lower() if isinstance(value, bool) else value}")
+    return f"{name} ({', '.join(apart)})" if apart else name
 
 
 def verifiers(record: Mapping[str, Any]) -> str:

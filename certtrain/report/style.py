@@ -6,6 +6,7 @@ Matplotlib is imported when a plot is made: it takes half a second that most com
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,9 @@ SETTINGS = {
     "figure.titleweight": "bold",
 }
 DPI = 130
+# Of the title, bold at its size: so many characters fit beside each other, and so much height takes a line.
+CHARACTERS_PER_INCH = 10
+LINE_INCHES = 0.2
 
 
 @contextmanager
@@ -55,9 +59,13 @@ def figure(columns: int, rows: int, title: str, size: tuple[float, float], **opt
     """
     from matplotlib.figure import Figure
 
-    canvas = Figure(figsize=(size[0] * columns, size[1] * rows + 0.4), layout="constrained")
+    width = size[0] * columns
+    # A title that is cut would lose the radius, which stands at its end.
+    lines = textwrap.wrap(title, int(CHARACTERS_PER_INCH * width)) or [title]
+    height = size[1] * rows + 0.4 + LINE_INCHES * (len(lines) - 1)
+    canvas = Figure(figsize=(width, height), layout="constrained")
     axes = canvas.subplots(rows, columns, squeeze=False, **options)
-    canvas.suptitle(title, x=0.01, ha="left")
+    canvas.suptitle("\n".join(lines), x=0.01, ha="left")
     return canvas, list(axes.flat)
 
 

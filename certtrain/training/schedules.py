@@ -10,8 +10,10 @@ from functools import partial
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 
+from certtrain.errors import ConfigError
+
 # Arguments of torch's schedulers that mean "how many steps there are".
-HORIZONS = ("T_max", "total_steps", "total_iters", "max_iters")
+HORIZONS = ("T_max", "total_steps", "total_iters")
 
 
 @dataclass(frozen=True)
@@ -65,5 +67,7 @@ def multistep(
         gamma: The factor.
         total_steps: Optimizer steps of the run.
     """
+    if not all(0 < fraction < 1 for fraction in milestones):
+        raise ConfigError(f"scheduler.milestones are fractions of the run, between 0 and 1, got {list(milestones)}")
     steps = [round(fraction * (total_steps or 1)) for fraction in milestones]
     return MultiStepLR(optimizer, steps, gamma)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from certtrain.bounds import Bounds, Box, Relaxation, Sides
-from certtrain.certify import Attack
+from certtrain.bounds import Bounds, Box, Relaxation, Sides, relaxations
+from certtrain.certify import Attack, Verdict, certify
 from certtrain.networks import Graph, Params
 
+ALL = relaxations()
 QUICK = Attack(steps=5, restarts=2)
 
 
@@ -75,3 +76,22 @@ def raising(error: BaseException, when: Callable[[Box], bool] = lambda box: True
         return torch.full((len(box),), -1.0)
 
     return Scripted(script)
+
+
+def points(*rows: tuple[float, float]) -> Tensor:
+    """Images of two pixels."""
+    return torch.tensor(rows)
+
+
+def run(
+    model: nn.Module,
+    inputs: Tensor,
+    eps: float,
+    *verifiers,
+    label: int = 0,
+    attack: Attack = QUICK,
+    **options,
+) -> list[Verdict]:
+    """Certifies images that all have one label; without verifiers, by all relaxations."""
+    labels = torch.full((len(inputs),), label)
+    return certify(model, inputs, labels, eps, relaxations=verifiers or ALL, attack=attack, **options)

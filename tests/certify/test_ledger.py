@@ -9,12 +9,14 @@ from certify.fakes import QUICK, Scripted, diagonal
 from torch import Tensor
 
 from certtrain.bounds import Box
-from certtrain.certify import Attack, Verdict, certify, read_ledger
+from certtrain.certify import Attack, Verdict, certify, read_ledger, read_verifiers
+from certtrain.certify.case import image_digest
 from certtrain.errors import ConfigError, DataError
 
 INPUTS = torch.tensor([[0.9, 0.1], [0.6, 0.5], [0.2, 0.8], [0.8, 0.2], [0.7, 0.1]])
 STATUSES = ["verified", "falsified", "misclassified", "verified", "verified"]
-COLUMNS = ["index", "label", "predicted", "status", "verified_by", "margin", "seconds", "margins", "message"]
+CONTRACT = ["index", "label", "predicted", "status", "verified_by", "margin", "seconds", "margins", "message"]
+COLUMNS = [*CONTRACT, "image"]
 
 
 class Interrupted(Exception):
@@ -162,6 +164,53 @@ def test_other_labels_are_other_data(path: Path):
             relaxations=("ibp", "deeppoly"),
             attack=QUICK,
         )
+
+
+def again(path: Path, inputs: Tensor) -> list[Verdict]:
+    """What `run` certifies, with other images under the same numbers and labels."""
+    labels = torch.zeros(len(inputs), dtype=torch.int64)
+    return certify(
+        diagonal(), inputs, labels, 0.1, ledger=path, relaxations=("ibp", "deeppoly"), attack=QUICK, batch_size=2
+    )
+
+
+def test_another_image_with_the_same_number_and_label_is_refused(path: Path):
+    run(path, images=2)
+    before, others = path.read_text(), INPUTS.clone()
+    others[1, 0] += 1e-6
+    with pytest.raises(ConfigError, match="verdict on image 1 is about another image") as refusal:
+        again(path, others)
+    assert "\n" not in str(refusal.value)
+    assert path.read_text() == before
+    assert [v.status for v in again(path, INPUTS.double())] == STATUSES, "the same pixels in another precision"
+
+
+def test_digests_tell_pixels_and_shapes_apart():
+    image = torch.rand(1, 2, 3, generator=torch.Generator().manual_seed(0))
+    digest = image_digest(image)
+    assert len(digest) == 16
+    assert int(digest, 16) >= 0
+    assert image_digest(image.double()) == image_digest(image.clone().requires_grad_()) == digest
+    assert len({digest, *(image_digest(other) for other in (image.reshape(2, 3), image.mT, image + 1e-6))}) == 4
+
+
+def test_rows_that_do_not_say_which_image_they_are_about_are_refused(path: Path):
+    run(path, images=2)
+    old = [{name: row[name] for name in CONTRACT} for row in rows(path)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in old))
+    for read in (read_ledger, run):
+        with pytest.raises(DataError, match=r"ledger.jsonl line 1 has no column 'image'") as refusal:
+            read(path)
+        assert "\n" not in str(refusal.value)
+
+
+def test_the_ledger_knows_its_verifiers(path: Path):
+    assert read_verifiers(path) is None
+    run(path, images=2)
+    assert read_verifiers(path) == ["ibp", "deeppoly"]
+    for damaged in ("{", "[]", "{}", '{"verifiers": 3}', '{"verifiers": [3]}'):
+        path.with_name("ledger.meta.json").write_text(damaged)
+        assert read_verifiers(path) is None
 
 
 def test_numbers_that_are_not_finite_never_reach_the_file(path: Path):

@@ -59,7 +59,7 @@ def test_plain_gradients_and_a_directory_that_is_taken(tmp_path: Path) -> None:
     assert summary(tmp_path / "mine")["method"] == "grad"
     again = certtrain(*command, cwd=tmp_path)
     assert again.returncode != 0
-    assert "hydra.run.dir=mine exists and is not empty" in again.stderr
+    assert "mine exists and is not empty: choose another hydra.run.dir" in again.stderr
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")} == before
 
 

@@ -30,8 +30,7 @@ def config(*overrides: str) -> schema.RunConfig:
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_of_every_group_composes_and_assembles(group: str, choice: str) -> None:
-    selected = f"+experiment={choice}" if group == "experiment" else f"{group}={choice}"
-    chosen = config(selected.removeprefix("+"))
+    chosen = config(f"{group}={choice}")
     source = make_source(chosen)
     network, graph = make_network(chosen, source)
     make_training(chosen, network, graph)

@@ -10,22 +10,20 @@ from pathlib import Path
 
 import pytest
 import yaml
+from report.fakes import PNG, verdict
 from rich.console import Console
 
-from certtrain.certify import Verdict, summarize
+from certtrain.certify import summarize
 from certtrain.errors import DataError
 from certtrain.report import (
     certification_progress,
     print_verdict,
     read_summary,
-    write_curves,
-    write_margins,
     write_report,
     write_summary,
 )
-from certtrain.report.metrics import read_metrics, running_mean
+from certtrain.report.rows import title
 
-PNG = b"\x89PNG\r\n\x1a\n"
 KEYS = {
     "natural_accuracy",
     "attacked_accuracy",
@@ -35,18 +33,13 @@ KEYS = {
     "certify_seconds",
     "parameters",
     "relaxation",
+    "backend",
+    "relaxation_options",
     "method",
     "eps",
     "seed",
     "versions",
 }
-
-
-def verdict(index: int, status: str, ibp: float | None = None, deeppoly: float | None = None, **other) -> Verdict:
-    by = next((name for name, m in (("ibp", ibp), ("deeppoly", deeppoly)) if m is not None and m > 0), None)
-    margins = {} if status == "misclassified" else {"ibp": ibp, "deeppoly": deeppoly}
-    given = {"predicted": 1 if status == "misclassified" else 0} | other
-    return Verdict(index, 0, given["predicted"], status, by, None, 0.1, margins, other.get("message"))
 
 
 VERDICTS = [
@@ -67,6 +60,8 @@ def summary(path: Path, result: dict | None = None, **change) -> dict:
         "method": "pgpe",
         "eps": 0.1,
         "seed": 7,
+        "backend": "native",
+        "relaxation_options": {},
     }
     return write_summary(path, result=summarize(VERDICTS) if result is None else result, **given | change)
 
@@ -134,6 +129,30 @@ def test_summary_without_certification(tmp_path: Path):
     assert record["certified_accuracy_by"] == {}
 
 
+def test_summary_says_which_variant_trained(tmp_path: Path):
+    options = {"lower_slope": "zero", "intersect": False}
+    record = summary(tmp_path / "summary.json", relaxation="deeppoly", backend="native", relaxation_options=options)
+    assert read_summary(tmp_path / "summary.json") == record
+    assert (record["backend"], record["relaxation_options"]) == ("native", options)
+
+
+@pytest.mark.parametrize(
+    ("relaxation", "backend", "options", "shown"),
+    [
+        ("deeppoly", "native", {"lower_slope": "adaptive", "intersect": True}, "deeppoly"),
+        ("deeppoly", "native", {"lower_slope": "adaptive", "intersect": False}, "deeppoly (intersect=false)"),
+        ("crown_ibp", "auto_lirpa", {"lower_slope": "adaptive"}, "crown_ibp (auto_lirpa)"),
+        ("deeppoly", "auto_lirpa", {"intersect": False}, "deeppoly (auto_lirpa, intersect=false)"),
+        ("hbox", "native", {"unheard_of": 1}, "hbox"),
+        ("unheard_of", "native", {"intersect": False}, "unheard_of"),
+        ("ibp", None, None, "ibp"),
+    ],
+)
+def test_the_title_tells_variants_apart(relaxation: str, backend: str | None, options: dict | None, shown: str):
+    record = {"relaxation": relaxation, "backend": backend, "relaxation_options": options}
+    assert title(record | {"method": "pgpe", "eps": 0.05}) == f"trained with {shown}, pgpe, eps 0.05"
+
+
 def test_a_damaged_summary_is_told(tmp_path: Path):
     (tmp_path / "summary.json").write_text("{")
     with pytest.raises(DataError, match="is no summary"):
@@ -144,7 +163,7 @@ def test_the_table_names_training_and_verifiers(tmp_path: Path):
     out = console()
     print_verdict(out, summary(tmp_path / "summary.json"))
     text = out.file.getvalue()
-    assert "trained with hbox (pgpe), eps 0.1" in text
+    assert "trained with hbox, pgpe, eps 0.1" in text
     assert "certified by ibp, deeppoly" in text
     rows = re.findall(r"│ (.+?) +│ +([\d.]+) │ (\S+ of \S+) │", text)
     assert rows == [
@@ -190,68 +209,6 @@ def test_progress_in_a_terminal_is_a_bar():
     assert "verified" in text
 
 
-def test_metrics_are_read_as_columns(tmp_path: Path):
-    path = tmp_path / "metrics.jsonl"
-    lines = [
-        '{"step": 1, "a": 1.0}',
-        '{"step": 3, "a": null, "b": 2}',
-        '{"step": 1, "a": 5.0}',
-        '{"step": 4, "a"',
-    ]
-    path.write_text("\n".join(lines))
-    found = read_metrics(path)
-    assert found["a"].steps == (1.0, 3.0)
-    assert found["a"].values[0] == 5.0
-    assert found["a"].values[1] != found["a"].values[1]
-    assert found["b"].values == (2.0,)
-    assert read_metrics(tmp_path / "missing.jsonl") == {}
-
-
-@pytest.mark.parametrize("line", ["{", "[1]", '{"a": 1}'])
-def test_damaged_metrics_are_told(tmp_path: Path, line: str):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
-    with pytest.raises(DataError, match="line 2"):
-        read_metrics(path)
-
-
-def test_running_mean_leaves_gaps_out():
-    assert running_mean([1.0, float("nan"), 3.0, 5.0], 3) == [1.0, 2.0, 4.0, 4.0]
-
-
-@pytest.mark.parametrize("steps", [1, 400])
-def test_curves_of_any_subset_of_quantities(tmp_path: Path, steps: int):
-    metrics = tmp_path / "metrics.jsonl"
-    rows = [
-        {"step": s, "train/loss": 1e3 / (s + 1), "lr": 0.0, "population/std": None, "unknown": 1.0}
-        for s in range(steps)
-    ]
-    metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    png = write_curves(metrics, tmp_path / "curves.png", "title")
-    assert png is not None
-    assert png.read_bytes().startswith(PNG)
-
-
-def test_no_curves_without_quantities(tmp_path: Path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train/loss": null}\n')
-    assert write_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png", "title") is None
-    assert not (tmp_path / "curves.png").exists()
-
-
-@pytest.mark.parametrize(
-    "margins", [[0.5, -0.2], [0.5, -1e9], [0.5], [-0.5], [-1e9, -1.0], [0.0], [0.0, 1e-300], [1e30, -1e-30]]
-)
-def test_margins_of_any_size(tmp_path: Path, margins: list[float]):
-    verdicts = [verdict(i, "unknown", m, None) for i, m in enumerate(margins)]
-    png = write_margins(verdicts, tmp_path / "margins.png", "title")
-    assert png is not None
-    assert png.read_bytes().startswith(PNG)
-
-
-def test_no_margins_without_verifiers(tmp_path: Path):
-    assert write_margins([verdict(0, "misclassified")], tmp_path / "margins.png", "title") is None
-
-
 def test_the_page_is_complete_and_self_contained(run: Path):
     page = write_report(run)
     assert page == run / "report.html"
@@ -260,7 +217,7 @@ def test_the_page_is_complete_and_self_contained(run: Path):
     assert len(found.sources) == 2
     assert all(source.startswith("data:image/png;base64,") for source in found.sources)
     assert "http" not in found.text
-    assert "Trained with hbox (pgpe), eps 0.1" in found.text
+    assert "Trained with hbox, pgpe, eps 0.1" in found.text
     assert "certified by ibp, deeppoly" in found.text
     for text in ("pgpe.sigma", "data.path", "null", "falsified", "1,234", "40.00", "2 of 5"):
         assert text in found.text
@@ -275,8 +232,25 @@ def test_a_page_of_an_interrupted_run(run: Path):
     with (run / "ledger.jsonl").open("a") as file:
         file.write('{"index": 5, "lab')
     text = Page(write_report(run).read_text()).text
-    assert "Trained with hbox (unknown method), eps 0.1" in text
+    assert "Trained with hbox, unknown method, eps 0.1" in text
     assert "2 of 5" in text
+
+
+def test_a_page_without_summary_names_variant_and_verifiers(tmp_path: Path):
+    config = {
+        "eps": 0.05,
+        "method": "grad",
+        "relaxation": {"name": "deeppoly", "backend": "native", "intersect": False},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "ledger.jsonl").write_text(json.dumps(verdict(0, "misclassified").row()) + "\n")
+    assert "not certified" in Page(write_report(tmp_path).read_text()).text
+    meta = {"verifiers": ["ibp: IBP()", "deeppoly: DeepPoly(lower_slope='adaptive', intersect=True)"]}
+    (tmp_path / "ledger.meta.json").write_text(json.dumps(meta))
+    text = Page(write_report(tmp_path).read_text()).text
+    assert "Trained with deeppoly (intersect=false), grad, eps 0.05" in text
+    assert "certified by ibp, deeppoly" in text
+    assert "0 of 1" in text
 
 
 def test_a_page_of_training_alone(run: Path):

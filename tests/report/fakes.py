@@ -1,0 +1,13 @@
+"""Verdicts, and what a PNG begins with."""
+
+from certtrain.certify import Verdict
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def verdict(index: int, status: str, ibp: float | None = None, deeppoly: float | None = None, **other) -> Verdict:
+    """A verdict of two verifiers on an image of class 0."""
+    by = next((name for name, m in (("ibp", ibp), ("deeppoly", deeppoly)) if m is not None and m > 0), None)
+    margins = {} if status == "misclassified" else {"ibp": ibp, "deeppoly": deeppoly}
+    given = {"predicted": 1 if status == "misclassified" else 0} | other
+    return Verdict(index, 0, given["predicted"], status, by, None, 0.1, margins, other.get("message"))
