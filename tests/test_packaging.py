@@ -123,6 +123,12 @@ def test_the_installed_command_works_from_any_directory(installed: Path, tmp_pat
     assert list(tmp_path.iterdir()) == [], "--help must not create a run directory"
 
 
+def test_the_installed_wheel_trains_and_certifies_in_any_directory(installed: Path, tmp_path: Path):
+    quick = ["method=grad", "relaxation=ibp", "trainer.max_steps=1", "certify.limit=4", "certify.attack.steps=1"]
+    _run(sys.executable, "-m", "certtrain", *quick, "hydra.run.dir=run", cwd=tmp_path, python_path=installed)
+    assert (tmp_path / "run" / "summary.json").is_file()
+
+
 def test_the_installed_package_finds_its_own_configuration(installed: Path, tmp_path: Path):
     assert _config_dir(cwd=tmp_path, python_path=installed) == installed.resolve() / "certtrain" / "conf"
 

@@ -59,7 +59,8 @@ class Pipeline:
         """Everything that a verdict depends on but its image, as JSON values.
 
         Index, label and a digest of the image stand in each verdict itself, and `certify` compares them. The
-        batch size and the memory budget are left out: at most they move a verdict to or from oom or timeout.
+        machine, the batch size and the memory budget are left out: apart from rounding they decide only what
+        runs out of memory or time.
         """
         return {
             "eps": self.eps,

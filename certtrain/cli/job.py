@@ -169,7 +169,7 @@ class Job:
         checkpoint: Path,
     ) -> Record:
         config = self.config
-        result = summarize(verdicts) if verdicts else {}
+        result = summarize(verdicts, config.certify.verifiers) if verdicts else {}
         record = write_summary(
             self.directory / "summary.json",
             result=result,
@@ -177,6 +177,8 @@ class Job:
             certify_seconds=certify_seconds,
             parameters=parameters,
             relaxation=config.relaxation.name,
+            backend=config.relaxation.backend,
+            relaxation_options=config.relaxation.options,
             method=config.method,
             eps=config.eps,
             seed=config.seed,

@@ -77,9 +77,12 @@ def _rehearse(config: RunConfig, training: CertifiedTraining, source: Source) ->
             parameter.grad = estimate.gradient[name]
         key = "optimizer"
         optimizer = training.optimization.optimizer(training.network.parameters())
+        key = "scheduler"
+        scheduler = with_horizon(training.optimization.scheduler, optimizer, steps=2)
+        key = "optimizer"
         optimizer.step()
         key = "scheduler"
-        with_horizon(training.optimization.scheduler, optimizer, steps=2).step()
+        scheduler.step()
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ConfigError(f"{key}: {one_line(error)}") from error
 

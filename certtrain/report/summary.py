@@ -39,8 +39,8 @@ def write_summary(
     method: str,
     eps: float,
     seed: int,
-    backend: str | None = None,
-    relaxation_options: Mapping[str, Any] | None = None,
+    backend: str,
+    relaxation_options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Writes summary.json, replacing it at once.
 
@@ -54,8 +54,8 @@ def write_summary(
         method: How its gradients were estimated.
         eps: Radius that was certified, in pixel units.
         seed: Of the run.
-        backend: Whose implementation of the relaxation trained; None if not known.
-        relaxation_options: The relaxation's options; None if not known.
+        backend: Whose implementation of the relaxation trained.
+        relaxation_options: The relaxation's options.
 
     Returns:
         What was written: accuracies as fractions of 1, None where there is none or where it was not finite.

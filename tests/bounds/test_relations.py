@@ -154,6 +154,29 @@ def test_a_wrong_relaxation_is_refused_in_one_line(options: dict, message: str) 
     assert "\n" not in str(caught.value)
 
 
+def test_a_window_wholly_in_the_padding() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 1, stride=9, padding=2), nn.ReLU(), nn.Flatten()
+    )
+    box = Box.linf(torch.rand(3, 1, 10, 10), 0.1)
+    tight, loose = certtrain.bound(network, box, "deeppoly"), certtrain.bound(network, box, "ibp")
+    outputs = network(box.center)
+    assert (tight.lower <= outputs + 1e-6).all()
+    assert (outputs <= tight.upper + 1e-6).all()
+    assert (tight.upper - tight.lower).mean() <= (loose.upper - loose.lower).mean() + 1e-6
+
+
+def test_a_width_that_overflows_is_no_bound() -> None:
+    network = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(1.0)
+    box = Box(torch.tensor([[-2e38]]), torch.tensor([[2e38]]))
+    for name in ("crown_ibp", "deeppoly", "zonotope"):
+        assert certtrain.bound(network, box, name).upper.isnan().all(), name
+
+
 def test_margin_spec_and_boxes() -> None:
     spec = certtrain.margin_spec(torch.tensor([1, 2]), 3)
     assert spec.tolist() == [[[-1, 1, 0], [0, 1, -1]], [[-1, 0, 1], [0, -1, 1]]]
@@ -162,5 +185,7 @@ def test_margin_spec_and_boxes() -> None:
     box = Box.linf(torch.tensor([[0.0, 0.5, 1.0]]), 0.2)
     torch.testing.assert_close(box.lower, torch.tensor([[0.0, 0.3, 0.8]]))
     torch.testing.assert_close(box.upper, torch.tensor([[0.2, 0.7, 1.0]]))
+    with pytest.raises(ConfigError, match="inputs must lie in clip"):
+        Box.linf(torch.tensor([[2.0]]), 0.1)
     with pytest.raises(ConfigError, match="eps must be a number >= 0"):
         Box.linf(torch.zeros(1, 3), float("nan"))

@@ -13,7 +13,7 @@ from certtrain._paths import config_dir
 from certtrain.bounds import Box
 from certtrain.cli import schema
 from certtrain.cli.assemble import make_network, make_relaxation, make_source, make_training
-from certtrain.cli.compose import Command, compose_jobs
+from certtrain.cli.compose import Command, compose_jobs, parse_command
 from certtrain.cli.help import GROUPS, choices, help_page
 from certtrain.cli.preflight import preflight
 from certtrain.cli.schema import parse, plain
@@ -119,6 +119,18 @@ BAD = {
     "certify.limit=0": "certify.limit must be",
     "trainer.devices=2": "trainer.devices must be 1",
     "clip=[1,0]": "clip must be",
+    "clip=[0,0.5]": "contain all pixels",
+    "eps=true": "eps must be a valid number",
+    "eps=2/255": "a fraction is not computed",
+    "trainer.max_steps=0": "max_steps must be at least 1",
+    "loss.l1=abc": "loss",
+    "scheduler.T_max=abc": "scheduler: ",
+    "scheduler=multistep scheduler.milestones=[5]": "fractions of the run",
+    "optimizer._target_=torch.optim.LBFGS": "optimizer: .*closure",
+    "optimizer.weight_decay=0.1": "write \\+optimizer.weight_decay",
+    "certify.verifiers=[ibp,ibp]": "two verifiers are named 'ibp'",
+    "relaxation=intersection relaxation.parts=5": "relaxation.parts must be a list",
+    "model.widths=5": "model.widths must be positive whole numbers",
     "pgpe.sigma=0.1,0.2": "add -m",
     "optimizer.clip_norm=-1": "optimizer.clip_norm must be greater than 0",
 }
@@ -131,7 +143,19 @@ def test_bad_input_is_explained_in_one_line(command: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_of_own_choices_is_checked_like_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\neps: 3.0\n", encoding="utf-8")
+    command = parse_command([f"--config-dir={tmp_path}", "experiment=mine"])
+    with pytest.raises(CerttrainError, match="eps must be less than or equal to 1"):
+        preflight(command)
+    with pytest.raises(CerttrainError, match="use --config-dir"):
+        parse_command(["--config-name=other"])
+
+
 def test_a_sweep_is_checked_whole_before_its_first_job() -> None:
+    with pytest.raises(CerttrainError, match="unknown relaxation 'nope'"):
+        preflight(Command(("certify.verifiers=[ibp],[nope]",), True, False))
     with pytest.raises(CerttrainError, match="pgpe.sigma must be greater than 0"):
         preflight(Command(("pgpe.sigma=0.1,0.2,0", "relaxation=ibp,deeppoly"), True, False))
 

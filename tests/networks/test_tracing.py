@@ -134,3 +134,70 @@ def test_normalize_checks_its_numbers() -> None:
         Normalize([0.1], [0.0])
     with pytest.raises(ConfigError, match="one of each per channel"):
         Normalize([0.1, 0.2], [1.0])
+
+
+class Mutates(nn.Module):
+    """The last layer reads what the ReLU left behind, although torch.fx records that it reads the layer before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        F.relu(y, inplace=True)
+        return self.last(y)
+
+
+class MutatesView(Mutates):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        y.view(-1, 3).relu_()
+        return self.last(y)
+
+
+class Shared(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.relu = nn.Linear(3, 3), nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        return self.relu(y) + y
+
+
+@pytest.mark.parametrize("network", [Mutates(), Shared()])
+def test_work_in_place_on_a_tensor_read_elsewhere_is_refused(network: nn.Module) -> None:
+    with pytest.raises(UnsupportedOperation, match="works in place on a tensor that is read elsewhere"):
+        trace(network, (3,))
+
+
+def test_a_graph_that_computes_something_else_is_refused() -> None:
+    """What torch.fx cannot see: a view changed in place, and a forward hook."""
+    with pytest.raises(UnsupportedOperation, match="another function than the module itself"):
+        trace(MutatesView(), (3,))
+    hooked = nn.Sequential(nn.Linear(3, 2))
+    hooked[0].register_forward_hook(lambda module, inputs, output: output + 1)
+    with pytest.raises(UnsupportedOperation, match="another function than the module itself"):
+        trace(hooked, (3,))
+
+
+def test_in_place_layers_in_a_chain_are_fine() -> None:
+    network = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True), nn.Linear(3, 2)).eval()
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(trace(network, (3,)).forward(parameters(network), x), network(x))
+
+
+def test_arguments_by_keyword() -> None:
+    class Keywords(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.layer(input=torch.flatten(input=x, start_dim=1))
+            return torch.add(y, other=F.relu(input=y))
+
+    network = Keywords().eval()
+    x = torch.randn(5, 2, 2)
+    torch.testing.assert_close(trace(network, (2, 2)).forward(parameters(network), x), network(x))
