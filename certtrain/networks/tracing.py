@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from certtrain.errors import UnsupportedOperation, one_line
+from certtrain.errors import UnsupportedOperation
 from certtrain.networks.graph import Graph, evaluating, parameters
 from certtrain.networks.layers import Normalize
 from certtrain.networks.ops import (
@@ -30,9 +30,7 @@ from certtrain.networks.ops import (
     Reshape,
     Window,
 )
-
-# An odd batch that no layer's own size is likely to equal: a reshape that mixes images changes it.
-PROBE_BATCH = 3
+from certtrain.networks.recording import PROBE_BATCH, ancestors, argument, arguments, record
 
 SUPPORTED = (
     "Linear, Conv2d (zero padding), ReLU, BatchNorm1d/2d, AvgPool2d, Flatten/view/reshape, residual addition, "
@@ -44,25 +42,6 @@ RELUS = {torch.relu, F.relu, torch.relu_, "relu", "relu_"}
 ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 IN_PLACE = {operator.iadd, torch.relu_}
 IDENTITIES = {"contiguous", F.dropout, F.dropout2d}
-
-
-class _Tracer(fx.Tracer):
-    """Keeps `Normalize` whole, as it keeps the layers of torch.nn."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return type(m) is Normalize or super().is_leaf_module(m, module_qualified_name)
-
-
-class _Results(fx.Interpreter):
-    """Runs the traced module once and keeps what every node returned."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module, garbage_collect_values=False)
-        self.results: dict[fx.Node, Any] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        self.results[n] = super().run_node(n)
-        return self.results[n]
 
 
 def trace(module: nn.Module, input_shape: Sequence[int]) -> Graph:
@@ -77,7 +56,7 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Graph:
     """
     shape = tuple(int(n) for n in input_shape)
     with evaluating(module):
-        nodes = _record(module, shape)
+        nodes = record(module, shape)
         ops = _Builder(module, nodes).build()
         if len(ops[-1].shape) != 1:
             raise UnsupportedOperation(f"the network's output must be a vector per image, got shape {ops[-1].shape}")
@@ -104,26 +83,6 @@ def _compare(graph: Graph) -> None:
             )
 
 
-def _record(module: nn.Module, shape: tuple[int, ...]) -> dict[fx.Node, Any]:
-    """Nodes of the traced network with the result of each on a batch of zeros."""
-    try:
-        graph = _Tracer().trace(module)
-    except Exception as error:  # torch.fx raises many kinds; all mean that the control flow cannot be recorded
-        raise UnsupportedOperation(f"torch.fx cannot trace {type(module).__name__}: {one_line(error)}") from error
-    runner = _Results(fx.GraphModule(module, graph))
-    tensor = next(iter(module.parameters()), torch.zeros(()))
-    probe = torch.zeros((PROBE_BATCH, *shape), dtype=tensor.dtype, device=tensor.device)
-    with torch.no_grad():
-        try:
-            runner.run(probe)
-        except Exception as error:
-            failed = next((n for n in graph.nodes if n not in runner.results), None)
-            raise UnsupportedOperation(
-                f"the network does not accept inputs of shape {shape}: at '{failed}': {one_line(error)}"
-            ) from error
-    return runner.results
-
-
 class _Builder:
     """Turns recorded nodes into operations, one after the other."""
 
@@ -140,7 +99,7 @@ class _Builder:
         output = next(node for node in self.results if node.op == "output")
         if not isinstance(output.args[0], fx.Node):
             raise UnsupportedOperation("the network must return one tensor, not a tuple, list or dictionary")
-        needed = _ancestors(output.args[0])
+        needed = ancestors(output.args[0])
         for node, result in self.results.items():
             self._check_in_place(node)
             if node in needed and isinstance(result, Tensor) and node.op != "get_attr":
@@ -202,7 +161,7 @@ class _Builder:
         elif target in RESHAPES:
             self._append(node, Reshape(*head, self._in_shape(node)))
         elif target in IDENTITIES:
-            if target != "contiguous" and _argument(node, 2, "training", True):
+            if target != "contiguous" and argument(node, 2, "training", True):
                 self._refuse(node, "dropout must be off in eval mode: pass training=self.training")
             self.index[node] = head[1][0]
         elif target in ADDITIONS:
@@ -210,12 +169,12 @@ class _Builder:
         elif target is F.linear:
             self._linear(node, self._attribute(node, 1, "weight"), self._attribute(node, 2, "bias"))
         elif target is F.avg_pool2d:
-            kernel = _pair(_argument(node, 1, "kernel_size", None))
+            kernel = _pair(argument(node, 1, "kernel_size", None))
             window = Window(
-                kernel, _pair(_argument(node, 2, "stride", None) or kernel), _pair(_argument(node, 3, "padding", 0))
+                kernel, _pair(argument(node, 2, "stride", None) or kernel), _pair(argument(node, 3, "padding", 0))
             )
-            flags = _argument(node, 4, "ceil_mode", False), _argument(node, 5, "count_include_pad", True)
-            self._pool(node, window, *flags, _argument(node, 6, "divisor_override", None))
+            flags = argument(node, 4, "ceil_mode", False), argument(node, 5, "count_include_pad", True)
+            self._pool(node, window, *flags, argument(node, 6, "divisor_override", None))
         else:
             self._refuse(node)
 
@@ -257,8 +216,8 @@ class _Builder:
         self._append(node, BatchNorm(*head, weight, bias, mean, variance, layer.eps))
 
     def _addition(self, node: fx.Node) -> None:
-        terms = [a for a in _arguments(node) if isinstance(a, fx.Node) and a in self.index]
-        if len(terms) != 2 or _argument(node, 9, "alpha", 1) != 1:
+        terms = [a for a in arguments(node) if isinstance(a, fx.Node) and a in self.index]
+        if len(terms) != 2 or argument(node, 9, "alpha", 1) != 1:
             self._refuse(node, "only the sum of two layers' outputs is supported")
         if any(self._shape(t) != self._shape(node) for t in terms):
             self._refuse(node, "both terms of an addition must have the same shape")
@@ -269,7 +228,7 @@ class _Builder:
         self.ops.append(op)
 
     def _inputs(self, node: fx.Node) -> tuple[int, ...]:
-        return tuple(self.index[a] for a in _arguments(node) if isinstance(a, fx.Node) and a in self.index)
+        return tuple(self.index[a] for a in arguments(node) if isinstance(a, fx.Node) and a in self.index)
 
     def _shape(self, node: fx.Node) -> tuple[int, ...]:
         return tuple(self.results[node].shape[1:])
@@ -286,7 +245,7 @@ class _Builder:
         return self.names[id(tensor)]
 
     def _attribute(self, node: fx.Node, position: int, keyword: str) -> Tensor | None:
-        value = _argument(node, position, keyword, None)
+        value = argument(node, position, keyword, None)
         return self.results[value] if isinstance(value, fx.Node) else None
 
     def _refuse(self, node: fx.Node, reason: str | None = None) -> NoReturn:
@@ -299,14 +258,6 @@ class _Builder:
         )
 
 
-def _arguments(node: fx.Node) -> list[Any]:
-    return [*node.args, *node.kwargs.values()]
-
-
-def _argument(node: fx.Node, position: int, keyword: str, default: Any) -> Any:
-    return node.args[position] if len(node.args) > position else node.kwargs.get(keyword, default)
-
-
 def _pair(value: Any) -> tuple[int, int]:
     first, second = value if isinstance(value, (tuple, list)) else (value, value)
     return int(first), int(second)
@@ -314,16 +265,6 @@ def _pair(value: Any) -> tuple[int, int]:
 
 def _callable_name(target: str | Callable[..., Any]) -> str:
     return target if isinstance(target, str) else getattr(target, "__name__", str(target))
-
-
-def _ancestors(node: fx.Node) -> set[fx.Node]:
-    seen, stack = set(), [node]
-    while stack:
-        current = stack.pop()
-        if current not in seen:
-            seen.add(current)
-            stack.extend(current.all_input_nodes)
-    return seen
 
 
 def _prune(ops: tuple[Op, ...], output: int) -> tuple[Op, ...]:
