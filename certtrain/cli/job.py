@@ -114,9 +114,11 @@ class Job:
         validated = len(data.validation_rows) > 0
         callbacks = [*([best] if validated else []), last, progress_callback(self.console)]
         trainer = self._trainer(loggers, callbacks)
-        trainer.fit(training, data)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        try:
+            trainer.fit(training, data)
+        except SystemExit:  # what Lightning makes of an interrupt
+            self.console.print(f"stopped at step {trainer.global_step}; {self.directory} keeps the checkpoints so far")
+            raise KeyboardInterrupt from None
         reached = training.objective.eps(trainer.global_step / trainer.num_training_batches)
         if reached < self.config.eps:
             self.console.print(

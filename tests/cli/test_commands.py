@@ -3,11 +3,14 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
 QUICK = ["trainer.max_steps=3", "certify.limit=8", "certify.attack.steps=2", "certify.attack.restarts=1"]
 FILES = [
@@ -133,3 +136,21 @@ def test_help_and_the_composed_configuration(tmp_path: Path) -> None:
     assert composed.returncode == 0
     assert "sigma: 0.25" in composed.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_is_no_traceback_and_loses_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "certtrain", "method=grad", "relaxation=ibp", "trainer.max_epochs=10000"]
+    process = subprocess.Popen(
+        [*command, "hydra.run.dir=run"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    for _ in range(1200):
+        if checkpoint.is_file() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "stopped at step" in output
+    assert errors.strip() == "certtrain: interrupted"
+    assert torch.load(checkpoint, weights_only=True)["global_step"] > 0
