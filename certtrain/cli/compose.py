@@ -102,10 +102,14 @@ def explain(error: Exception) -> str:
             return f"unknown key '{key}': if the {key.split('.')[0]} takes it, write +{key}=..."
         if (config_dir() / key).is_dir():
             return f"{key} is chosen as {key}=<choice>, once"
-        return f"unknown key '{key}'{_closest(key, _all_keys()) or ': --cfg job shows all'}"
-    if found := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text):
-        return f"unknown key '{found.group(2)}'{_closest(found.group(2), _all_keys()) or ': --cfg job shows all'}"
+        return _unknown_key(key)
+    if found := re.search(r"Key '[^']+' is not in struct\s+full_key: (\S+)", text):
+        return _unknown_key(found.group(1))
     return " ".join(line.strip() for line in text.splitlines()[:2] if line.strip())
+
+
+def _unknown_key(key: str) -> str:
+    return f"unknown key '{key}'{_closest(key, _all_keys()) or ': --cfg job shows all'}"
 
 
 def _closest(word: str, legal: list[str]) -> str:
