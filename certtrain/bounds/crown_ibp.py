@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from certtrain.bounds.backsubstitution import bound_rows, relu_lines
+from certtrain.bounds.backsubstitution import Substitution, bound_rows
 from certtrain.bounds.base import Bounds, Box, Relaxation, Sides
+from certtrain.bounds.chunks import check_memory
+from certtrain.bounds.intermediate import relu_lines
 from certtrain.bounds.interval import propagate_intervals
 from certtrain.bounds.slopes import SlopeRule, relax_relu
 from certtrain.networks.graph import Graph, Params
@@ -23,15 +25,23 @@ class CrownIBP(Relaxation):
 
     Attributes:
         lower_slope: Lower line of crossing neurons: adaptive, zero or one.
+        memory_mb: As in `DeepPoly`.
+
+    Raises:
+        ConfigError: If memory_mb is not positive; from `bound`, if it is too small for one row.
     """
 
     lower_slope: SlopeRule = "adaptive"
+    memory_mb: int | float | None = None
+
+    def __post_init__(self) -> None:
+        check_memory(self.memory_mb)
 
     def bound(
         self, graph: Graph, params: Params, box: Box, spec: Tensor | None = None, sides: Sides = "both"
     ) -> Bounds:
         """See `Relaxation.bound`."""
-        values = graph.values(params, box.lower)
-        intervals = propagate_intervals(graph, values, box)
+        substitution = Substitution.of(graph, graph.values(params, box.lower), box, self.memory_mb)
+        intervals = propagate_intervals(graph, substitution.values, box)
         lines = relu_lines(graph, lambda i, _: intervals[i], lambda z: relax_relu(z, self.lower_slope))
-        return bound_rows(graph, values, box, spec, lines, sides)
+        return bound_rows(substitution, spec, lines, sides)

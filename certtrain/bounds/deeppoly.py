@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from certtrain.bounds.backsubstitution import Lines, bound_operation, bound_rows, relu_lines
+from certtrain.bounds.backsubstitution import Lines, Substitution, bound_rows
 from certtrain.bounds.base import Bounds, Box, Relaxation, Sides
+from certtrain.bounds.chunks import check_memory
+from certtrain.bounds.intermediate import bound_operation, relu_lines
 from certtrain.bounds.interval import Interval, propagate_intervals
 from certtrain.bounds.slopes import SlopeRule, relax_relu
 from certtrain.networks.graph import Graph, Params
-from certtrain.networks.ops import Add, ChannelAffine, LinearMap, ReLU, Reshape, Values
+from certtrain.networks.ops import Add, ChannelAffine, LinearMap, ReLU, Reshape
 
 
 @dataclass(frozen=True)
@@ -22,24 +24,37 @@ class DeepPoly(Relaxation):
     Attributes:
         lower_slope: Lower line of crossing neurons: adaptive, zero or one.
         intersect: Intersect every intermediate bound with plain interval propagation of the same neuron; False is the
-            textbook version. Intersected intermediate bounds are never looser than either of the two.
+            textbook version. Bounds of unstable neurons are then never looser than either of the two.
+        memory_mb: MiB that the coefficients of all rows together may take at any moment; None leaves it to the device:
+            what fits the cache on a CPU. Under `torch.func.vmap`, of each member.
+
+    Raises:
+        ConfigError: If memory_mb is not positive; from `bound`, if it is too small for one row.
     """
 
     lower_slope: SlopeRule = "adaptive"
     intersect: bool = True
+    memory_mb: int | float | None = None
+
+    def __post_init__(self) -> None:
+        check_memory(self.memory_mb)
 
     def bound(
         self, graph: Graph, params: Params, box: Box, spec: Tensor | None = None, sides: Sides = "both"
     ) -> Bounds:
         """See `Relaxation.bound`."""
-        values = graph.values(params, box.lower)
-        lines = relu_lines(graph, self._intermediate(graph, values, box), lambda z: relax_relu(z, self.lower_slope))
-        return bound_rows(graph, values, box, spec, lines, sides)
+        substitution = Substitution.of(graph, graph.values(params, box.lower), box, self.memory_mb)
+        lines = relu_lines(graph, self._intermediate(substitution, box), lambda z: relax_relu(z, self.lower_slope))
+        return bound_rows(substitution, spec, lines, sides)
 
     def intermediate_bounds(self, graph: Graph, params: Params, box: Box) -> dict[int, Interval]:
-        """Pre-activation bounds by the index of the operation that a ReLU reads; each [batch, *shape]."""
-        values = graph.values(params, box.lower)
-        bounds_of, found = self._intermediate(graph, values, box), {}
+        """Pre-activation bounds by the index of the operation that a ReLU reads; each [batch, *shape].
+
+        With `intersect`, elements that interval propagation shows stable keep its bounds: no other bound depends on
+        theirs.
+        """
+        substitution = Substitution.of(graph, graph.values(params, box.lower), box, self.memory_mb)
+        bounds_of, found = self._intermediate(substitution, box), {}
 
         def remember(index: int, lines: Lines) -> Interval:
             found[index] = bounds_of(index, lines)
@@ -48,14 +63,14 @@ class DeepPoly(Relaxation):
         relu_lines(graph, remember, lambda z: relax_relu(z, self.lower_slope))
         return found
 
-    def _intermediate(self, graph: Graph, values: Values, box: Box) -> Callable[[int, Lines], Interval]:
-        intervals = propagate_intervals(graph, values, box)
+    def _intermediate(self, substitution: Substitution, box: Box) -> Callable[[int, Lines], Interval]:
+        graph = substitution.graph
+        intervals = propagate_intervals(graph, substitution.values, box)
 
         def bounds_of(index: int, lines: Lines) -> Interval:
             if _interval_is_exact(graph, index):
                 return intervals[index]
-            bounds = bound_operation(graph, values, box, index, lines)
-            return bounds.intersect(intervals[index]) if self.intersect else bounds
+            return bound_operation(substitution, index, lines, intervals[index] if self.intersect else None)
 
         return bounds_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from certtrain.bounds.base import Relaxation
 from certtrain.bounds.crown_ibp import CrownIBP
@@ -78,7 +78,8 @@ def _make(kind: type[Relaxation], name: str, options: Mapping[str, Any]) -> Rela
     for option, value in options.items():
         if option not in legal:
             raise ConfigError(f"relaxation {name} has no option '{option}': {', '.join(legal) or 'it has none'}")
-        choices = (True, False) if hints[option] is bool else get_args(hints[option])
+        hint = hints[option]
+        choices = (True, False) if hint is bool else get_args(hint) if get_origin(hint) is Literal else ()
         if choices and value not in choices:
             raise ConfigError(
                 f"relaxation.{option} must be one of {', '.join(str(c).lower() for c in choices)}, got '{value}'"

@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from certtrain.networks.kernels import matmul, transposed_convolution
+
 Values = Mapping[str, Tensor]
 Shape = tuple[int, ...]
 
@@ -115,7 +117,7 @@ class Linear(LinearMap):
         return x @ values[self.weight].abs().mT
 
     def adjoint(self, values: Values, rows: Tensor) -> Tensor:
-        return rows @ values[self.weight]
+        return matmul(rows, values[self.weight])
 
     def offset(self, values: Values) -> Tensor | None:
         return None if self.bias is None else values[self.bias]
@@ -145,6 +147,11 @@ class WindowMap(LinearMap, ABC):
 
     window: Window
 
+    @property
+    def uniform(self) -> bool:
+        """Whether every window, also at the border, has the same weights."""
+        return True
+
     @abstractmethod
     def transpose_window(self, values: Values, patches: Tensor) -> Tensor:
         """Adjoint on small images of any size without border: [N, C_out, h, w] -> [N, C_in, h', w']."""
@@ -169,18 +176,12 @@ class Conv2d(WindowMap):
         return self._convolve(values[self.weight].abs(), x)
 
     def adjoint(self, values: Values, rows: Tensor) -> Tensor:
-        w = self.window
-        # A stride may leave pixels at the far border that no window reaches; they are part of the input all the same.
-        rest = [
-            self.in_shape[1 + i] - ((self.shape[1 + i] - 1) * w.stride[i] - 2 * w.padding[i] + w.extent[i])
-            for i in range(2)
-        ]
+        return self._transpose(values, rows, self.window.padding, self.in_shape[1:])
+
+    def _transpose(self, values: Values, rows: Tensor, padding: tuple[int, ...], size: tuple[int, ...]) -> Tensor:
+        w, weight = self.window, values[self.weight]
         return fold_lead(
-            lambda y: F.conv_transpose2d(
-                y, values[self.weight], None, w.stride, w.padding, rest, self.groups, w.dilation
-            ),
-            rows,
-            rank=3,
+            lambda y: transposed_convolution(y, weight, w.stride, padding, w.dilation, self.groups, size), rows, rank=3
         )
 
     def offset(self, values: Values) -> Tensor | None:
@@ -188,7 +189,8 @@ class Conv2d(WindowMap):
 
     def transpose_window(self, values: Values, patches: Tensor) -> Tensor:
         w = self.window
-        return F.conv_transpose2d(patches, values[self.weight], None, w.stride, 0, 0, self.groups, w.dilation)
+        size = [(n - 1) * s + e for n, s, e in zip(patches.shape[2:], w.stride, w.extent, strict=True)]
+        return self._transpose(values, patches, (0, 0), tuple(size))
 
 
 @dataclass(frozen=True)
@@ -209,9 +211,14 @@ class AvgPool2d(WindowMap):
         return self.forward_linear(values, x)
 
     def adjoint(self, values: Values, rows: Tensor) -> Tensor:
+        w = self.window
+
         def transpose(y: Tensor) -> Tensor:
             at = torch.zeros((y.shape[0], *self.in_shape), dtype=y.dtype, device=y.device)
-            return torch.func.vjp(self._pool, at)[1](y)[0]
+            # The derivative of a linear map is its adjoint.
+            return torch.ops.aten.avg_pool2d_backward(
+                y, at, w.kernel, w.stride, w.padding, self.ceil_mode, self.count_include_pad, None
+            )
 
         return fold_lead(transpose, rows, rank=3)
 

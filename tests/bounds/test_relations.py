@@ -3,18 +3,13 @@
 import pytest
 import torch
 import zoo
-from cases import Case, make_case
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from cases import Case
 from torch import nn
 
 import certtrain
 from certtrain.bounds import Box, Intersection, build, relaxations
-from certtrain.bounds import backsubstitution as backsub
 from certtrain.bounds.deeppoly import DeepPoly
-from certtrain.bounds.interval import propagate_intervals
 from certtrain.errors import ConfigError
-from certtrain.networks import parameters, trace
 
 
 def test_an_intersection_is_never_looser_than_its_parts(case: Case) -> None:
@@ -24,31 +19,6 @@ def test_an_intersection_is_never_looser_than_its_parts(case: Case) -> None:
         bounds = part.bound(case.graph, case.params, case.box(0.1), case.spec)
         assert (best.lower >= bounds.lower).all()
         assert (best.upper <= bounds.upper).all()
-
-
-def test_deeppoly_intermediate_bounds_are_never_looser_than_either_part(case: Case) -> None:
-    box = case.box(0.1)
-    found = DeepPoly().intermediate_bounds(case.graph, case.params, box)
-    intervals = propagate_intervals(case.graph, case.graph.values(case.params, box.lower), box)
-    assert found
-    for index, bounds in found.items():
-        assert (bounds.lower >= intervals[index].lower).all()
-        assert (bounds.upper <= intervals[index].upper).all()
-    # The back-substituted part, from the same relaxations of the layers before it.
-    lines = {}
-    for index, op in enumerate(case.graph.ops):
-        if type(op).__name__ == "ReLU":
-            values = case.graph.values(case.params, box.lower)
-            part = backsub.bound_operation(case.graph, values, box, op.inputs[0], lines)
-            assert (found[op.inputs[0]].lower >= part.lower - 1e-12).all()
-            assert (found[op.inputs[0]].upper <= part.upper + 1e-12).all()
-            lines[index] = backsub_lines(found[op.inputs[0]])
-
-
-def backsub_lines(bounds):
-    from certtrain.bounds.slopes import relax_relu
-
-    return relax_relu(bounds, "adaptive")
 
 
 def test_deeppoly_intermediate_bounds_do_not_depend_on_the_batch(case: Case) -> None:
@@ -73,69 +43,6 @@ def test_tighter_families_are_tighter_on_a_single_hidden_layer() -> None:
     assert width["hbox"] <= width["ibp"] + 1e-12
 
 
-def dense_identity(data: torch.Tensor, layer: tuple[int, ...]) -> backsub.DenseRows:
-    """The plain version: every row spelled out over the whole layer from the start."""
-    return backsub.PatchRows(data[None, None], layer[1:], layer, (1, 1), (1, 1), (0, 0), True).dense()
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    stride=st.integers(1, 3),
-    padding=st.integers(0, 2),
-    dilation=st.integers(1, 2),
-    groups=st.sampled_from([1, 2]),
-    size=st.tuples(st.integers(7, 10), st.integers(7, 10)),
-    pool=st.booleans(),
-    seed=st.integers(0, 10_000),
-)
-def test_patches_agree_with_dense_rows(kernel, stride, padding, dilation, groups, size, pool, seed) -> None:
-    torch.manual_seed(seed)
-    layers: list[nn.Module] = [nn.Conv2d(2, 4, 3, padding=1, stride=2), nn.ReLU()]
-    layers += [nn.AvgPool2d(2, stride=1)] if pool else []
-    layers += [
-        nn.Conv2d(4, 4, kernel, stride, padding, dilation, groups),
-        nn.BatchNorm2d(4),
-        nn.Conv2d(4, 2, 1),
-        nn.ReLU(),
-    ]
-    body = nn.Sequential(*layers).double()
-    with torch.no_grad():
-        try:
-            features = body.eval()(torch.zeros(1, 2, *size, dtype=torch.float64)).numel()
-        except RuntimeError:
-            return  # the kernel does not fit the image
-    network = nn.Sequential(body, nn.Flatten(), nn.Linear(features, 3)).double().eval()
-    box = Box.linf(torch.rand(2, 2, *size, dtype=torch.float64), 0.1)
-    graph = trace(network, box.lower.shape[1:])
-    patches = DeepPoly(intersect=False).bound(graph, parameters(network), box)
-    original = backsub.PatchRows.identity
-    try:
-        backsub.PatchRows.identity = staticmethod(dense_identity)  # type: ignore[assignment,method-assign]
-        dense = DeepPoly(intersect=False).bound(graph, parameters(network), box)
-    finally:
-        backsub.PatchRows.identity = original  # type: ignore[method-assign]
-    torch.testing.assert_close(patches.lower, dense.lower, rtol=0, atol=1e-10)
-    torch.testing.assert_close(patches.upper, dense.upper, rtol=0, atol=1e-10)
-
-
-def test_skipping_rows_of_stable_neurons_would_change_nothing() -> None:
-    """Why deeppoly intersects with *plain* intervals: a stable neuron's line is exact, whatever its bounds."""
-    case = make_case("mlp")
-    values = case.graph.values(case.params, case.inputs)
-    box = case.box(0.02)
-    intervals = propagate_intervals(case.graph, values, box)
-    exact = DeepPoly().intermediate_bounds(case.graph, case.params, box)
-    stable = 0
-    for index, bounds in exact.items():
-        by_interval = (intervals[index].lower >= 0) | (intervals[index].upper <= 0)
-        stable += int(by_interval.sum())
-        kept, tightened = backsub_lines(intervals[index]), backsub_lines(bounds)
-        for field in ("lower_slope", "upper_slope", "upper_intercept"):
-            assert torch.equal(getattr(kept, field)[by_interval], getattr(tightened, field)[by_interval])
-    assert stable > 0
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -143,6 +50,8 @@ def test_skipping_rows_of_stable_neurons_would_change_nothing() -> None:
         ({"name": "ibp", "lower_slope": "zero"}, "relaxation ibp has no option 'lower_slope'"),
         ({"name": "deeppoly", "lower_slope": "half"}, "relaxation.lower_slope must be one of adaptive, zero, one"),
         ({"name": "ibp", "backend": "other"}, "relaxation.backend must be one of native, auto_lirpa"),
+        ({"name": "deeppoly", "memory_mb": 0}, "relaxation.memory_mb must be a positive number of MiB, or null, got 0"),
+        ({"name": "crown_ibp", "memory_mb": float("nan")}, "relaxation.memory_mb must be a positive number"),
         ({"name": "hbox", "backend": "auto_lirpa"}, "one of ibp, crown_ibp, deeppoly"),
         ({"name": "intersection", "parts": []}, "at least one"),
         ({"name": "intersection", "part": ["ibp"]}, "only 'parts'"),

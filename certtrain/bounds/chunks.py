@@ -1,0 +1,98 @@
+"""How many rows are carried back at a time.
+
+On a CPU a chunk should stay in the cache: fresh memory is written at a fifth of the cache's speed. On a GPU it should
+be large. Either way `memory_mb` bounds what all rows together may take at any moment.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from certtrain.bounds.reach import Where
+from certtrain.errors import ConfigError
+
+MEGABYTE = 1 << 20
+# MiB, where memory_mb is null. A backward pass reads a chunk's layers long after they were written, so that the cache
+# matters less to it than the number of chunks.
+CACHE = 16.0
+BACKWARD = 128.0
+DEVICE = 2048.0
+# Copies of a layer's rows that are alive at once: rows before and after, their negative part, a product, the
+# convolution's own.
+COPIES = 5
+
+
+def check_memory(memory_mb: int | float | None) -> None:
+    """Refuses a budget that is no positive number.
+
+    Raises:
+        ConfigError: In one line.
+    """
+    if memory_mb is not None and not (isinstance(memory_mb, (int, float)) and 0 < memory_mb < math.inf):
+        raise ConfigError(f"relaxation.memory_mb must be a positive number of MiB, or null, got {memory_mb}")
+
+
+def rows_at_once(elements: int, like: Tensor, memory_mb: int | float | None, recorded: bool) -> int:
+    """Rows whose coefficients fit into the budget.
+
+    Args:
+        elements: Coefficients of one row where it is widest; all that are kept for it at once.
+        like: Gives dtype and device.
+        memory_mb: The budget in MiB; None for the device's default, under which one row is always tried.
+        recorded: Whether a backward pass will follow; only matters to the default.
+
+    Raises:
+        ConfigError: If a given budget is too small for one row.
+    """
+    row = elements * like.element_size() * COPIES
+    budget = _default(like.device, recorded) if memory_mb is None else memory_mb
+    rows = int(budget * MEGABYTE // row)
+    if rows < 1 and memory_mb is not None:
+        raise ConfigError(
+            f"relaxation.memory_mb={memory_mb:g} is too small: one row of this network takes {row / MEGABYTE:.2g} MiB"
+        )
+    return max(rows, 1)
+
+
+def _default(device: torch.device, recorded: bool) -> float:
+    if device.type != "cpu":
+        return DEVICE
+    return BACKWARD if recorded else CACHE
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All rows of one bound: `batch` images x `positions` x `forms`.
+
+    Attributes:
+        batch: Images.
+        positions: Positions of the grid at which the rows stand; 1 where they are dense.
+        forms: Forms per image and position.
+    """
+
+    batch: int
+    positions: int
+    forms: int
+
+    def groups(self, rows: int, device: torch.device) -> Iterator[Where]:
+        """Consecutive groups, in chunks of about `rows` rows, whole images wherever one fits."""
+        groups = max(1, rows // self.forms)
+        if groups >= self.positions:
+            step = groups // self.positions
+            for start in range(0, self.batch, step):
+                yield Where(slice(start, min(start + step, self.batch)))
+            return
+        positions = torch.arange(self.positions, device=device)
+        for image in range(self.batch):
+            for chunk in positions.split(groups):
+                yield Where(slice(image, image + 1), chunk)
+
+    def slices(self, rows: int) -> list[slice]:
+        """The forms of a group, in pieces if a single group is too large."""
+        step = min(rows, self.forms)
+        return [slice(start, min(start + step, self.forms)) for start in range(0, self.forms, step)]

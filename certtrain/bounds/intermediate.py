@@ -1,0 +1,121 @@
+"""Bounds of every element of a hidden layer by back-substitution, or of those elements for which they matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from certtrain.bounds.backsubstitution import Lines, Prepared, Substitution, bound_all, prepare
+from certtrain.bounds.chunks import Layout
+from certtrain.bounds.interval import Interval
+from certtrain.bounds.patches import PatchRows
+from certtrain.bounds.reach import Reach, Where
+from certtrain.bounds.rows import DenseRows, Rows, channels_last
+from certtrain.bounds.slopes import ReluLines
+from certtrain.networks.graph import Graph
+from certtrain.networks.ops import ReLU, Shape
+
+# Share of unstable elements from which computing all of them is cheaper: the rows of a position then share its slopes.
+MANY = 0.5
+
+
+def relu_lines(
+    graph: Graph, bounds_of: Callable[[int, Lines], Interval], relax: Callable[[Interval], ReluLines]
+) -> Lines:
+    """Relaxes every ReLU in order, each with bounds that may use the lines of those before it.
+
+    Args:
+        graph: The network.
+        bounds_of: (operation that a ReLU reads, lines so far) -> bounds of its output.
+        relax: Bounds of pre-activations -> lines.
+
+    Returns:
+        Lines by the ReLU's index, channels last.
+    """
+    lines: dict[int, ReluLines] = {}
+    for index, op in enumerate(graph.ops):
+        if isinstance(op, ReLU):
+            lines[index] = relax(bounds_of(op.inputs[0], lines)).map(channels_last)
+    return lines
+
+
+def bound_operation(substitution: Substitution, index: int, lines: Lines, known: Interval | None = None) -> Interval:
+    """Bounds of one operation's output, each [batch, *shape].
+
+    Args:
+        substitution: The network and the box.
+        index: The operation.
+        lines: Relaxation of every ReLU before it.
+        known: Bounds to intersect with. Elements that are stable by these keep them, since the relaxation of a stable
+            ReLU is exact whatever its bounds, and where most are, only the others are computed.
+    """
+    op, batch = substitution.graph.ops[index], substitution.batch
+    rows, forms = _identity(op.shape, substitution.anchor.radius)
+    if known is not None and not substitution.is_transformed:
+        elements = channels_last(_unstable(known)).flatten().nonzero()[:, 0]
+        if not len(elements):
+            return known
+        if len(elements) <= MANY * batch * op.size:
+            prepared = prepare(substitution, index, rows, 2 * len(elements), lines)
+            return _bound_some(prepared, elements, known, op.shape, forms)
+    prepared = prepare(substitution, index, rows, 2 * batch * op.size, lines)
+    layout = Layout(batch, op.size // forms, 2 * forms)
+    lower, negative_upper = bound_all(prepared, layout, substitution.anchor.radius.device).chunk(2, dim=-1)
+    found = Interval(_as_layer(lower, op.shape), _as_layer(-negative_upper, op.shape))
+    if known is None:
+        return found
+    both, unstable = found.intersect(known), _unstable(known)
+    return Interval(torch.where(unstable, both.lower, known.lower), torch.where(unstable, both.upper, known.upper))
+
+
+def _unstable(bounds: Interval) -> Tensor:
+    """Where a ReLU may do either; false where a bound is NaN, which stays."""
+    return (bounds.lower < 0) & (bounds.upper > 0)
+
+
+def _identity(shape: Shape, like: Tensor) -> tuple[Rows, int]:
+    """A row for every element of a layer and one for its negative, and the number of elements per position."""
+    forms = shape[0] if len(shape) == 3 else torch.Size(shape).numel()
+    eye = torch.eye(forms, dtype=like.dtype, device=like.device)
+    data = torch.cat([eye, -eye])
+    if len(shape) == 3:
+        return PatchRows(data[None], Reach.pixels(shape), inside=True), forms
+    return DenseRows(data.reshape(1, -1, *shape)), forms
+
+
+def _as_layer(x: Tensor, shape: Shape) -> Tensor:
+    """[batch, positions, channels] -> [batch, *shape]."""
+    if len(shape) == 3:
+        return x.reshape(len(x), *shape[1:], shape[0]).movedim(-1, 1)
+    return x.reshape(len(x), *shape)
+
+
+def _bound_some(prepared: Prepared, elements: Tensor, known: Interval, shape: Shape, forms: int) -> Interval:
+    """Bounds of some elements; the others keep what is known.
+
+    Args:
+        prepared: Rows of all elements.
+        elements: Indices into the layer, channels last and flattened together with the batch.
+        known: Bounds of all.
+        shape: Of the layer.
+        forms: Elements per position.
+    """
+    positions = torch.Size(shape).numel() // forms
+    lower, upper = channels_last(known.lower), channels_last(known.upper)
+    found = []
+    for chunk in elements.split(max(1, prepared.rows // 2)):
+        group, form = chunk // forms, chunk % forms
+        where = Where(group // positions, group % positions if len(shape) == 3 else None)
+        found.append(prepared.run(where, torch.stack([form, form + forms], dim=1)))
+    rows = torch.cat(found)
+
+    def replaced(old: Tensor, new: Tensor) -> Tensor:
+        layer = old.flatten().index_put((elements,), new).reshape(len(old), positions, forms)
+        return _as_layer(layer, shape)
+
+    return Interval(
+        replaced(lower, torch.maximum(lower.flatten()[elements], rows[:, 0])),
+        replaced(upper, torch.minimum(upper.flatten()[elements], -rows[:, 1])),
+    )

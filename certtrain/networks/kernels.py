@@ -1,0 +1,116 @@
+"""Two products that back-substitution spends its time in, each in the form that runs fastest.
+
+On CPUs a matrix product goes through a convolution of one pixel: PyTorch hands convolutions to oneDNN, and on AMD
+processors that is twice as fast as the BLAS behind `torch.matmul` (350 against 160 GFLOP/s on two Zen 5 cores).
+docs/performance.md has the measurements.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Multiplications below which a convolution's overhead is not worth it.
+SMALL_PRODUCT = 1 << 20
+# Channels of an image that are too few to fill a vector register, and how many numbers fill one.
+THIN = 4
+VECTOR = 16
+
+
+def is_transformed(*tensors: Tensor) -> bool:
+    """Whether a tensor stands for many or is differentiated, under `torch.func.vmap` or `torch.func.grad`."""
+    return any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors)
+
+
+def matmul(rows: Tensor, matrix: Tensor) -> Tensor:
+    """Matrix product [*lead, k] x [k, n] -> [*lead, n]."""
+    k, n = matrix.shape
+    if (
+        rows.device.type != "cpu"
+        or rows.dtype != torch.float32
+        or rows.numel() * n < SMALL_PRODUCT
+        or not torch.backends.mkldnn.is_available()
+        or is_transformed(rows, matrix)
+    ):
+        return rows @ matrix
+    # One image of one column of pixels with k channels each, channels last: no copy.
+    image = rows.reshape(1, -1, 1, k).permute(0, 3, 1, 2)
+    product = F.conv2d(image, matrix.mT.reshape(n, k, 1, 1))
+    return product.permute(0, 2, 3, 1).reshape(*rows.shape[:-1], n)
+
+
+def transposed_convolution(
+    rows: Tensor,
+    weight: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, ...],
+    dilation: tuple[int, int],
+    groups: int,
+    size: tuple[int, ...],
+) -> Tensor:
+    """The adjoint of a convolution, on images of any memory format; channels last is fastest.
+
+    Args:
+        rows: [N, C_out, h, w].
+        weight: The convolution's kernel [C_out, C_in / groups, kh, kw].
+        stride: Of the convolution.
+        padding: Of the convolution.
+        dilation: Of the convolution.
+        groups: Of the convolution.
+        size: Height and width of the convolution's input: a stride may leave pixels at the far border that no window
+            reaches; they are part of the input all the same.
+
+    Returns:
+        [N, C_in, *size].
+    """
+    if groups == 1 and dilation == (1, 1) and weight.shape[1] <= THIN and len(rows):
+        return _by_blocks(rows, weight, stride, padding, size)
+    rest = [
+        size[i] - ((rows.shape[2 + i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (weight.shape[2 + i] - 1) + 1)
+        for i in range(2)
+    ]
+    return F.conv_transpose2d(rows, weight, None, stride, padding, rest, groups, dilation)
+
+
+def _by_blocks(
+    rows: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, ...], size: tuple[int, ...]
+) -> Tensor:
+    """Few input channels: an ordinary convolution makes whole blocks of pixels, one block's pixels as its channels.
+
+    A block of b pixels starts at every b-th pixel, that is at every (b / stride)-th of the rows' pixels. Pixel a of it
+    reads the rows' pixel q (counted from `first`) with the coefficient a + padding - (q + first) · stride, if there is
+    one.
+    """
+    thin = weight.shape[1]
+    where, inside, blocks, steps, borders = [], [], [], [], []
+    for axis in range(2):
+        s, p, k = stride[axis], padding[axis], weight.shape[2 + axis]
+        block = s * ceil((VECTOR / thin) ** 0.5 / s)
+        first, last = ceil((p - k + 1) / s), (block - 1 + p) // s
+        reads = torch.arange(first, last + 1, device=weight.device)
+        coefficient = torch.arange(block, device=weight.device)[:, None] + p - reads * s
+        where.append(coefficient.clamp(0, k - 1))
+        inside.append((coefficient >= 0) & (coefficient < k))
+        count, step = ceil(size[axis] / block), block // s
+        blocks.append((block, count))
+        steps.append(step)
+        borders.append((-first, (count - 1) * step + last + 1 - rows.shape[2 + axis]))
+    (b, n), (c, m) = blocks
+    # [C_out, C_in, b, reads, c, reads] -> [C_in · b · c, C_out, reads, reads]
+    kernel = weight[:, :, where[0][:, :, None, None], where[1]] * (inside[0][:, :, None, None] & inside[1])
+    kernel = kernel.permute(1, 2, 4, 0, 3, 5).reshape(thin * b * c, weight.shape[0], *kernel.shape[3:6:2])
+    out = _convolve(rows, kernel, steps, borders)[:, :, :n, :m]
+    image = out.reshape(len(rows), thin, b, c, n, m).permute(0, 1, 4, 2, 5, 3)
+    return image.reshape(len(rows), thin, n * b, m * c)[:, :, : size[0], : size[1]]
+
+
+def _convolve(rows: Tensor, kernel: Tensor, steps: list[int], borders: list[tuple[int, int]]) -> Tensor:
+    """A convolution with its own border at each side; a negative one cuts."""
+    padding = [before if before >= 0 and after <= before else None for before, after in borders]
+    if None not in padding:
+        return F.conv2d(rows, kernel, stride=steps, padding=padding)  # type: ignore[arg-type]
+    (top, bottom), (left, right) = borders
+    return F.conv2d(F.pad(rows, (left, right, top, bottom)), kernel, stride=steps)
