@@ -6,9 +6,9 @@ be large. Either way `memory_mb` bounds what all rows together may take at any m
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil, inf
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ MEGABYTE = 1 << 20
 # MiB, where memory_mb is null. A backward pass reads a chunk's layers long after they were written, so that the cache
 # matters less to it than the number of chunks.
 CACHE = 16.0
-BACKWARD = 128.0
+BACKWARD = 256.0
 DEVICE = 2048.0
 # Copies of a layer's rows that are alive at once: rows before and after, their negative part, a product, the
 # convolution's own.
@@ -33,7 +33,7 @@ def check_memory(memory_mb: int | float | None) -> None:
     Raises:
         ConfigError: In one line.
     """
-    if memory_mb is not None and not (isinstance(memory_mb, (int, float)) and 0 < memory_mb < math.inf):
+    if memory_mb is not None and not (isinstance(memory_mb, (int, float)) and 0 < memory_mb < inf):
         raise ConfigError(f"relaxation.memory_mb must be a positive number of MiB, or null, got {memory_mb}")
 
 
@@ -65,6 +65,11 @@ def _default(device: torch.device, recorded: bool) -> float:
     return BACKWARD if recorded else CACHE
 
 
+def evenly(total: int, most: int) -> int:
+    """The size of pieces of at most `most`, of which the last is not much smaller."""
+    return ceil(total / ceil(total / most)) if total else 1
+
+
 @dataclass(frozen=True)
 class Layout:
     """All rows of one bound: `batch` images x `positions` x `forms`.
@@ -83,16 +88,16 @@ class Layout:
         """Consecutive groups, in chunks of about `rows` rows, whole images wherever one fits."""
         groups = max(1, rows // self.forms)
         if groups >= self.positions:
-            step = groups // self.positions
+            step = evenly(self.batch, groups // self.positions)
             for start in range(0, self.batch, step):
                 yield Where(slice(start, min(start + step, self.batch)))
             return
         positions = torch.arange(self.positions, device=device)
         for image in range(self.batch):
-            for chunk in positions.split(groups):
+            for chunk in positions.split(evenly(self.positions, groups)):
                 yield Where(slice(image, image + 1), chunk)
 
     def slices(self, rows: int) -> list[slice]:
         """The forms of a group, in pieces if a single group is too large."""
-        step = min(rows, self.forms)
+        step = evenly(self.forms, rows)
         return [slice(start, min(start + step, self.forms)) for start in range(0, self.forms, step)]

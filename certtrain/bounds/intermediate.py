@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from certtrain.bounds.backsubstitution import Lines, Prepared, Substitution, bound_all, prepare
-from certtrain.bounds.chunks import Layout
+from certtrain.bounds.chunks import Layout, evenly
 from certtrain.bounds.interval import Interval
 from certtrain.bounds.patches import PatchRows
 from certtrain.bounds.reach import Reach, Where
@@ -105,7 +105,7 @@ def _bound_some(prepared: Prepared, elements: Tensor, known: Interval, shape: Sh
     positions = torch.Size(shape).numel() // forms
     lower, upper = channels_last(known.lower), channels_last(known.upper)
     found = []
-    for chunk in elements.split(max(1, prepared.rows // 2)):
+    for chunk in elements.split(evenly(len(elements), max(1, prepared.rows // 2))):
         group, form = chunk // forms, chunk % forms
         where = Where(group // positions, group % positions if len(shape) == 3 else None)
         found.append(prepared.run(where, torch.stack([form, form + forms], dim=1)))

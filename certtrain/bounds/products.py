@@ -34,10 +34,9 @@ def follow_lines(rows: Tensor, lines: ReluLines) -> tuple[Tensor, Tensor]:
     Returns:
         The new rows [groups, k, elements], and the constants [groups, k].
     """
-    gap = lines.upper_slope - lines.lower_slope
-    if torch.is_grad_enabled() and not is_transformed(rows, gap):
-        return _FollowLines.apply(rows, lines.lower_slope, gap, lines.upper_intercept)
-    return _follow(rows, lines.lower_slope, gap, lines.upper_intercept)
+    if torch.is_grad_enabled() and not is_transformed(rows, lines.gap):
+        return _FollowLines.apply(rows, lines.lower_slope, lines.gap, lines.upper_intercept)
+    return _follow(rows, lines.lower_slope, lines.gap, lines.upper_intercept)
 
 
 def _follow(rows: Tensor, slope: Tensor, gap: Tensor, intercept: Tensor) -> tuple[Tensor, Tensor]:

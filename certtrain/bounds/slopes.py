@@ -20,15 +20,18 @@ SlopeRule = Literal["adaptive", "zero", "one"]
 
 @dataclass(frozen=True)
 class ReluLines:
-    """Lines around a ReLU, each [batch, *shape]: lower_slope · z <= relu(z) <= upper_slope · z + upper_intercept."""
+    """Lines around a ReLU [batch, *shape]: lower_slope · z <= relu(z) <= (lower_slope + gap) · z + upper_intercept.
+
+    The gap is what following both lines takes, and is zero where a neuron is stable.
+    """
 
     lower_slope: Tensor
-    upper_slope: Tensor
+    gap: Tensor
     upper_intercept: Tensor
 
     def map(self, function: Callable[[Tensor], Tensor]) -> ReluLines:
         """The same function of all three."""
-        return ReluLines(function(self.lower_slope), function(self.upper_slope), function(self.upper_intercept))
+        return ReluLines(function(self.lower_slope), function(self.gap), function(self.upper_intercept))
 
 
 def relax_relu(z: Interval, rule: SlopeRule) -> ReluLines:
@@ -39,21 +42,22 @@ def relax_relu(z: Interval, rule: SlopeRule) -> ReluLines:
         rule: Slope of the lower line of a crossing neuron: "zero", "one", or "adaptive" (the smaller area: 1 iff
             u > -l, so a tie takes 0).
     """
-    active, inactive = z.lower >= 0, z.upper <= 0
+    active = z.lower >= 0
+    stable = active | (z.upper <= 0)
     # Stable neurons divide by one instead of by a width that may be zero: a NaN in a branch that `where` discards would
-    # still reach the gradient. A NaN bound is neither active nor inactive and stays NaN.
+    # still reach the gradient. A NaN bound is not stable and stays NaN.
     # So does a width that overflows: its chord would be zero.
-    width = torch.where(active | inactive, 1.0, z.upper - z.lower)
-    width = torch.where(width.isinf(), torch.full_like(width, torch.nan), width)
-    one, zero = torch.ones_like(width), torch.zeros_like(width)
-    chord = torch.where(active, one, torch.where(inactive, zero, z.upper / width))
+    width = torch.where(stable, 1.0, z.upper - z.lower)
+    width = torch.where(width.isinf(), torch.nan, width)
+    one = active.to(width.dtype)
+    chord = torch.where(stable, one, z.upper / width)
     match rule:
         case "adaptive":
-            lower = (z.upper > -z.lower).to(width.dtype)
+            lower = (active | (z.upper > -z.lower)).to(width.dtype)
         case "zero":
-            lower = zero
-        case "one":
             lower = one
-    lower = torch.where(active, one, torch.where(inactive, zero, lower))
-    intercept = torch.where(active | inactive, zero, -chord * z.lower)
-    return ReluLines(lower, chord, intercept)
+        case "one":
+            lower = (active | (z.upper > 0)).to(width.dtype)
+    # Zero where a neuron is active; an inactive one's chord is.
+    intercept = chord * (-z.lower).clamp(min=0)
+    return ReluLines(lower, chord - lower, intercept)

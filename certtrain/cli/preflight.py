@@ -67,7 +67,7 @@ def _rehearse(config: RunConfig, training: CertifiedTraining, source: Source) ->
     inputs, labels = torch.zeros((2, *source.shape)), torch.arange(2) % source.num_classes
     problem = Problem(training.graph, training.objective.relaxation, inputs, labels, eps, 0.0, config.clip)
     params = parameters(training.network)
-    estimator = training.estimator
+    estimator = training.estimator.decided("loop")  # what is measured, is measured in the run
     if isinstance(estimator, PGPE):
         estimator = replace(estimator, population_size=2)
     key = "loss"

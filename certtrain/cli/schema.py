@@ -57,7 +57,7 @@ class Pgpe(Strict):
 
     sigma: float = Field(gt=0)
     population_size: int = Field(ge=2, multiple_of=2)
-    strategy: Literal["vmap", "loop"]
+    strategy: Literal["vmap", "loop", "auto"]
     member_chunk: int = Field(ge=1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -28,6 +28,27 @@ class Estimate:
     statistics: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which way of evaluating a population is the fastest here.
+
+    Attributes:
+        strategy: Its name.
+        seconds: Every way that works -> seconds per member.
+        refused: Every other way -> why it does not, in one line.
+    """
+
+    strategy: str
+    seconds: Mapping[str, float]
+    refused: Mapping[str, str]
+
+    def __str__(self) -> str:
+        """One line for people."""
+        timed = [f"{name} {1e3 * seconds:.3g} ms" for name, seconds in self.seconds.items()]
+        failed = [f"{name} is not possible: {reason}" for name, reason in self.refused.items()]
+        return f"population strategy auto: {self.strategy} (per member: {', '.join([*timed, *failed])})"
+
+
 class GradientEstimator(ABC):
     """Estimates the gradient of a loss, or of a smoothed version of it."""
 
@@ -35,6 +56,19 @@ class GradientEstimator(ABC):
     @abstractmethod
     def evaluations(self) -> int:
         """Members evaluated for one estimate."""
+
+    def choose(self, loss: LossFunction, params: Params) -> Choice | None:
+        """Measures what is left open for the machine to decide; None where nothing is.
+
+        Args:
+            loss: See `estimate`.
+            params: See `estimate`.
+        """
+        return None
+
+    def decided(self, strategy: str) -> GradientEstimator:
+        """The same estimator with what was left open decided; what was named stays as it is."""
+        return self
 
     @abstractmethod
     def estimate(self, loss: LossFunction, params: Params, generation: int) -> Estimate:

@@ -9,15 +9,16 @@ is unbiased (Gaussian Loss Smoothing, arXiv 2403.07095). Raw differences: no ran
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from certtrain.errors import CerttrainError, ConfigError
-from certtrain.gradients.base import Estimate, GradientEstimator, LossFunction
+from certtrain.gradients.base import Choice, Estimate, GradientEstimator, LossFunction
 from certtrain.gradients.noise import GaussianNoise
-from certtrain.gradients.population import Strategy, evaluate
+from certtrain.gradients.population import STRATEGIES, evaluate
+from certtrain.gradients.strategy import fastest
 from certtrain.networks.graph import Params
 
 # Noise numbers held at once. Pairs are drawn and summed in blocks of a size that depends on nothing but the network, so
@@ -38,17 +39,18 @@ class PGPE(GradientEstimator):
         sigma: Standard deviation of the weight noise.
         population_size: Members P, an even number: P/2 antithetic pairs.
         seed: Seed of the noise.
-        strategy: How members are evaluated, see `evaluate`.
+        strategy: How members are evaluated, see `evaluate`. "auto" is open: `choose` measures and `decided` settles it;
+            an estimate before that measures by itself, every time.
         member_chunk: Members per vectorised call.
 
     Raises:
-        ConfigError: If sigma is not positive or the population odd.
+        ConfigError: If sigma is not positive, the population odd, the strategy unknown or the chunk empty.
     """
 
     sigma: float
     population_size: int
     seed: int = 0
-    strategy: Strategy = "vmap"
+    strategy: str = "vmap"
     member_chunk: int = 16
 
     def __post_init__(self) -> None:
@@ -58,18 +60,35 @@ class PGPE(GradientEstimator):
             raise ConfigError(
                 f"pgpe.population_size must be even and at least 2 (antithetic pairs), got {self.population_size}"
             )
+        if self.strategy not in STRATEGIES:
+            raise ConfigError(f"pgpe.strategy must be one of {', '.join(STRATEGIES)}, got {self.strategy}")
+        if self.member_chunk < 1:
+            raise ConfigError(f"pgpe.member_chunk must be at least 1, got {self.member_chunk}")
 
     @property
     def evaluations(self) -> int:
         """The whole population."""
         return self.population_size
 
+    def choose(self, loss: LossFunction, params: Params) -> Choice | None:
+        """See `GradientEstimator.choose`; members are those of an estimate's first vectorised call."""
+        if self.strategy != "auto":
+            return None
+        params = {name: p.detach() for name, p in params.items()}
+        pairs = min(self._pairs_at_once(params), (self.member_chunk + 1) // 2)
+        epsilon = GaussianNoise(self.seed, self.sigma).sample(params, 0, range(pairs))
+        return fastest(loss, params, _antithetic(epsilon), self.member_chunk)
+
+    def decided(self, strategy: str) -> PGPE:
+        """See `GradientEstimator.decided`."""
+        return replace(self, strategy=strategy) if self.strategy == "auto" else self
+
     def estimate(self, loss: LossFunction, params: Params, generation: int) -> Estimate:
         """See `GradientEstimator.estimate`. A pair with a loss that is not finite is dropped and counted."""
         params = {name: p.detach() for name, p in params.items()}
         noise = GaussianNoise(self.seed, self.sigma)
         pairs = self.population_size // 2
-        block = max(1, min(MAX_BLOCK, NOISE_NUMBERS // sum(p.numel() for p in params.values())))
+        block = self._pairs_at_once(params)
         gradient = {name: torch.zeros_like(p) for name, p in params.items()}
         losses: list[Tensor] = []
         for start in range(0, pairs, block):
@@ -81,10 +100,13 @@ class PGPE(GradientEstimator):
                 gradient[name] += torch.tensordot(weights.to(e.dtype), e, dims=1)
         return self._finish(gradient, torch.cat(losses, dim=1))
 
+    def _pairs_at_once(self, params: Params) -> int:
+        size = sum(p.numel() for p in params.values())
+        return min(self.population_size // 2, max(1, min(MAX_BLOCK, NOISE_NUMBERS // size)))
+
     def _evaluate_pairs(self, loss: LossFunction, params: Params, epsilon: Params) -> Tensor:
         """Losses [2, pairs]: row 0 at θ + ε, row 1 at θ - ε."""
-        members = {name: torch.cat([e, -e]) for name, e in epsilon.items()}
-        values = evaluate(loss, params, members, strategy=self.strategy, chunk=self.member_chunk)
+        values = evaluate(loss, params, _antithetic(epsilon), strategy=self.strategy, chunk=self.member_chunk)
         return values.reshape(2, -1)
 
     def _finish(self, gradient: Params, losses: Tensor) -> Estimate:
@@ -102,6 +124,11 @@ class PGPE(GradientEstimator):
             "population/dropped_pairs": float(losses.shape[1] - kept),
         }
         return Estimate(gradient, values.mean(), statistics)
+
+
+def _antithetic(epsilon: Params) -> Params:
+    """Noise of the members: all pairs' first halves, then their twins."""
+    return {name: torch.cat([e, -e]) for name, e in epsilon.items()}
 
 
 def _weights(losses: Tensor, sigma: float) -> Tensor:

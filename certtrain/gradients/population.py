@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
 from certtrain.errors import ConfigError
 from certtrain.gradients.base import LossFunction
+from certtrain.gradients.strategy import WAYS, fastest
 from certtrain.networks.graph import Params
 
-Strategy = Literal["vmap", "loop"]
-STRATEGIES: tuple[str, ...] = get_args(Strategy)
+STRATEGIES = (*WAYS, "auto")
 
 
 def evaluate(loss: LossFunction, params: Params, noise: Params, *, strategy: str = "vmap", chunk: int = 16) -> Tensor:
@@ -23,7 +21,9 @@ def evaluate(loss: LossFunction, params: Params, noise: Params, *, strategy: str
         params: Name -> centre.
         noise: Name -> [members, *shape]; one row per member.
         strategy: "vmap" evaluates `chunk` members in one vectorised call, which wins where networks are small and calls
-            dominate; "loop" takes one after the other, which wins where matrix products are large.
+            dominate; "loop" takes one after the other, which wins where matrix products are large or where a single
+            member can skip work; "auto" times both first, in every call: see `GradientEstimator.choose` for doing so
+            once.
         chunk: Members per vectorised call: bounds the memory, never changes a result beyond rounding.
 
     Raises:
@@ -33,11 +33,7 @@ def evaluate(loss: LossFunction, params: Params, noise: Params, *, strategy: str
         raise ConfigError(
             f"population strategy must be one of {', '.join(STRATEGIES)} with a chunk >= 1, got {strategy}, {chunk}"
         )
-    members = len(next(iter(noise.values())))
+    if strategy == "auto":
+        strategy = fastest(loss, params, noise, chunk).strategy
     with torch.no_grad():
-        if strategy == "loop":
-            return torch.stack([loss({k: p + noise[k][i] for k, p in params.items()}) for i in range(members)])
-        vectorised = torch.func.vmap(loss)
-        return torch.cat(
-            [vectorised({k: p + noise[k][i : i + chunk] for k, p in params.items()}) for i in range(0, members, chunk)]
-        )
+        return WAYS[strategy](loss, params, noise, chunk)

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Multiplications below which a convolution's overhead is not worth it.
-SMALL_PRODUCT = 1 << 20
+# Rows below which a convolution's preparation, a copy of the matrix among it, is not worth it.
+FEW_ROWS = 1024
 # Channels of an image that are too few to fill a vector register, and how many numbers fill one.
 THIN = 4
 VECTOR = 16
@@ -31,7 +31,7 @@ def matmul(rows: Tensor, matrix: Tensor) -> Tensor:
     if (
         rows.device.type != "cpu"
         or rows.dtype != torch.float32
-        or rows.numel() * n < SMALL_PRODUCT
+        or rows.numel() < FEW_ROWS * k
         or not torch.backends.mkldnn.is_available()
         or is_transformed(rows, matrix)
     ):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -26,6 +28,10 @@ from certtrain.networks.statistics import batch_statistics, update_running_stati
 from certtrain.training.schedules import Ramp, with_horizon
 
 Batch = tuple[Tensor, Tensor]
+_log = logging.getLogger(__name__)
+
+# Key in a checkpoint.
+STRATEGY = "population_strategy"
 
 
 class NonFiniteLoss(CerttrainError):
@@ -83,6 +89,7 @@ class CertifiedTraining(pl.LightningModule):
 
     Attributes:
         validated_step: `global_step` at the last validation, -1 before the first.
+        strategy: What was measured to be the fastest way to evaluate the population, "" where nothing had to be.
     """
 
     def __init__(
@@ -102,6 +109,8 @@ class CertifiedTraining(pl.LightningModule):
         self.optimization = optimization
         classes = graph.num_outputs
         self.validated_step = -1
+        self.strategy = ""
+        self._settled = False
         self.natural_accuracy = MulticlassAccuracy(classes, average="micro")
         self.certified_accuracy = MeanMetric()
         self.validation_loss = MeanMetric()
@@ -117,6 +126,41 @@ class CertifiedTraining(pl.LightningModule):
         scheduler = with_horizon(self.optimization.scheduler, optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Before the first generation: settles what the estimator leaves to a measurement, on its batch."""
+        if self._settled:
+            return
+        self._settled = True
+        inputs, labels = batch
+        params = parameters(self.network)
+        # At the radius where training ends. Where it begins, at 0, there may be no bounds to compute.
+        problem = self._problem(inputs, labels, self.objective.eps.end, self.objective.natural_weight.end)
+        loss = self._loss_of(problem, self._batch_statistics(params, inputs))
+        choice = self.estimator.choose(loss, params)
+        if choice is None:
+            return
+        self._decide(choice.strategy)
+        _log.info("%s", choice)
+        self.print(choice)
+        for logger in self.loggers:
+            seconds = {f"population/{name}_seconds": value for name, value in choice.seconds.items()}
+            logger.log_metrics(seconds, step=self.global_step)
+
+    def _decide(self, strategy: str) -> None:
+        decided = self.estimator.decided(strategy)
+        if decided is not self.estimator:
+            self.strategy, self.estimator = strategy, decided
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The measured strategy is part of a run: another one would give other last bits."""
+        if self.strategy:
+            checkpoint[STRATEGY] = self.strategy
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on with the strategy that the run began with, unless the configuration names one."""
+        if STRATEGY in checkpoint:
+            self._decide(checkpoint[STRATEGY])
+
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One generation: estimate, clip, step, schedule, log."""
         started = time.perf_counter()
@@ -124,7 +168,9 @@ class CertifiedTraining(pl.LightningModule):
         epoch = self.global_step / self.trainer.num_training_batches
         problem = self._problem(inputs, labels, self.objective.eps(epoch), self.objective.natural_weight(epoch))
         params = parameters(self.network)
-        estimate = self.estimator.estimate(self._loss_of(problem, params), params, self.global_step)
+        statistics = self._batch_statistics(params, inputs)
+        update_running_statistics(self.network, self.graph, statistics)
+        estimate = self.estimator.estimate(self._loss_of(problem, statistics), params, self.global_step)
         norm = self._step(params, estimate)
         self._log_step(problem, estimate, norm, len(inputs), time.perf_counter() - started)
 
@@ -132,16 +178,18 @@ class CertifiedTraining(pl.LightningModule):
         objective = self.objective
         return Problem(self.graph, objective.relaxation, inputs, labels, eps, natural_weight, objective.clip)
 
-    def _loss_of(self, problem: Problem, params: Params) -> Callable[[Params], Tensor]:
-        """The loss as a function of the parameters; batch statistics come from the clean batch."""
+    def _batch_statistics(self, params: Params, inputs: Tensor) -> Params:
+        """What batch norm sees of the clean batch at the centre; nothing where there is none."""
         if not self.graph.has_batch_norm:
-            return lambda p: self.objective.loss(problem, p)
-        frozen = {k: v.detach() for k, v in batch_statistics(self.graph, params, problem.inputs).items()}
-        update_running_statistics(self.network, self.graph, frozen)
-        if self.estimator.evaluations > 1:
-            # A population shares the centre's statistics: members differ by their weights alone.
-            return lambda p: self.objective.loss(problem, {**p, **frozen})
-        return lambda p: self.objective.loss(problem, {**p, **batch_statistics(self.graph, p, problem.inputs)})
+            return {}
+        return {k: v.detach() for k, v in batch_statistics(self.graph, params, inputs).items()}
+
+    def _loss_of(self, problem: Problem, statistics: Params) -> Callable[[Params], Tensor]:
+        """The loss as a function of the parameters, given the centre's batch statistics."""
+        if statistics and self.estimator.evaluations == 1:
+            return lambda p: self.objective.loss(problem, {**p, **batch_statistics(self.graph, p, problem.inputs)})
+        # A population shares the centre's statistics: members differ by their weights alone.
+        return lambda p: self.objective.loss(problem, {**p, **statistics})
 
     def _step(self, params: Params, estimate: Estimate) -> Tensor:
         for name, parameter in params.items():

@@ -145,6 +145,8 @@ def test_a_pair_that_is_not_finite_is_dropped_with_its_twin() -> None:
         ({"sigma": float("nan"), "population_size": 4}, "pgpe.sigma must be positive"),
         ({"sigma": 0.1, "population_size": 5}, "must be even"),
         ({"sigma": 0.1, "population_size": 0}, "at least 2"),
+        ({"sigma": 0.1, "population_size": 4, "strategy": "fastest"}, "must be one of vmap, loop, auto"),
+        ({"sigma": 0.1, "population_size": 4, "member_chunk": 0}, "member_chunk must be at least 1"),
     ],
 )
 def test_impossible_options_are_refused(options: dict, message: str) -> None:
@@ -154,8 +156,8 @@ def test_impossible_options_are_refused(options: dict, message: str) -> None:
 
 def test_evaluate_refuses_unknown_strategies() -> None:
     noise = {k: p[None] for k, p in theta().items()}
-    with pytest.raises(ConfigError, match="vmap, loop"):
-        evaluate(quadratic, theta(), noise, strategy="auto")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="vmap, loop, auto"):
+        evaluate(quadratic, theta(), noise, strategy="fastest")
 
 
 def test_backprop_is_autograd_and_leaves_parameters_alone() -> None:

@@ -1,0 +1,77 @@
+"""The ways to evaluate the members of a population, and which of them is faster here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from certtrain.errors import one_line
+from certtrain.gradients.base import Choice, LossFunction
+from certtrain.networks.graph import Params
+
+# Every round takes each way once and the best time counts: the first round pays for what is set up once, and whatever
+# else the machine does only ever adds time. A lead by the factor `CLEAR` needs no further rounds.
+ROUNDS = 5
+CLEAR = 1.5
+
+
+def in_a_loop(loss: LossFunction, params: Params, noise: Params, chunk: int) -> Tensor:
+    """One member after the other; the chunk means nothing here."""
+    members = len(next(iter(noise.values())))
+    return torch.stack([loss({k: p + noise[k][i] for k, p in params.items()}) for i in range(members)])
+
+
+def vectorised(loss: LossFunction, params: Params, noise: Params, chunk: int) -> Tensor:
+    """`chunk` members per call."""
+    members = len(next(iter(noise.values())))
+    call = torch.func.vmap(loss)
+    return torch.cat(
+        [call({k: p + noise[k][i : i + chunk] for k, p in params.items()}) for i in range(0, members, chunk)]
+    )
+
+
+# The loop comes last: where neither works, the error that people see is the one without vectorisation in it.
+WAYS: Mapping[str, Callable[[LossFunction, Params, Params, int], Tensor]] = {"vmap": vectorised, "loop": in_a_loop}
+
+
+def fastest(loss: LossFunction, params: Params, noise: Params, chunk: int) -> Choice:
+    """Times every way on the first members, at most a chunk of them, in turns.
+
+    Args:
+        loss: Maps parameters to a scalar.
+        params: Name -> centre.
+        noise: Name -> [members, *shape].
+        chunk: Members per vectorised call.
+
+    Raises:
+        Exception: What the loop raises, if neither way works.
+    """
+    noise = {name: rows[:chunk] for name, rows in noise.items()}
+    seconds: dict[str, float] = {}
+    refused: dict[str, str] = {}
+    for round_number in range(ROUNDS):
+        for name in WAYS:
+            try:
+                taken = _seconds_per_member(name, loss, params, noise, chunk)
+            except Exception as error:  # whatever it is (no batching rule, no memory): the other way may work
+                if refused:
+                    raise
+                refused[name] = one_line(error)
+                seconds.pop(name, None)
+            else:
+                seconds[name] = min(taken, seconds.get(name, taken))
+        # A lead counts once both are set up; where one way is refused, the other is the choice.
+        if refused or (round_number > 0 and max(seconds.values()) > CLEAR * min(seconds.values())):
+            break
+    return Choice(min(seconds, key=seconds.__getitem__), seconds, refused)
+
+
+def _seconds_per_member(name: str, loss: LossFunction, params: Params, noise: Params, chunk: int) -> float:
+    started = time.perf_counter()
+    with torch.no_grad():
+        # Copying the losses waits for the device that computes them.
+        losses = WAYS[name](loss, params, noise, chunk).cpu()
+    return (time.perf_counter() - started) / len(losses)
