@@ -12,7 +12,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 AUTO_LIRPA := auto_LiRPA==0.3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint format clean
+.PHONY: help run test test-slow lint format bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ lint: $(INSTALLED) ## ruff (rules and format) and mypy
 format: $(INSTALLED) ## let ruff repair and format the code
 	$(BIN)/python -m ruff check --fix
 	$(BIN)/python -m ruff format
+
+bench: $(INSTALLED) ## speed against auto_LiRPA, e.g. make bench ARGS="--data FOLDER"
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove builds and caches; runs and .venv stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

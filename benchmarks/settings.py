@@ -1,0 +1,154 @@
+"""How much is measured. Nothing here needs torch, so that mistakes in the command line are answered at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SECTIONS = ("bounds", "batches", "population", "memory", "scaling", "peak")
+# What --data takes for random images.
+NO_DATA = "none"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line asks for.
+
+    Attributes:
+        sections: Which of SECTIONS, in their order.
+        quick: A few seconds' worth of everything.
+        data: Folder with MNIST, NO_DATA for random images, None for the hub's copy.
+        out: Results, and weights trained for the purpose.
+        threads: Of torch; None for its own choice.
+        keep_memory: Whether the C library keeps freed memory, as `python -m certtrain` tells it to.
+    """
+
+    sections: tuple[str, ...]
+    quick: bool
+    data: str | None
+    out: Path
+    threads: int | None
+    keep_memory: bool
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How often something is timed: `least` times, then until `most` times or `seconds` are reached."""
+
+    least: int
+    most: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Population:
+    """Members of a population on one batch.
+
+    Attributes:
+        model: A choice in conf/model.
+        data: A choice in conf/data.
+        members: Of the population.
+        batch: Images that each member is evaluated on.
+        eps: Radius of the boxes.
+        strategies: Of the native evaluation.
+        counted: Members that auto_LiRPA is timed on; the others are assumed to take as long.
+    """
+
+    model: str
+    data: str
+    members: int
+    batch: int
+    eps: float
+    strategies: tuple[str, ...]
+    counted: int
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """One bound computation whose memory is measured; `compared` says whether auto_LiRPA's is, too."""
+
+    network: str
+    batch: int
+    method: str
+    grad: bool
+    compared: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of all sections.
+
+    Attributes:
+        limits: For every row.
+        networks: Choices in conf/model, with the batch of each.
+        weights: "random", or "ibp" for weights trained through intervals.
+        batches: For the section of that name.
+        populations: For the section of that name.
+        footprints: For the section memory.
+        scaling: Values of each axis.
+        products: m, k, n of the matrix products [m, k] x [k, n] that find the machine's peak.
+    """
+
+    limits: Limits
+    networks: tuple[tuple[str, int], ...]
+    weights: tuple[str, ...]
+    batches: tuple[int, ...]
+    populations: tuple[Population, ...]
+    footprints: tuple[Footprint, ...]
+    scaling: tuple[tuple[str, tuple[int, ...]], ...]
+    products: tuple[tuple[int, int, int], ...]
+
+
+FULL = Plan(
+    limits=Limits(least=3, most=15, seconds=6.0),
+    networks=(("cnn3", 64), ("cnn5", 16)),
+    weights=("random", "ibp"),
+    batches=(1, 4, 16, 64, 256, 512),
+    populations=(
+        Population("mlp", "digits", 64, 128, 0.05, ("vmap", "loop"), 64),
+        Population("cnn3", "mnist", 16, 64, 0.1, ("loop",), 2),
+    ),
+    footprints=(
+        *(
+            Footprint(network, batch, method, grad)
+            for network, batch in (("cnn3", 64), ("cnn5", 16))
+            for method, grad in (
+                ("crown_ibp", False),
+                ("deeppoly", False),
+                ("deeppoly", True),
+                ("deeppoly_textbook", False),
+            )
+        ),
+        Footprint("cnn7", 4, "deeppoly", False, compared=False),
+    ),
+    scaling=(
+        ("batch", (4, 8, 16, 32, 64, 128)),
+        ("members", (1, 2, 4, 8, 16)),
+        ("width", (1, 2, 3, 4, 6)),
+        ("depth", (2, 3, 4, 5, 6)),
+    ),
+    products=((2048, 2048, 2048), (4096, 1024, 1024), (16384, 512, 512), (32768, 256, 256), (65536, 128, 128)),
+)
+QUICK = Plan(
+    limits=Limits(least=2, most=2, seconds=0.0),
+    networks=(("cnn3", 2),),
+    weights=("random",),
+    batches=(1, 4),
+    populations=(
+        Population("mlp", "digits", 4, 8, 0.05, ("vmap", "loop"), 4),
+        Population("cnn3", "mnist", 2, 2, 0.1, ("loop",), 1),
+    ),
+    footprints=(Footprint("cnn3", 2, "deeppoly", False),),
+    scaling=(("batch", (1, 2, 4)), ("members", (1, 2)), ("width", (1, 2)), ("depth", (2, 3))),
+    products=((256, 256, 256), (1024, 256, 256)),
+)
+
+
+def plan_for(settings: Settings) -> Plan:
+    """The sizes that a command line asks for."""
+    return QUICK if settings.quick else FULL
+
+
+def weights_for(settings: Settings) -> tuple[str, ...]:
+    """The weights that a command line allows: nothing can be trained on random images."""
+    return ("random",) if settings.data == NO_DATA else plan_for(settings).weights
