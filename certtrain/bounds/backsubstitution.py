@@ -1,34 +1,31 @@
 """Back-substitution: linear forms carried from any operation back to the input (CROWN, DeepPoly).
 
-Only lower bounds are computed; the upper bound of a row is minus the lower bound of its negative. Rows are carried in
-chunks; when gradients are recorded, what a chunk computes on its way is not kept but computed again in the backward
-pass.
+Only lower bounds are computed; the upper bound of a row is minus the lower bound of its negative. `bulk` takes all rows
+of a bound through this, a piece at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from certtrain.bounds.affine import spec_rows
 from certtrain.bounds.anchor import Anchor, find_anchor
-from certtrain.bounds.base import Bounds, Box, Sides
-from certtrain.bounds.chunks import Layout, rows_at_once
+from certtrain.bounds.base import Box
+from certtrain.bounds.fused import chain, compiled
 from certtrain.bounds.patches import back, wants_matrix, window_matrix
 from certtrain.bounds.reach import Reach, Where
-from certtrain.bounds.rows import DenseRows, Operators, Rows
+from certtrain.bounds.rows import Operators, Rows
+from certtrain.bounds.selection import Forms
 from certtrain.bounds.slopes import ReluLines
 from certtrain.networks.graph import Graph
-from certtrain.networks.kernels import is_transformed
+from certtrain.networks.kernels import is_differentiated, is_transformed
 from certtrain.networks.ops import LinearMap, Op, ReLU, Values, WindowMap
 
 Lines = Mapping[int, ReluLines]
-# Forms of a chunk: a range of each group's, or indices per group.
-Forms = slice | Tensor
 
 
 @dataclass(frozen=True)
@@ -64,6 +61,14 @@ class Substitution:
         """Whether autograd records it for a backward pass."""
         tensors = (self.anchor.center, self.anchor.radius, *self.values.values())
         return torch.is_grad_enabled() and not self.is_transformed and any(t.requires_grad for t in tensors)
+
+    @cached_property
+    def compiled_from(self) -> int:
+        """The last operation from which compiled code can carry rows on; the anchor where there is no such code."""
+        like = self.anchor.radius
+        if like.device.type != "cpu" or compiled(like.dtype) is None or is_differentiated(like, *self.values.values()):
+            return self.anchor.index
+        return chain(self.graph, self.anchor)
 
     def operators(self, reaches: Mapping[int, Reach | None]) -> Operators:
         """Linear operations, with matrices for the windows that are faster as one.
@@ -108,12 +113,22 @@ class Carried:
 
 
 def carry(
-    substitution: Substitution, carried: Carried, lines: Lines, operators: Operators, *, shared: bool = False
+    substitution: Substitution,
+    carried: Carried,
+    lines: Lines,
+    operators: Operators,
+    *,
+    until: int | None = None,
+    shared: bool = False,
 ) -> Carried:
-    """Carries rows back to the anchor; with `shared`, only as far as they serve all images and positions."""
+    """Carries rows back to an operation at or before `until` (the anchor where none is given).
+
+    With `shared`, only as far as they serve all images and positions.
+    """
     graph, anchor = substitution.graph, substitution.anchor
     pending, constant = dict(carried.pending), carried.constant
-    while (index := max(pending)) > anchor.index:
+    until = anchor.index if until is None else until
+    while (index := max(pending)) > until:
         current, op = pending[index], graph.ops[index]
         if shared and (index == anchor.center_index or not _keeps_serving_all(current, op)):
             break
@@ -159,69 +174,3 @@ def lower_bounds(
         constant = _plus(constant, rows.value(anchor.center))
     assert constant is not None
     return constant - spread.reshape(-1, constant.shape[1])
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Rows ready to be carried back in chunks.
-
-    Attributes:
-        run: (groups, forms) -> lower bounds [groups, k].
-        rows: Rows that fit into the memory budget.
-    """
-
-    run: Callable[[Where, Forms], Tensor]
-    rows: int
-
-
-def prepare(substitution: Substitution, start: int, rows: Rows, total: int, lines: Lines) -> Prepared:
-    """Carries rows as far as they serve all images, and plans the chunks.
-
-    Args:
-        substitution: The network and the box.
-        start: The operation that the rows read.
-        rows: Of all images.
-        total: Number of rows, over all images.
-        lines: Relaxation of every ReLU between the input and `start`.
-    """
-    reaches = substitution.reaches(start, rows.reach)
-    operators = substitution.operators(reaches)
-    carried = carry(substitution, Carried({start: rows}), lines, operators, shared=True)
-    ahead = {i: r for i, r in reaches.items() if i <= max(carried.pending)}
-    widths = [substitution.graph.ops[i].size if r is None else r.size for i, r in ahead.items()]
-    like = substitution.anchor.radius
-    # For a backward pass every layer's rows are kept until the end of a chunk.
-    recorded = substitution.is_recorded
-    width = sum(widths) if recorded else max(widths)
-    at_once = rows_at_once(width, like, substitution.memory_mb, recorded)
-
-    def run(where: Where, forms: Forms) -> Tensor:
-        return lower_bounds(substitution, carried, where, forms, lines, operators)
-
-    def run_again(where: Where, forms: Forms) -> Tensor:
-        return checkpoint(run, where, forms, use_reentrant=False, preserve_rng_state=False)
-
-    return Prepared(run_again if recorded and total > at_once else run, at_once)
-
-
-def bound_all(prepared: Prepared, layout: Layout, device: torch.device) -> Tensor:
-    """Lower bounds of every row of every image: [batch, positions, forms]."""
-    parts = []
-    for where in layout.groups(prepared.rows, device):
-        pieces = [prepared.run(where, forms) for forms in layout.slices(prepared.rows)]
-        parts.append(pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1))
-    lower = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return lower.reshape(layout.batch, layout.positions, layout.forms)
-
-
-def bound_rows(substitution: Substitution, spec: Tensor | None, lines: Lines, sides: Sides) -> Bounds:
-    """Bounds of specification rows over the network's outputs by one back-substitution."""
-    like = substitution.anchor.radius
-    rows = spec_rows(substitution.graph, spec, like)
-    count = rows.shape[1]
-    data = rows if sides == "lower" else torch.cat([rows, -rows], dim=1)
-    last = len(substitution.graph.ops) - 1
-    total = substitution.batch * data.shape[1]
-    prepared = prepare(substitution, last, DenseRows(data), total, lines)
-    lower = bound_all(prepared, Layout(substitution.batch, 1, data.shape[1]), like.device)[:, 0]
-    return Bounds(lower[:, :count], None if sides == "lower" else -lower[:, count:])

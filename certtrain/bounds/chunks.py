@@ -6,14 +6,11 @@ be large. Either way `memory_mb` bounds what all rows together may take at any m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from math import ceil, inf
 
 import torch
 from torch import Tensor
 
-from certtrain.bounds.reach import Where
 from certtrain.errors import ConfigError
 
 MEGABYTE = 1 << 20
@@ -68,36 +65,3 @@ def _default(device: torch.device, recorded: bool) -> float:
 def evenly(total: int, most: int) -> int:
     """The size of pieces of at most `most`, of which the last is not much smaller."""
     return ceil(total / ceil(total / most)) if total else 1
-
-
-@dataclass(frozen=True)
-class Layout:
-    """All rows of one bound: `batch` images x `positions` x `forms`.
-
-    Attributes:
-        batch: Images.
-        positions: Positions of the grid at which the rows stand; 1 where they are dense.
-        forms: Forms per image and position.
-    """
-
-    batch: int
-    positions: int
-    forms: int
-
-    def groups(self, rows: int, device: torch.device) -> Iterator[Where]:
-        """Consecutive groups, in chunks of about `rows` rows, whole images wherever one fits."""
-        groups = max(1, rows // self.forms)
-        if groups >= self.positions:
-            step = evenly(self.batch, groups // self.positions)
-            for start in range(0, self.batch, step):
-                yield Where(slice(start, min(start + step, self.batch)))
-            return
-        positions = torch.arange(self.positions, device=device)
-        for image in range(self.batch):
-            for chunk in positions.split(evenly(self.positions, groups)):
-                yield Where(slice(image, image + 1), chunk)
-
-    def slices(self, rows: int) -> list[slice]:
-        """The forms of a group, in pieces if a single group is too large."""
-        step = evenly(self.forms, rows)
-        return [slice(start, min(start + step, self.forms)) for start in range(0, self.forms, step)]

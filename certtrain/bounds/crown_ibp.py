@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from certtrain.bounds.backsubstitution import Substitution, bound_rows
+from certtrain.bounds.backsubstitution import Substitution
 from certtrain.bounds.base import Bounds, Box, Relaxation, Sides
+from certtrain.bounds.bulk import bound_rows
 from certtrain.bounds.chunks import check_memory
 from certtrain.bounds.intermediate import relu_lines
 from certtrain.bounds.interval import propagate_intervals

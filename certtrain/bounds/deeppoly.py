@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from certtrain.bounds.backsubstitution import Lines, Substitution, bound_rows
+from certtrain.bounds.backsubstitution import Lines, Substitution
 from certtrain.bounds.base import Bounds, Box, Relaxation, Sides
+from certtrain.bounds.bulk import bound_rows
 from certtrain.bounds.chunks import check_memory
 from certtrain.bounds.intermediate import bound_operation, relu_lines
 from certtrain.bounds.interval import Interval, propagate_intervals

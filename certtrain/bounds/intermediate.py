@@ -7,12 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from certtrain.bounds.backsubstitution import Lines, Prepared, Substitution, bound_all, prepare
-from certtrain.bounds.chunks import Layout, evenly
+from certtrain.bounds.backsubstitution import Lines, Substitution
+from certtrain.bounds.bulk import Bulk
 from certtrain.bounds.interval import Interval
 from certtrain.bounds.patches import PatchRows
-from certtrain.bounds.reach import Reach, Where
+from certtrain.bounds.reach import Reach
 from certtrain.bounds.rows import DenseRows, Rows, channels_last
+from certtrain.bounds.selection import All, Some
 from certtrain.bounds.slopes import ReluLines
 from certtrain.networks.graph import Graph
 from certtrain.networks.ops import ReLU, Shape
@@ -53,17 +54,15 @@ def bound_operation(substitution: Substitution, index: int, lines: Lines, known:
     """
     op, batch = substitution.graph.ops[index], substitution.batch
     rows, forms = _identity(op.shape, substitution.anchor.radius)
+    bulk = Bulk.of(substitution, index, rows, lines)
     if known is not None and not substitution.is_transformed:
         elements = channels_last(_unstable(known)).flatten().nonzero()[:, 0]
         if not len(elements):
             return known
         if len(elements) <= MANY * batch * op.size:
-            prepared = prepare(substitution, index, rows, 2 * len(elements), lines)
-            return _bound_some(prepared, elements, known, op.shape, forms)
-    prepared = prepare(substitution, index, rows, 2 * batch * op.size, lines)
-    layout = Layout(batch, op.size // forms, 2 * forms)
-    lower, negative_upper = bound_all(prepared, layout, substitution.anchor.radius.device).chunk(2, dim=-1)
-    found = Interval(_as_layer(lower, op.shape), _as_layer(-negative_upper, op.shape))
+            return _bound_some(bulk, elements, known, op.shape, forms)
+    lower = bulk.lower(All(batch, op.size // forms, 2 * forms)).reshape(batch, -1, 2 * forms)
+    found = Interval(_as_layer(lower[..., :forms], op.shape), _as_layer(-lower[..., forms:], op.shape))
     if known is None:
         return found
     both, unstable = found.intersect(known), _unstable(known)
@@ -92,11 +91,11 @@ def _as_layer(x: Tensor, shape: Shape) -> Tensor:
     return x.reshape(len(x), *shape)
 
 
-def _bound_some(prepared: Prepared, elements: Tensor, known: Interval, shape: Shape, forms: int) -> Interval:
+def _bound_some(bulk: Bulk, elements: Tensor, known: Interval, shape: Shape, forms: int) -> Interval:
     """Bounds of some elements; the others keep what is known.
 
     Args:
-        prepared: Rows of all elements.
+        bulk: Rows of all elements.
         elements: Indices into the layer, channels last and flattened together with the batch.
         known: Bounds of all.
         shape: Of the layer.
@@ -104,12 +103,7 @@ def _bound_some(prepared: Prepared, elements: Tensor, known: Interval, shape: Sh
     """
     positions = torch.Size(shape).numel() // forms
     lower, upper = channels_last(known.lower), channels_last(known.upper)
-    found = []
-    for chunk in elements.split(evenly(len(elements), max(1, prepared.rows // 2))):
-        group, form = chunk // forms, chunk % forms
-        where = Where(group // positions, group % positions if len(shape) == 3 else None)
-        found.append(prepared.run(where, torch.stack([form, form + forms], dim=1)))
-    rows = torch.cat(found)
+    rows = bulk.lower(Some(elements, positions if len(shape) == 3 else None, forms))
 
     def replaced(old: Tensor, new: Tensor) -> Tensor:
         layer = old.flatten().index_put((elements,), new).reshape(len(old), positions, forms)

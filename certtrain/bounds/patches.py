@@ -75,6 +75,21 @@ class PatchRows(Rows):
         """See `Rows`."""
         return self.patch
 
+    def with_data(self, data: Tensor) -> PatchRows:
+        """See `Rows`."""
+        return replace(self, data=data)
+
+    @property
+    def flat(self) -> Tensor:
+        """See `Rows`."""
+        return self.data
+
+    @property
+    def groups(self) -> tuple[Tensor, Tensor]:
+        """See `Rows`."""
+        assert self.where is not None
+        return self.where.groups(self.patch.positions)
+
     @property
     def serves_all(self) -> bool:
         """See `Rows`. Outside the layer positions differ."""

@@ -29,6 +29,15 @@ class Where:
         """Each group's image of [batch or 1, *shape]; the batch axis stays 1 where it is."""
         return x if x.shape[0] == 1 else x[self.images]
 
+    def groups(self, positions: int) -> tuple[Tensor, Tensor]:
+        """Image and position of every group, where a range of images has `positions` of them each."""
+        if isinstance(self.images, Tensor):
+            return self.images, torch.zeros_like(self.images) if self.positions is None else self.positions
+        images = torch.arange(self.images.start, self.images.stop)
+        if self.positions is not None:
+            return images.expand(len(self.positions)), self.positions
+        return images.repeat_interleave(positions), torch.arange(positions).repeat(len(images))
+
 
 @dataclass(frozen=True)
 class Reach:

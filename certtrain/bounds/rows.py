@@ -36,12 +36,32 @@ class Operators:
 
 
 class Rows(ABC):
-    """Linear forms in the output of one operation; one group of them serves all images until they depend on these."""
+    """Linear forms in the output of one operation; one group of them serves all images until they depend on these.
+
+    Attributes:
+        data: The coefficients, [groups or 1, k, ...].
+    """
+
+    data: Tensor
+
+    @abstractmethod
+    def with_data(self, data: Tensor) -> Rows:
+        """Rows of the same kind with other coefficients."""
 
     @property
     @abstractmethod
     def reach(self) -> Reach | None:
         """The patches that they read; None if every form reads the whole layer."""
+
+    @property
+    @abstractmethod
+    def flat(self) -> Tensor:
+        """Coefficients [groups or 1, k, elements of a patch or layer], channels last."""
+
+    @property
+    @abstractmethod
+    def groups(self) -> tuple[Tensor, Tensor]:
+        """Image and position of each group, [groups]; the position of a dense one is 0."""
 
     @property
     @abstractmethod
@@ -114,8 +134,22 @@ class DenseRows(Rows):
         """See `Rows`."""
         return self.data.shape[0] == 1
 
-    def _flat(self) -> Tensor:
+    def with_data(self, data: Tensor) -> DenseRows:
+        """See `Rows`."""
+        return DenseRows(data, self.where)
+
+    @property
+    def flat(self) -> Tensor:
+        """See `Rows`."""
         return self.data.flatten(2)
+
+    @property
+    def groups(self) -> tuple[Tensor, Tensor]:
+        """See `Rows`."""
+        assert self.where is not None
+        image, position = self.where.groups(1)
+        # Several positions of one image are several groups of it.
+        return (image, position) if len(image) > 1 else (image.expand(len(self.data)), position.expand(len(self.data)))
 
     def _pick(self, x: Tensor) -> Tensor:
         return (x if self.where is None else self.where.pick(x)).flatten(1)
@@ -132,21 +166,21 @@ class DenseRows(Rows):
 
     def relu(self, lines: ReluLines) -> tuple[Rows, Tensor]:
         """See `Rows`."""
-        rows, constant = follow_lines(self._flat(), lines.map(self._pick))
+        rows, constant = follow_lines(self.flat, lines.map(self._pick))
         return DenseRows(rows.reshape(*rows.shape[:2], *self.data.shape[2:]), self.where), constant
 
     def offset(self, b: Tensor) -> Tensor:
         """See `Rows`."""
         b = b.movedim(0, -1) if b.dim() == 3 else b
-        return contract(self._flat(), b.expand(self.data.shape[2:]).reshape(1, -1))
+        return contract(self.flat, b.expand(self.data.shape[2:]).reshape(1, -1))
 
     def value(self, x: Tensor) -> Tensor:
         """See `Rows`."""
-        return contract(self._flat(), self._pick(x))
+        return contract(self.flat, self._pick(x))
 
     def spread(self, radius: Tensor) -> Tensor:
         """See `Rows`."""
-        return contract(self._flat().abs(), self._pick(radius))
+        return contract(self.flat.abs(), self._pick(radius))
 
     def dense(self) -> DenseRows:
         """See `Rows`."""

@@ -25,6 +25,14 @@ def is_transformed(*tensors: Tensor) -> bool:
     return any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors)
 
 
+def is_differentiated(*tensors: Tensor) -> bool:
+    """Whether derivatives may be asked for: inside a `torch.func` gradient, or under vmap while autograd records."""
+    stack = torch._C._functorch.get_interpreter_stack() or ()
+    if any(level.key() != torch._C._functorch.TransformType.Vmap for level in stack):
+        return True
+    return torch.is_grad_enabled() and is_transformed(*tensors)
+
+
 def matmul(rows: Tensor, matrix: Tensor) -> Tensor:
     """Matrix product [*lead, k] x [k, n] -> [*lead, n]."""
     k, n = matrix.shape

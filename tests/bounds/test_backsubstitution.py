@@ -193,7 +193,8 @@ def test_a_budget_too_small_for_one_row_is_refused_in_one_line(kind: str) -> Non
     assert "\n" not in str(caught.value)
 
 
-def test_the_budget_bounds_the_rows_of_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("tensor_operations")
+def test_the_budget_bounds_the_rows_of_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     """No product of back-substitution is larger than the budget, and a larger budget takes fewer of them."""
     case = make_case("strided")
     from certtrain.bounds import rows as rows_module

@@ -1,0 +1,111 @@
+"""Compiles `substitute.c` for the processor at hand, once, and loads it.
+
+The result is kept in the user's cache under a name made of everything that it depends on. Nothing here is ever needed:
+where there is no compiler, or it fails, `compiled` says so and bounds are computed by tensor operations.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+_log = logging.getLogger(__name__)
+
+SOURCE = Path(__file__).with_name("substitute.c")
+# No -ffast-math: NaN and infinity keep their meaning.
+FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-pthread")
+NATIVE = ("-march=native", "-mcpu=native")
+DTYPES = {torch.float32: (), torch.float64: ("-DCERTTRAIN_DOUBLE",)}
+SECONDS = 120
+# Folder of compiled code; empty switches compilation off.
+CACHE_VARIABLE = "CERTTRAIN_CACHE"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The compiled code for one floating-point type.
+
+    Attributes:
+        run: (address of a task, threads) -> 0, or 1 where memory ran out.
+        lanes: Numbers in a vector register; channels are padded to a multiple.
+    """
+
+    run: Callable[[ctypes.c_void_p, int], int]
+    lanes: int
+
+
+@functools.cache
+def compiled(dtype: torch.dtype) -> Compiled | None:
+    """The code for a type; None where it cannot be had, for a reason that is logged once."""
+    if dtype not in DTYPES or os.environ.get(CACHE_VARIABLE) == "":
+        return None
+    try:
+        library = ctypes.CDLL(str(_library(DTYPES[dtype])))
+    except (OSError, subprocess.SubprocessError) as error:
+        _log.info("back-substitution runs uncompiled, which is slower: %s", str(error).splitlines()[0])
+        return None
+    library.certtrain_substitute.restype = library.certtrain_lanes.restype = ctypes.c_int64
+    library.certtrain_substitute.argtypes = (ctypes.c_void_p, ctypes.c_int64)
+    return Compiled(library.certtrain_substitute, library.certtrain_lanes())
+
+
+def _library(definitions: tuple[str, ...]) -> Path:
+    """The shared library, compiled if it is not there yet.
+
+    Raises:
+        OSError: If there is no compiler or no folder to write to.
+        SubprocessError: If the compiler fails or takes too long.
+    """
+    compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise FileNotFoundError("there is no C compiler")
+    version = subprocess.run(
+        [compiler, "--version"], capture_output=True, text=True, timeout=SECONDS, check=True
+    ).stdout
+    depends_on = (SOURCE.read_text(), version, str(FLAGS), str(definitions), _processor())
+    digest = hashlib.sha256("\0".join(depends_on).encode()).hexdigest()[:20]
+    target = _cache() / f"substitute-{digest}.so"
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _compile(compiler, definitions, target)
+    return target
+
+
+def _compile(compiler: str, definitions: tuple[str, ...], target: Path) -> None:
+    # Beside the target and renamed: processes that start together must not read half a file.
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        made = Path(folder, target.name)
+        for native in NATIVE:  # x86 compilers know the first one, those of ARM the second
+            command = [compiler, *FLAGS, native, *definitions, str(SOURCE), "-o", str(made)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+            if done.returncode == 0:
+                made.replace(target)
+                return
+    raise subprocess.SubprocessError(f"{compiler} failed: {done.stderr.strip()}")
+
+
+def _cache() -> Path:
+    if folder := os.environ.get(CACHE_VARIABLE):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "certtrain"
+
+
+def _processor() -> str:
+    """What `native` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine() + platform.processor()
+    return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}))

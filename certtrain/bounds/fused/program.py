@@ -1,0 +1,284 @@
+"""A chain of operations as the steps that the compiled code follows.
+
+A step reads up to three tensors; a `Program` says which, and in what form they are wanted, and `operands` makes them
+from parameters, relaxations and box with ordinary tensor operations, so that a population goes through `torch.func.vmap`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from math import prod
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from certtrain.bounds.anchor import Anchor
+from certtrain.bounds.reach import Reach
+from certtrain.bounds.slopes import ReluLines
+from certtrain.networks.graph import Graph
+from certtrain.networks.ops import ChannelAffine, Conv2d, Linear, LinearMap, Op, ReLU, Reshape, Shape, Values
+
+# Bytes of a core's own cache that rows on their way should fit in.
+CACHE = 256 << 10
+# Rows at a time; and as few of them as still make a matrix that is larger than the cache worth reading.
+MOST_ROWS, FEW_ROWS = 64, 16
+# Channels of a last layer that are too few to fill a vector.
+THIN = 4
+
+
+class Kind(IntEnum):
+    """Kept in step with substitute.c."""
+
+    RELU = 0
+    VALUE = 1
+    OFFSET = 2
+    SCALE = 3
+    CONVOLUTION = 4
+    THIN_CONVOLUTION = 5
+    LINEAR = 6
+    SPREAD = 7
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer as rows are held in it: [height, width, channels], channels padded; a vector has one pixel."""
+
+    height: int
+    width: int
+    channels: int
+
+    @staticmethod
+    def of(shape: Shape, lanes: int) -> Layer:
+        """Padded to whole vectors of `lanes` numbers."""
+        height, width = shape[1:] if len(shape) == 3 else (1, 1)
+        return Layer(height, width, -(-(shape[0] if len(shape) == 3 else prod(shape)) // lanes) * lanes)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One tensor of a step: made from everything that bounds depend on.
+
+    Attributes:
+        make: See `operands`.
+        per_image: Whether its first axis is the batch.
+    """
+
+    make: Callable[[Operands], Tensor]
+    per_image: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step; `layer` and `halo` (pixels of zeros beside every line) describe rows after it."""
+
+    kind: Kind
+    operands: tuple[Operand, ...]
+    layer: Layer
+    window: tuple[int, ...] = (1, 1, 1, 1, 0, 0)
+    halo: int = 0
+
+
+@dataclass(frozen=True)
+class Program:
+    """All steps from rows in one layer to their lower bounds.
+
+    Attributes:
+        steps: In order.
+        layer: The layer that rows start in.
+        halo: Of the starting rows.
+        space: Numbers that one row takes where it is largest.
+    """
+
+    steps: tuple[Step, ...]
+    layer: Layer
+    halo: int
+    space: int
+
+    def rows_at_once(self, element_size: int) -> int:
+        """Rows that share a cache."""
+        return max(1, min(MOST_ROWS, CACHE // (2 * self.space * element_size)))
+
+
+@dataclass(frozen=True)
+class Operands:
+    """Everything that the bounds of a chain depend on, beside the rows."""
+
+    values: Values
+    lines: Mapping[int, ReluLines]
+    anchor: Anchor
+
+
+def chain(graph: Graph, anchor: Anchor) -> int:
+    """The last operation from which the compiled code can carry rows to the anchor.
+
+    The path must not branch. A matrix has its place in it if it stays in the cache or serves enough rows at a time.
+    """
+    index, largest = anchor.index, graph.ops[anchor.index].size
+    while True:
+        readers = [i for i, op in enumerate(graph.ops) if index in op.inputs]
+        if len(readers) != 1 or not _is_known(graph, readers[0], largest):
+            # Rows over a flattened image are taken back to the image first.
+            return (
+                graph.ops[index].inputs[0] if isinstance(graph.ops[index], Reshape) and index > anchor.index else index
+            )
+        index = readers[0]
+        largest = max(largest, graph.ops[index].size)
+
+
+def _is_known(graph: Graph, index: int, largest: int) -> bool:
+    match op := graph.ops[index]:
+        case ReLU() | ChannelAffine():
+            return True
+        case Conv2d():
+            return op.groups == 1 and op.window.dilation == (1, 1)
+        case Linear():
+            small = op.size * op.in_shape[0] * 4 <= CACHE
+            return small or CACHE // (8 * largest) >= FEW_ROWS
+        case Reshape():
+            # A flattened image is spelled out by the matrix that reads it.
+            readers = [reader for reader in graph.ops if index in reader.inputs]
+            return len(op.in_shape) == 3 and len(op.shape) == 1 and all(isinstance(r, Linear) for r in readers)
+    return False
+
+
+def translate(graph: Graph, anchor: Anchor, start: int, reach: Reach | None, lanes: int) -> Program:
+    """Steps from rows in the output of `start`, an operation of the chain, to the anchor.
+
+    Args:
+        graph: The network.
+        anchor: Where rows end.
+        start: The operation that rows read.
+        reach: What they read of it.
+        lanes: Numbers in a vector register.
+    """
+    layer = _last(Layer.of(graph.ops[start].shape, lanes), graph.ops[start], start == anchor.index)
+    steps: list[Step] = []
+    index, here = start, layer
+    while index > anchor.index:
+        op = graph.ops[index]
+        steps += _constant(op, index, anchor, here, lanes)
+        below = op.inputs[0]
+        if isinstance(op, Linear) and isinstance(graph.ops[below], Reshape) and below > anchor.index:
+            below = graph.ops[below].inputs[0]
+        steps.append(_step(op, index, graph.ops[below], below == anchor.index, here, lanes))
+        index, here = below, steps[-1].layer
+    if anchor.center_index == anchor.index:
+        steps.append(Step(Kind.VALUE, (_image(lambda o: o.anchor.center, here),), here))
+    steps.append(Step(Kind.SPREAD, (_image(lambda o: o.anchor.radius, here),), here))
+    halos = _halos(steps)
+    steps = [Step(s.kind, s.operands, s.layer, s.window, halo) for s, halo in zip(steps, halos[1:], strict=True)]
+    return Program(tuple(steps), layer, halos[0], _space(layer, reach, halos, steps, lanes))
+
+
+def _last(layer: Layer, op: Op, is_last: bool) -> Layer:
+    """Few channels stay as they are in the anchor's layer, where nothing but sums of products follows."""
+    if is_last and len(op.shape) == 3 and op.shape[0] <= THIN:
+        return Layer(layer.height, layer.width, op.shape[0])
+    return layer
+
+
+def _constant(op: Op, index: int, anchor: Anchor, here: Layer, lanes: int) -> list[Step]:
+    """What an affine operation adds to the constant: the value at the centre, once and for all, or its offset."""
+    if not isinstance(op, LinearMap):
+        return []
+    if index == anchor.center_index:
+        return [Step(Kind.VALUE, (_image(lambda o: o.anchor.center, here),), here)]
+    if index < anchor.center_index or _has_no_offset(op):
+        return []
+    return [Step(Kind.OFFSET, (Operand(lambda o: _pad(_offset(op, o.values).flatten(), here.channels), False),), here)]
+
+
+def _has_no_offset(op: LinearMap) -> bool:
+    return isinstance(op, Reshape) or (isinstance(op, (Conv2d, Linear)) and op.bias is None)
+
+
+def _offset(op: LinearMap, values: Values) -> Tensor:
+    offset = op.offset(values)
+    assert offset is not None
+    return offset
+
+
+def _step(op: Op, index: int, below: Op, is_last: bool, here: Layer, lanes: int) -> Step:
+    match op:
+        case ReLU():
+            parts = ("lower_slope", "gap", "upper_intercept")
+            made = [_image(lambda o, part=part: getattr(o.lines[index], part), here) for part in parts]  # type: ignore[misc]
+            return Step(Kind.RELU, tuple(made), here)
+        case ChannelAffine():
+            return Step(Kind.SCALE, (Operand(lambda o: _pad(op.scale(o.values), here.channels), False),), here)
+        case Conv2d():
+            after = _last(Layer.of(below.shape, lanes), below, is_last)
+            thin = after.channels < lanes
+            kind = Kind.THIN_CONVOLUTION if thin else Kind.CONVOLUTION
+            window = (*op.window.kernel, *op.window.stride, *op.window.padding)
+            weight = Operand(lambda o: _kernel(o.values[op.weight], here, after, lanes), False)
+            return Step(kind, (weight,), after, window)
+        case Linear():
+            after = Layer.of(below.shape, lanes)
+            weight = Operand(lambda o: _matrix(o.values[op.weight], below, here, after), False)
+            return Step(Kind.LINEAR, (weight,), after)
+    raise AssertionError(f"{type(op).__name__} is no part of a chain")
+
+
+def _kernel(weight: Tensor, here: Layer, after: Layer, lanes: int) -> Tensor:
+    """[height, width, channels after the operation, before it]; onto few channels [after, height · width · before]."""
+    if after.channels >= lanes:
+        return _pad(weight.permute(2, 3, 0, 1), here.channels, after.channels)
+    windows = weight.permute(0, 2, 3, 1).flatten(1)
+    return _pad(windows, here.channels, -(-windows.shape[1] // lanes) * lanes)
+
+
+def _matrix(weight: Tensor, below: Op, here: Layer, after: Layer) -> Tensor:
+    """[outputs, inputs] with the inputs as pixels, channels last, both padded."""
+    if len(below.shape) == 3:
+        weight = weight.reshape(len(weight), *below.shape).permute(0, 2, 3, 1)
+    weight = _pad(weight, after.channels).flatten(1)
+    return F.pad(weight, (0, 0, 0, here.channels - len(weight)))
+
+
+def _image(get: Callable[[Operands], Tensor], layer: Layer) -> Operand:
+    """A tensor [batch, *shape], channels last."""
+    return Operand(lambda o: _pad(get(o), layer.channels), True)
+
+
+def _pad(x: Tensor, *sizes: int) -> Tensor:
+    """Zeros behind the last axes."""
+    missing = [size - n for n, size in zip(x.shape[-len(sizes) :], sizes, strict=True)]
+    return F.pad(x, [n for count in reversed(missing) for n in (0, count)]) if any(missing) else x
+
+
+def _halos(steps: list[Step]) -> list[int]:
+    """Zeros beside every line before each step and after the last: as far as the next convolution reaches."""
+    halos = [0]
+    for step in reversed(steps):
+        convolves = step.kind in (Kind.CONVOLUTION, Kind.THIN_CONVOLUTION)
+        kernel, stride = step.window[1], step.window[3]
+        halos.insert(0, (kernel - 1) // stride if convolves else 0 if step.kind is Kind.LINEAR else halos[0])
+    return halos
+
+
+def _space(layer: Layer, reach: Reach | None, halos: list[int], steps: list[Step], lanes: int) -> int:
+    """Numbers that a row takes where it is largest; the halos are those before the first step and after each."""
+    height, width = layer.height, layer.width
+    if reach is not None:
+        height, width = min(reach.kernel[0], height), min(reach.kernel[1], width)
+    space = height * (width + 2 * halos[0]) * layer.channels
+    for step, halo in zip(steps, halos[1:], strict=True):
+        kh, kw, sh, sw = step.window[:4]
+        if step.kind is Kind.LINEAR:
+            height, width = step.layer.height, step.layer.width
+        elif step.kind in (Kind.CONVOLUTION, Kind.THIN_CONVOLUTION):
+            windows = width * (-(-kh * kw * step.layer.channels // lanes) * lanes) + 2 * lanes
+            whole = (height - 1) * sh + kh, (width - 1) * sw + kw
+            height, width = min(whole[0], step.layer.height), min(whole[1], step.layer.width)
+            if step.kind is Kind.THIN_CONVOLUTION:
+                space = max(space, (height * width + whole[0] * whole[1]) * step.layer.channels + windows)
+        space = max(space, height * (width + 2 * halo) * step.layer.channels)
+    return -(-space // lanes) * lanes
+
+
+def operands(program: Program, given: Operands) -> list[Tensor]:
+    """The tensors that the steps read, in order, contiguous."""
+    return [operand.make(given).contiguous() for step in program.steps for operand in step.operands]
