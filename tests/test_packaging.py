@@ -93,7 +93,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_and_its_configuration_only(source: Path, wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    modules = {path.relative_to(source).as_posix() for path in (source / "certtrain").rglob("*.py")}
+    files = (path for path in (source / "certtrain").rglob("*") if path.suffix in (".py", ".c", ".h"))
+    modules = {path.relative_to(source).as_posix() for path in files}
+    assert "certtrain/bounds/fused/substitute.c" in modules
     config = {f"certtrain/{path.relative_to(source).as_posix()}" for path in (source / "conf").rglob("*.yaml")}
     assert {"certtrain/conf/config.yaml", "certtrain/conf/relaxation/deeppoly.yaml"} <= config
     assert modules - names == set(), "a folder of certtrain/ has no __init__.py"

@@ -51,7 +51,7 @@ class PGPE(GradientEstimator):
     population_size: int
     seed: int = 0
     strategy: str = "vmap"
-    member_chunk: int = 16
+    member_chunk: int = 64
 
     def __post_init__(self) -> None:
         if not self.sigma > 0:
