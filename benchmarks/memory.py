@@ -1,7 +1,8 @@
 """Peak memory of one bound computation, each in a process of its own.
 
 `python -m benchmarks.memory native deeppoly cnn5 16 random` is such a process: it prints the MiB and the seconds that
-the computation took beyond what the process already held.
+the computation took beyond what the process already held. Freed memory is never kept: it would serve the computation
+without being counted.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from benchmarks.settings import Footprint
 from benchmarks.tables import colored, make_table, number
 from benchmarks.weights import checkpoint
 from certtrain.bounds import build
-from certtrain.cli.memory import keep_freed_memory
 from certtrain.errors import CerttrainError
 
 MEGABYTE = 1 << 20
@@ -91,7 +91,7 @@ def _peak(bench: Bench, what: Footprint, backend: str) -> Peak | None:
     settings = bench.settings
     command = [sys.executable, "-m", "benchmarks.memory", backend, what.method, what.network, str(what.batch), "random"]
     command += [f"--images={bench.images_file}", f"--out={settings.out}"]
-    command += ["--grad"] * what.grad + ["--keep-memory"] * settings.keep_memory
+    command += ["--grad"] * what.grad
     command += [] if settings.threads is None else [f"--threads={settings.threads}"]
     search = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": search}
@@ -158,10 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=Path, help="a file that the benchmarks wrote; default: random images")
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks"), help="where trained weights lie")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--keep-memory", action="store_true")
     asked = parser.parse_args(arguments)
-    if asked.keep_memory:
-        keep_freed_memory()
     if asked.threads is not None:
         torch.set_num_threads(asked.threads)
     images = Images.random() if asked.images is None else Images.saved(asked.images)

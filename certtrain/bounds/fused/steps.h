@@ -153,8 +153,10 @@ static Region load(const Task *t, int64_t member, int64_t row, real *out) {
         real *to = out + y * pitch;
         memset(to, 0, sizeof(real) * pitch);
         to += t->halo * t->padded;
-        for (int64_t x = 0; x < r.w; x++)
-            memcpy(to + x * t->padded, from + x * t->channels, sizeof(real) * t->channels);
+        if (t->padded == t->channels) memcpy(to, from, sizeof(real) * r.w * t->channels);
+        else
+            for (int64_t x = 0; x < r.w; x++)
+                memcpy(to + x * t->padded, from + x * t->channels, sizeof(real) * t->channels);
     }
     return r;
 }
