@@ -27,6 +27,11 @@ class Backprop(GradientEstimator):
         """There is no population."""
         return "batch"
 
+    @property
+    def perturbs(self) -> bool:
+        """The centre is all there is."""
+        return False
+
     def estimate(
         self,
         loss: LossFunction,

@@ -76,6 +76,11 @@ class GradientEstimator(ABC):
     def splits(self) -> Literal["population", "batch"]:
         """What several processes divide among them: a population reads values, the others differentiate a batch."""
 
+    @property
+    def perturbs(self) -> bool:
+        """Whether `Estimate.loss` is a mean over perturbed parameters instead of the loss at the centre."""
+        return True
+
     def choose(self, loss: LossFunction, params: Params) -> Choice | None:
         """Measures what is left open for the machine to decide; None where nothing is.
 

@@ -25,12 +25,14 @@ class LowRankNoise(Noise):
         rank: r, at least 1.
 
     Raises:
-        ConfigError: If the rank is not positive.
+        ConfigError: If the rank is no positive whole number.
     """
 
     rank: int = 1
 
     def __post_init__(self) -> None:
+        if not isinstance(self.rank, int):
+            raise ConfigError(f"pgpe.noise.rank must be a whole number, got {self.rank!r}")
         if self.rank < 1:
             raise ConfigError(f"pgpe.noise.rank must be at least 1, got {self.rank}")
 

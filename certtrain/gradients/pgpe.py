@@ -74,7 +74,8 @@ class PGPE(GradientEstimator):
                 raise ConfigError(f"pgpe.{key} must be one of {', '.join(legal)}, got {value}")
         if self.member_chunk < 1:
             raise ConfigError(f"pgpe.member_chunk must be at least 1, got {self.member_chunk}")
-        if self.sigma_rule.learns and not self.noise(self.seed, self.sigma).gaussian:
+        gaussian = self.noise(self.seed, self.sigma).gaussian  # made once here, so that wrong options show at once
+        if self.sigma_rule.learns and not gaussian:
             raise ConfigError("pgpe/sigma_rule=learned needs pgpe/noise=gaussian: its slope is one of normal densities")
 
     @property
