@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
 from typing import Any
 
 import hydra.utils
@@ -9,14 +11,16 @@ from hydra.errors import InstantiationException
 from torch import nn
 
 from certtrain.bounds import Relaxation, build
-from certtrain.cli.schema import Node, RunConfig
+from certtrain.cli.schema import Node, Pgpe, RunConfig
 from certtrain.data.augment import Augmentation
-from certtrain.data.module import ImageData
+from certtrain.data.module import EarlyBatches, ImageData
 from certtrain.data.source import Source
 from certtrain.errors import CerttrainError, ConfigError
-from certtrain.gradients import PGPE, Backprop, GradientEstimator
+from certtrain.gradients import PGPE, RGS, Backprop, GradientEstimator, LayerScale
 from certtrain.networks import Graph, trace
-from certtrain.training.module import CertifiedTraining, Objective, Optimization
+from certtrain.training.checkpoints import load_network
+from certtrain.training.module import CertifiedTraining
+from certtrain.training.objective import Objective, Optimization
 from certtrain.training.schedules import Ramp
 
 
@@ -49,14 +53,16 @@ def make_data(config: RunConfig) -> ImageData:
     """Batches; nothing is read before `setup`."""
     data = config.data
     augment = Augmentation(data.augment.crop, data.augment.flip)
+    generation = None if config.pgpe is None else config.pgpe.batch_per_generation
     return ImageData(
         make_source(config),
-        data.batch_size,
+        data.batch_size if generation is None else generation,
         data.test_batch_size,
         data.validation,
         data.split_seed,
         augment,
         config.seed,
+        EarlyBatches(config.warm_start.epochs, data.batch_size),
     )
 
 
@@ -73,12 +79,45 @@ def make_network(config: RunConfig, source: Source) -> tuple[nn.Module, Graph]:
     return network, trace(network, source.shape)
 
 
+def begin_from_checkpoint(config: RunConfig, network: nn.Module) -> None:
+    """Gives the network the weights that the run starts from, if it names a checkpoint.
+
+    Raises:
+        ConfigError: If the file is absent, is no checkpoint, or belongs to another architecture.
+    """
+    if config.warm_start.path is None:
+        return
+    path = Path(config.warm_start.path)
+    try:
+        load_network(network, path)
+    except CerttrainError as error:
+        raise ConfigError(f"warm_start.path: {error}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ConfigError(f"warm_start.path: {path} is no checkpoint that torch can load") from error
+
+
 def make_estimator(config: RunConfig) -> GradientEstimator:
     """The method."""
-    if config.method == "grad" or config.pgpe is None:
-        return Backprop()
-    options = config.pgpe
-    return PGPE(options.sigma, options.population_size, config.seed, options.strategy, options.member_chunk)
+    if config.pgpe is not None:
+        return _make_pgpe(config.pgpe, config.seed)
+    if config.rgs is not None:
+        rgs = config.rgs
+        return RGS(rgs.sigma, rgs.samples, config.seed, rgs.sampling, rgs.strategy, rgs.member_chunk)
+    return Backprop()
+
+
+def _make_pgpe(options: Pgpe, seed: int) -> PGPE:
+    return PGPE(
+        options.sigma,
+        options.population_size,
+        seed,
+        options.strategy,
+        options.member_chunk,
+        options.fitness,
+        instantiate(options.sigma_rule, "pgpe.sigma_rule"),
+        instantiate({**options.noise, "_partial_": True}, "pgpe.noise"),
+        LayerScale(options.layer_scale or {}),
+    )
 
 
 def make_training(config: RunConfig, network: nn.Module, graph: Graph) -> CertifiedTraining:
@@ -97,4 +136,5 @@ def make_training(config: RunConfig, network: nn.Module, graph: Graph) -> Certif
         instantiate({**config.scheduler, "_partial_": True}, "scheduler"),
         config.optimizer.clip_norm,
     )
-    return CertifiedTraining(network, graph, make_estimator(config), objective, optimization)
+    estimator = make_estimator(config)
+    return CertifiedTraining(network, graph, estimator, objective, optimization, config.warm_start.epochs)

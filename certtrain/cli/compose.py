@@ -98,6 +98,8 @@ def explain(error: Exception) -> str:
         return f"{text.splitlines()[0]}: quote values with special characters, as in 'key=\"~/folder\"'"
     if found := re.search(r"Could not override '([^']+)'", text):
         key = found.group(1)
+        if "/" in key and (config_dir() / key).is_dir():
+            return f"unknown group '{key}' here: it needs method={key.split('/')[0]}"
         if key.split(".")[0] in OPEN_NODES and "." in key:
             return f"unknown key '{key}': if the {key.split('.')[0]} takes it, write +{key}=..."
         if (config_dir() / key).is_dir():

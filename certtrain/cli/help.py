@@ -11,6 +11,8 @@ GROUPS = {
     "model": "the network",
     "relaxation": "how bounds are computed while training",
     "method": "how the gradient is estimated",
+    "pgpe/sigma_rule": "how sigma changes (method=pgpe)",
+    "pgpe/noise": "what the weight noise is like (method=pgpe)",
     "loss": "what is minimised",
     "optimizer": "how parameters move",
     "scheduler": "how the learning rate changes",
@@ -47,6 +49,11 @@ KEYS = {
     "seed": "same seed, same numbers",
     "pgpe.sigma": "standard deviation of the weight noise (method=pgpe)",
     "pgpe.population_size": "members per generation, even (method=pgpe)",
+    "pgpe.fitness": "raw differences, centered_ranks or normalized losses (method=pgpe)",
+    "rgs.sigma": "standard deviation of the weight noise (method=rgs)",
+    "rgs.samples": "gradients per step (method=rgs)",
+    "warm_start.path": "checkpoint to begin from",
+    "warm_start.epochs": "epochs of plain gradients before pgpe or rgs takes over",
     "optimizer.lr": "learning rate",
     "trainer.max_epochs": "length of the training",
     "trainer.max_steps": "the same in steps (generations)",
@@ -66,16 +73,18 @@ def choices(group: Path) -> dict[str, str]:
 
 
 def default_choices(config: Path) -> dict[str, str]:
-    """Which choice of each group is the default."""
+    """Which choice of each group is the default; groups of a method stand in the method's file, with a slash."""
     lines = [line.strip() for line in config.read_text(encoding="utf-8").splitlines()]
     pairs = (line[2:].split(": ", 1) for line in lines if line.startswith("- ") and ": " in line)
-    return dict(pair for pair in pairs if len(pair) == 2)
+    return {pair[0].removeprefix("/"): pair[1] for pair in pairs if len(pair) == 2}
 
 
 def help_page() -> str:
     """Groups, what they choose, frequent keys, and three examples."""
     root = config_dir()
-    defaults = default_choices(root / "config.yaml")
+    defaults: dict[str, str] = {}
+    for file in (*root.glob("method/*.yaml"), root / "config.yaml"):
+        defaults |= default_choices(file)
     lines = [INTRO, "Groups (group=choice; * is the default)"]
     for group, purpose in GROUPS.items():
         lines.append(f"  {group}: {purpose}")

@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from rich.console import Console
 
 from certtrain.certify import Attack, Verdict, certify, summarize
-from certtrain.cli.assemble import make_data, make_network, make_training
+from certtrain.cli.assemble import begin_from_checkpoint, make_data, make_network, make_training
 from certtrain.cli.schema import RunConfig, parse, plain
 from certtrain.data.batches import as_float
 from certtrain.data.module import ImageData
@@ -80,6 +80,7 @@ class Job:
         data = make_data(config)
         data.setup()
         network, graph = make_network(config, data.source)
+        begin_from_checkpoint(config, network)
         training = make_training(config, network, graph)
         started = time.perf_counter()
         checkpoint = self._fit(training, data, loggers)
@@ -105,6 +106,8 @@ class Job:
             enable_model_summary=False,
             enable_progress_bar=self.console.is_terminal,
             use_distributed_sampler=False,
+            # A warm start may have batches of another size: the loader is made anew when it is over.
+            reload_dataloaders_every_n_epochs=self.config.warm_start.epochs,
             default_root_dir=self.directory,
         )
 
@@ -119,7 +122,7 @@ class Job:
         except SystemExit:  # what Lightning makes of an interrupt
             self.console.print(f"stopped at step {trainer.global_step}; {self.directory} keeps the checkpoints so far")
             raise KeyboardInterrupt from None
-        reached = training.objective.eps(trainer.global_step / trainer.num_training_batches)
+        reached = training.objective.eps(training.phases.epoch(trainer.global_step))
         if reached < self.config.eps:
             self.console.print(
                 f"note: training ended at eps {reached:g}, below {self.config.eps:g}: "

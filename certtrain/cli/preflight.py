@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from hydra.core.utils import setup_globals
 
 from certtrain.certify.verifiers import resolve
-from certtrain.cli.assemble import make_network, make_source, make_training
+from certtrain.cli.assemble import begin_from_checkpoint, make_network, make_source, make_training
 from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.schema import Node, RunConfig, parse, plain
 from certtrain.data.source import Source
 from certtrain.errors import ConfigError, one_line
-from certtrain.gradients import PGPE
 from certtrain.losses import Problem
 from certtrain.networks import parameters
 from certtrain.training.module import CertifiedTraining
@@ -54,6 +52,7 @@ def check_parts(config: RunConfig) -> None:
     source = make_source(config)
     source.check()
     network, graph = make_network(config, source)
+    begin_from_checkpoint(config, network)
     _rehearse(config, make_training(config, network, graph), source)
 
 
@@ -67,9 +66,7 @@ def _rehearse(config: RunConfig, training: CertifiedTraining, source: Source) ->
     inputs, labels = torch.zeros((2, *source.shape)), torch.arange(2) % source.num_classes
     problem = Problem(training.graph, training.objective.relaxation, inputs, labels, eps, 0.0, config.clip)
     params = parameters(training.network)
-    estimator = training.estimator.decided("loop")  # what is measured, is measured in the run
-    if isinstance(estimator, PGPE):
-        estimator = replace(estimator, population_size=2)
+    estimator = training.estimator.decided("loop").rehearsing()  # what is measured, is measured in the run
     key = "loss"
     try:
         estimate = estimator.estimate(lambda p: training.objective.loss(problem, p), params, generation=0)

@@ -59,6 +59,28 @@ class Pgpe(Strict):
     population_size: int = Field(ge=2, multiple_of=2)
     strategy: Literal["vmap", "loop", "auto"]
     member_chunk: int = Field(ge=1)
+    batch_per_generation: int | None = Field(ge=1)
+    fitness: Literal["raw", "centered_ranks", "normalized"]
+    sigma_rule: Node
+    noise: Node
+    layer_scale: dict[str, float] | None
+
+
+class Rgs(Strict):
+    """See conf/method/rgs.yaml."""
+
+    sigma: float = Field(gt=0)
+    samples: int = Field(ge=1)
+    sampling: Literal["antithetic", "independent"]
+    strategy: Literal["loop", "vmap"]
+    member_chunk: int = Field(ge=1)
+
+
+class WarmStart(Strict):
+    """See conf/config.yaml."""
+
+    path: str | None
+    epochs: int = Field(ge=0)
 
 
 class EpsSchedule(Strict):
@@ -150,8 +172,10 @@ class RunConfig(Strict):
     data: Data
     model: Node
     relaxation: Relaxation
-    method: Literal["grad", "pgpe"]
+    method: Literal["grad", "pgpe", "rgs"]
     pgpe: Pgpe | None = None
+    rgs: Rgs | None = None
+    warm_start: WarmStart
     loss: Node
     schedule: Schedule
     optimizer: Optimizer
@@ -162,10 +186,22 @@ class RunConfig(Strict):
 
     @model_validator(mode="after")
     def _method_has_its_node(self) -> RunConfig:
-        if self.method == "pgpe" and self.pgpe is None:
-            raise ValueError("method pgpe needs the node pgpe: choose it with method=pgpe")
+        for name, node in (("pgpe", self.pgpe), ("rgs", self.rgs)):
+            if (self.method == name) != (node is not None):
+                raise ValueError(f"method {name} and the node {name} belong together: choose both with method={name}")
         if not self.clip[0] <= 0 < 1 <= self.clip[1]:
             raise ValueError(f"clip must be [low, high] and contain all pixels, 0 to 1, got {list(self.clip)}")
+        return self
+
+    @model_validator(mode="after")
+    def _warm_start_ends(self) -> RunConfig:
+        epochs = self.warm_start.epochs
+        if epochs > 0 and self.method == "grad":
+            raise ValueError(
+                "warm_start.epochs: method=grad takes plain gradients anyway; choose pgpe or rgs, or 0 epochs"
+            )
+        if epochs >= self.trainer.max_epochs:
+            raise ValueError(f"warm_start.epochs must be less than trainer.max_epochs, got {epochs}")
         return self
 
 

@@ -89,7 +89,7 @@ def test_every_group_is_explained_in_the_help_page() -> None:
         assert group in page
         assert choice in page
         assert sentence in page
-    folders = {path.name for path in config_dir().iterdir() if path.is_dir() and path.name != "__pycache__"}
+    folders = {path.parent.relative_to(config_dir()).as_posix() for path in config_dir().glob("*/**/*.yaml")}
     assert folders == set(GROUPS)
 
 
@@ -104,6 +104,24 @@ BAD = {
     "pgpe.sigma=-0.1": "pgpe.sigma must be greater than 0",
     "pgpe.sigma=nan": "pgpe.sigma must be a finite number",
     "pgpe.strategy=fastest": "pgpe.strategy must be 'vmap', 'loop' or 'auto'",
+    "pgpe.fitness=rank": "pgpe.fitness must be 'raw', 'centered_ranks' or 'normalized'",
+    "pgpe.batch_per_generation=0": "pgpe.batch_per_generation must be",
+    "pgpe.layer_scale={nope:2.0}": "pgpe.layer_scale: no parameter matches 'nope'; there are ",
+    "pgpe.layer_scale={*:0.0}": "pgpe.layer_scale: the factor of '\\*' must be positive",
+    "pgpe/sigma_rule=nope": "unknown pgpe/sigma_rule 'nope': possible are constant, learned, schedule",
+    "pgpe/sigma_rule=schedule pgpe.sigma_rule.end=0.0": "pgpe.sigma_rule.end must be positive",
+    "pgpe/sigma_rule=schedule pgpe.sigma_rule.end=abc": "pgpe.sigma_rule: ",
+    "pgpe/sigma_rule=learned pgpe.sigma_rule.max_change=2.0": "max_change must be between 0 and 1",
+    "pgpe/sigma_rule=learned pgpe.sigma=1e-6": "begins below pgpe.sigma_rule.minimum",
+    "pgpe/sigma_rule=learned pgpe/noise=low_rank": "needs pgpe/noise=gaussian",
+    "pgpe/noise=low_rank pgpe.noise.rank=0": "pgpe.noise.rank must be at least 1",
+    "method=grad pgpe/noise=low_rank": "unknown group 'pgpe/noise' here: it needs method=pgpe",
+    "method=rgs pgpe.sigma=1": "unknown key 'pgpe.sigma' here: it needs method=pgpe",
+    "method=rgs rgs.samples=3": "even with rgs.sampling=antithetic",
+    "optimizer=clipup optimizer.momentum=1": "optimizer.momentum must be at least 0 and below 1",
+    "warm_start.path=/no/such.ckpt": "warm_start.path: no checkpoint at /no/such.ckpt",
+    "warm_start.epochs=100": "warm_start.epochs must be less than trainer.max_epochs",
+    "method=grad warm_start.epochs=1": "method=grad takes plain gradients anyway",
     "eps=1.5": "eps must be less than or equal to 1",
     "eps=-0.1": "eps must be greater than or equal to 0",
     "eps=big": "eps must be a valid number",

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certtrain.errors import ConfigError
-from certtrain.gradients import PGPE, Backprop, GaussianNoise, evaluate
-from certtrain.gradients.pgpe import EstimationError
+from certtrain.gradients import PGPE, Backprop, EstimationError, GaussianNoise, evaluate
 
 Params = dict[str, torch.Tensor]
 

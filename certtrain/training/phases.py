@@ -1,0 +1,40 @@
+"""The phases of a run: a warm start by plain gradients, then the method; how steps become epochs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Steps and epochs of a run whose batches may have another size while it is warm-started.
+
+    Attributes:
+        warm_epochs: Epochs of the warm start, 0 for none.
+        warm_batches: Steps of each of them.
+        batches: Steps of every later epoch.
+    """
+
+    warm_epochs: int
+    warm_batches: int
+    batches: int
+
+    @property
+    def switch(self) -> int:
+        """The first step of the method."""
+        return self.warm_epochs * self.warm_batches
+
+    def warm(self, step: int) -> bool:
+        """Whether a step belongs to the warm start."""
+        return step < self.switch
+
+    def epoch(self, step: int) -> float:
+        """Epochs, as a fraction, that have passed before a step."""
+        if self.warm(step):
+            return step / self.warm_batches
+        return self.warm_epochs + (step - self.switch) / self.batches
+
+    def steps(self, epochs: int) -> int:
+        """Steps of a run of so many epochs."""
+        warm = min(epochs, self.warm_epochs)
+        return warm * self.warm_batches + (epochs - warm) * self.batches
