@@ -16,11 +16,13 @@ from certtrain.data.augment import Augmentation
 from certtrain.data.module import EarlyBatches, ImageData
 from certtrain.data.source import Source
 from certtrain.errors import CerttrainError, ConfigError
-from certtrain.gradients import PGPE, RGS, Backprop, GradientEstimator, LayerScale
+from certtrain.gradients import PGPE, RGS, Backprop, Distributed, GradientEstimator, LayerScale, Layout, Ranks
+from certtrain.gradients.base import ALONE
 from certtrain.networks import Graph, trace
 from certtrain.training.checkpoints import load_network
 from certtrain.training.module import CertifiedTraining
 from certtrain.training.objective import Objective, Optimization
+from certtrain.training.phases import NO_WARM_START, WarmStart
 from certtrain.training.schedules import Ramp
 
 
@@ -120,7 +122,34 @@ def _make_pgpe(options: Pgpe, seed: int) -> PGPE:
     )
 
 
-def make_training(config: RunConfig, network: nn.Module, graph: Graph) -> CertifiedTraining:
+def make_layout(config: RunConfig) -> Layout:
+    """How the ranks of a run divide its generations."""
+    size = config.trainer.ranks
+    if make_estimator(config).splits == "batch":
+        return Layout.batch(size)
+    if config.pgpe is not None and config.pgpe.parallel == "hybrid":
+        return Layout.hybrid(size, config.pgpe.groups or 0)
+    return Layout.population(size)
+
+
+def make_ranks(config: RunConfig, layout: Layout) -> Ranks:
+    """This process among the ranks of its run, which have joined already; every rank calls it at the same point."""
+    return ALONE if layout.size == 1 else Distributed(layout, config.trainer.timeout_s)
+
+
+def make_warm_start(config: RunConfig) -> WarmStart:
+    """The epochs of plain gradients, whose ranks divide the batch; see `make_ranks`."""
+    epochs = config.warm_start.epochs
+    return WarmStart(epochs, make_ranks(config, Layout.batch(config.trainer.ranks))) if epochs else NO_WARM_START
+
+
+def make_training(
+    config: RunConfig,
+    network: nn.Module,
+    graph: Graph,
+    ranks: Ranks = ALONE,
+    warm_start: WarmStart = NO_WARM_START,
+) -> CertifiedTraining:
     """The LightningModule of a run."""
     eps, natural = config.schedule.eps, config.schedule.natural_weight
     objective = Objective(
@@ -136,5 +165,4 @@ def make_training(config: RunConfig, network: nn.Module, graph: Graph) -> Certif
         instantiate({**config.scheduler, "_partial_": True}, "scheduler"),
         config.optimizer.clip_norm,
     )
-    estimator = make_estimator(config)
-    return CertifiedTraining(network, graph, estimator, objective, optimization, config.warm_start.epochs)
+    return CertifiedTraining(network, graph, make_estimator(config), objective, optimization, ranks, warm_start)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import time
 import uuid
 import warnings
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
@@ -19,21 +22,34 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from rich.console import Console
 
 from certtrain.certify import Attack, Verdict, certify, summarize
-from certtrain.cli.assemble import begin_from_checkpoint, make_data, make_network, make_training
+from certtrain.cli import cluster
+from certtrain.cli.assemble import (
+    begin_from_checkpoint,
+    make_data,
+    make_layout,
+    make_network,
+    make_ranks,
+    make_training,
+    make_warm_start,
+)
 from certtrain.cli.schema import RunConfig, parse, plain
+from certtrain.cli.supervisor import run_ranks
 from certtrain.data.batches import as_float
 from certtrain.data.module import ImageData
+from certtrain.gradients import Distributed
+from certtrain.gradients.distributed import noticing_lost_peers
 from certtrain.report import certification_progress, print_verdict, write_report, write_summary
 from certtrain.training.checkpoints import AtomicCheckpointIO, checkpoint_callbacks, load_network
 from certtrain.training.metrics import JsonlLogger
 from certtrain.training.module import CertifiedTraining
 from certtrain.training.progress import progress_callback
+from certtrain.training.replicas import CommunicationReport, Replicas, SameParameters
 
 Record = dict[str, Any]
 
 
 def run(composed: DictConfig) -> float | None:
-    """Runs one job in the directory that Hydra made for it.
+    """Runs one job in the directory that Hydra made for it: here, with other ranks that wait, or on ranks of its own.
 
     Returns:
         The certified accuracy on the test images, for sweepers that optimise; None if nothing was certified.
@@ -43,15 +59,37 @@ def run(composed: DictConfig) -> float | None:
     """
     node = plain(composed)
     config = parse(node)
-    directory = Path(HydraConfig.get().runtime.output_dir)
+    directory = Path(HydraConfig.get().runtime.output_dir).absolute()
     OmegaConf.save(OmegaConf.create(node), directory / "config.yaml")
-    console = Console()
+    if dist.is_initialized():
+        cluster.tell(cluster.Orders(node, directory))
+    elif config.trainer.ranks > 1:
+        run_ranks(directory, config.trainer.ranks)
+        record = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+        return record.get("certified_accuracy")
+    return run_in(directory, node).get("certified_accuracy")
+
+
+def run_in(directory: Path, node: Record) -> Record:
+    """Runs a resolved configuration in this process: the whole run, or what one of its ranks has to do.
+
+    Args:
+        directory: The run directory; exists.
+        node: The configuration.
+
+    Returns:
+        What stands in summary.json; nothing on ranks other than the first.
+    """
+    config = parse(node)
+    if dist.is_initialized() and dist.get_rank() > 0:
+        with _quiet_libraries():
+            return Job(config, directory, Console(quiet=True)).run([])
     with _quiet_libraries(), _loggers(config, node, directory) as loggers:
-        record = Job(config, directory, console).run(loggers)
+        record = Job(config, directory, Console()).run(loggers)
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.summary.update(record)
-    return record.get("certified_accuracy")
+    return record
 
 
 class Job:
@@ -69,7 +107,10 @@ class Job:
         self.console = console
 
     def run(self, loggers: list[Logger]) -> Record:
-        """Trains, certifies if asked to, and returns what stands in summary.json."""
+        """Trains, certifies if asked to, and returns what stands in summary.json.
+
+        Ranks other than the first one are done after the training and return nothing.
+        """
         config, console = self.config, self.console
         console.print(
             f"[bold]{config.method}[/] with [bold]{config.relaxation.name}[/] bounds on {config.data.name}, "
@@ -81,10 +122,15 @@ class Job:
         data.setup()
         network, graph = make_network(config, data.source)
         begin_from_checkpoint(config, network)
-        training = make_training(config, network, graph)
+        ranks = make_ranks(config, make_layout(config))
+        training = make_training(config, network, graph, ranks, make_warm_start(config))
         started = time.perf_counter()
-        checkpoint = self._fit(training, data, loggers)
+        with noticing_lost_peers(ranks):
+            checkpoint = self._fit(training, data, loggers)
         train_seconds = time.perf_counter() - started
+        cluster.leave()
+        if ranks.rank > 0:
+            return {}
         load_network(network, checkpoint)
         verdicts, certify_seconds = self._certify(network, data) if config.certify.enabled else ([], None)
         parameters = sum(p.numel() for p in network.parameters())
@@ -92,6 +138,7 @@ class Job:
 
     def _trainer(self, loggers: list[Logger], callbacks: list[Callback]) -> pl.Trainer:
         options = self.config.trainer
+        environment = cluster.detect()
         return pl.Trainer(
             accelerator=options.accelerator,
             devices=options.devices,
@@ -101,7 +148,9 @@ class Job:
             log_every_n_steps=options.log_every_n_steps,
             logger=loggers,
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
+            num_nodes=options.num_nodes,
+            strategy=Replicas() if environment else "auto",
+            plugins=[AtomicCheckpointIO(), *([environment] if environment else [])],
             num_sanity_val_steps=0,
             enable_model_summary=False,
             enable_progress_bar=self.console.is_terminal,
@@ -116,6 +165,8 @@ class Job:
         best, last = checkpoint_callbacks(self.directory / "checkpoints")
         validated = len(data.validation_rows) > 0
         callbacks = [*([best] if validated else []), last, progress_callback(self.console)]
+        if isinstance(training.ranks, Distributed):
+            callbacks += [SameParameters(), CommunicationReport(training.ranks)]
         trainer = self._trainer(loggers, callbacks)
         try:
             trainer.fit(training, data)
@@ -232,6 +283,8 @@ def _title(config: RunConfig) -> str:
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
     """Hides notices that no user of certtrain can act on."""
+    for name in ("pytorch_lightning", "lightning"):  # as conf/config.yaml has it, for ranks that Hydra does not start
+        logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for notice in (
             r".*does not have many workers.*",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+
 import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -14,11 +17,48 @@ from certtrain.errors import ConfigError
 
 
 def launch(arguments: list[str]) -> None:
-    """Preflight, then one job or a sweep.
+    """Runs a command line: alone, or as one of the processes that torchrun, srun and the like have started for it.
+
+    Of several processes the first one checks the command, has Hydra make the run directory and tells the others; they
+    neither print nor write.
 
     Raises:
         CerttrainError: If a job cannot run, or failed.
+        SystemExit: In the others, if the first one refused the command.
     """
+    if not started_by_a_launcher(os.environ):
+        _launch(arguments)
+        return
+    from certtrain.cli import cluster
+
+    environment = cluster.detect()
+    if environment is None:
+        _launch(arguments)
+        return
+    cluster.join(environment)
+    if environment.global_rank() == 0:
+        _launch(arguments)
+    else:
+        _follow()
+
+
+def started_by_a_launcher(environment: Mapping[str, str]) -> bool:
+    """Whether a look at the launchers, which takes torch, is worth its time."""
+    return any(name.startswith(("TORCHELASTIC_", "SLURM_", "LSB_", "OMPI_", "PMI_")) for name in environment)
+
+
+def _follow() -> None:
+    """A rank other than the first one: does what it is told."""
+    from certtrain.cli import cluster
+    from certtrain.cli.job import run_in
+
+    orders = cluster.hear()
+    keep_freed_memory()
+    run_in(orders.directory, orders.node)
+
+
+def _launch(arguments: list[str]) -> None:
+    """Preflight, then one job or a sweep."""
     command = parse_command(arguments)
     if not command.inspects:
         from certtrain.cli.preflight import preflight

@@ -7,12 +7,13 @@ import os
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from hydra.core.utils import setup_globals
 
 from certtrain.certify.verifiers import resolve
 from certtrain.cli.assemble import begin_from_checkpoint, make_network, make_source, make_training
 from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.schema import Node, RunConfig, parse, plain
+from certtrain.cli.schema import Node, RunConfig, Trainer, parse, plain
 from certtrain.data.source import Source
 from certtrain.errors import ConfigError, one_line
 from certtrain.losses import Problem
@@ -27,6 +28,8 @@ def preflight(command: Command) -> None:
     Raises:
         CerttrainError: One line about the first job that cannot run.
     """
+    if command.multirun and dist.is_initialized():
+        raise ConfigError("a sweep starts the ranks of its jobs itself: call it without torchrun or srun")
     setup_globals()
     seen: set[str] = set()
     for composed in compose_jobs(command):
@@ -46,14 +49,34 @@ def check_parts(config: RunConfig) -> None:
     Raises:
         CerttrainError: One line about what is wrong.
     """
-    if config.trainer.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-        raise ConfigError("trainer.accelerator=gpu: there is no GPU that torch can use; choose cpu or auto")
+    _check_devices(config.trainer)
     _check_logger(config)
     source = make_source(config)
     source.check()
     network, graph = make_network(config, source)
     begin_from_checkpoint(config, network)
     _rehearse(config, make_training(config, network, graph), source)
+
+
+def _check_devices(trainer: Trainer) -> None:
+    if trainer.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise ConfigError("trainer.accelerator=gpu: there is no GPU that torch can use; choose cpu or auto")
+    # One process per GPU; a CPU takes any number.
+    if trainer.accelerator != "cpu" and torch.cuda.is_available() and trainer.devices > torch.cuda.device_count():
+        raise ConfigError(
+            f"trainer.devices={trainer.devices}: there are {torch.cuda.device_count()} GPUs; "
+            "trainer.accelerator=cpu trains on the CPU"
+        )
+    started = dist.get_world_size() if dist.is_initialized() else 1
+    if started > 1 and started != trainer.ranks:
+        raise ConfigError(
+            f"{started} processes were started for trainer.devices={trainer.devices} on trainer.num_nodes="
+            f"{trainer.num_nodes}: these must multiply to the number of processes"
+        )
+    if trainer.num_nodes > 1 and started == 1:
+        raise ConfigError(
+            f"trainer.num_nodes={trainer.num_nodes}: start the command on every node, with torchrun or srun"
+        )
 
 
 def _rehearse(config: RunConfig, training: CertifiedTraining, source: Source) -> None:

@@ -5,7 +5,7 @@ never looks inside: it does not know which relaxation, network or data the loss 
 `low_rank` are pure functions of (seed, generation, pair). `population` evaluates many members, and `strategy` finds out
 which way to do so is the faster one. PGPE is composed of `fitness` (what is made of losses), `sigma` (how the noise
 changes), `layer_scale` (where it differs) and `pairs` (sums over noise). `ranks` is what an estimator sees of the
-processes that work with it, `statistics` says how good an estimate is.
+processes that work with it, `distributed` those of torch.distributed, `statistics` says how good an estimate is.
 """
 
 from certtrain.gradients.backprop import Backprop
@@ -17,6 +17,7 @@ from certtrain.gradients.base import (
     LossFunction,
     State,
 )
+from certtrain.gradients.distributed import Distributed, Layout
 from certtrain.gradients.layer_scale import LayerScale
 from certtrain.gradients.low_rank import LowRankNoise
 from certtrain.gradients.noise import GaussianNoise, Noise
@@ -33,11 +34,13 @@ __all__ = [
     "Alone",
     "Backprop",
     "Choice",
+    "Distributed",
     "Estimate",
     "EstimationError",
     "GaussianNoise",
     "GradientEstimator",
     "LayerScale",
+    "Layout",
     "LossFunction",
     "LowRankNoise",
     "Noise",

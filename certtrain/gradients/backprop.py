@@ -42,7 +42,7 @@ class Backprop(GradientEstimator):
     ) -> Estimate:
         """See `GradientEstimator.estimate`."""
         value, gradient = differentiate(loss, params)
-        return Estimate(gradient, value)
+        return Estimate(ranks.sum(gradient), ranks.reduce(value))
 
 
 def differentiate(loss: LossFunction, params: Params) -> tuple[Tensor, Params]:

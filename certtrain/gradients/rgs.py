@@ -108,7 +108,9 @@ class RGS(GradientEstimator):
         draws = self.samples // SAMPLINGS[self.sampling]
         total = {name: torch.zeros_like(p) for name, p in params.items()}
         squares, kept, losses = 0.0, 0, []
-        for values, gradients in self._draws(loss, params, generation, draws):
+        for part_of_values, part_of_gradients in self._draws(loss, params, generation, draws):
+            # Before anything is judged: what is not finite on one rank's images is dropped on all.
+            values, gradients = ranks.reduce(part_of_values), ranks.sum(part_of_gradients)
             norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients.values()]).norm(dim=0)
             finite = values.isfinite().all(0) & norms.isfinite()
             for name, g in gradients.items():

@@ -17,15 +17,17 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from certtrain.errors import CerttrainError
 from certtrain.gradients.backprop import Backprop
-from certtrain.gradients.base import Estimate, GradientEstimator, State
+from certtrain.gradients.base import ALONE, Estimate, GradientEstimator, State
+from certtrain.gradients.ranks import Ranks, portion
 from certtrain.losses.base import Problem
 from certtrain.losses.robust_cross_entropy import lower_margins, robust_cross_entropy
 from certtrain.networks.graph import Graph, Params, parameters
 from certtrain.networks.statistics import batch_statistics, update_running_statistics
 from certtrain.training.objective import Objective, Optimization
-from certtrain.training.phases import Phases
+from certtrain.training.phases import NO_WARM_START, Phases, WarmStart
 from certtrain.training.recorder import Recorder
 from certtrain.training.schedules import with_horizon
+from certtrain.training.shards import Shard
 
 Batch = tuple[Tensor, Tensor]
 _log = logging.getLogger(__name__)
@@ -51,7 +53,8 @@ class CertifiedTraining(pl.LightningModule):
         estimator: The method.
         objective: Relaxation, loss and schedules.
         optimization: Optimizer, scheduler and clipping.
-        warm_epochs: Epochs of plain gradients before the method takes over.
+        ranks: The processes that train together. Each is given the same batches.
+        warm_start: Epochs of plain gradients before the method takes over.
 
     Attributes:
         validated_step: `global_step` at the last validation, -1 before the first.
@@ -71,7 +74,8 @@ class CertifiedTraining(pl.LightningModule):
         estimator: GradientEstimator,
         objective: Objective,
         optimization: Optimization,
-        warm_epochs: int = 0,
+        ranks: Ranks = ALONE,
+        warm_start: WarmStart = NO_WARM_START,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -80,7 +84,8 @@ class CertifiedTraining(pl.LightningModule):
         self.estimator = estimator
         self.objective = objective
         self.optimization = optimization
-        self.warm_epochs = warm_epochs
+        self.ranks = ranks
+        self.warm_start = warm_start
         self.estimator_state: State = {}
         classes = graph.num_outputs
         self.validated_step = -1
@@ -107,13 +112,14 @@ class CertifiedTraining(pl.LightningModule):
         self.phases = self._find_phases()
 
     def _find_phases(self) -> Phases:
-        if self.warm_epochs == 0:
+        epochs = self.warm_start.epochs
+        if epochs == 0:
             return Phases(0, 0, int(self.trainer.num_training_batches))
         batches_in = self.trainer.datamodule.batches_in  # type: ignore[attr-defined]
-        return Phases(self.warm_epochs, batches_in(0), batches_in(self.warm_epochs))
+        return Phases(epochs, batches_in(0), batches_in(epochs))
 
     def _count_steps(self) -> int:
-        if self.warm_epochs == 0:
+        if self.warm_start.epochs == 0:
             return int(self.trainer.estimated_stepping_batches)
         limits = (self.trainer.max_steps, self._find_phases().steps(self.trainer.max_epochs or 0))
         return min(n for n in limits if n > 0)
@@ -123,12 +129,13 @@ class CertifiedTraining(pl.LightningModule):
         if self._settled or self.phases.warm(self.global_step):
             return
         self._settled = True
-        inputs, labels = batch
+        shard = Shard.of(batch, self.ranks)
         params = parameters(self.network)
         # At the radius where training ends. Where it begins, at 0, there may be no bounds to compute.
-        problem = self._problem(inputs, labels, self.objective.eps.end, self.objective.natural_weight.end)
-        loss = self._loss_of(problem, self._batch_statistics(params, inputs), self.estimator)
-        choice = self.estimator.choose(loss, params)
+        problem = self._problem(shard.inputs, shard.labels, self.objective.eps.end, self.objective.natural_weight.end)
+        loss = self._loss_of(problem, self._batch_statistics(params, shard.batch), shard, self.estimator)
+        # Every rank measures, under the load of the others; the first one's clock decides for all.
+        choice = self.trainer.strategy.broadcast(self.estimator.choose(loss, params))
         if choice is None:
             return
         self._decide(choice.strategy)
@@ -157,25 +164,30 @@ class CertifiedTraining(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One generation: estimate, clip, step, schedule, log."""
-        inputs, labels = batch
         step = self.global_step
-        estimator = Backprop() if self.phases.warm(step) else self.estimator
+        estimator, ranks = self._method_at(step)
+        shard = Shard.of(batch, ranks)
         if step == self.phases.switch > 0:
             # Moments of plain gradients say nothing about the scale of a population's.
             self.optimizers().optimizer.state.clear()  # type: ignore[union-attr]
         epoch = self.phases.epoch(step)
-        problem = self._problem(inputs, labels, self.objective.eps(epoch), self.objective.natural_weight(epoch))
+        eps, natural_weight = self.objective.eps(epoch), self.objective.natural_weight(epoch)
+        problem = self._problem(shard.inputs, shard.labels, eps, natural_weight)
         params = parameters(self.network)
-        statistics = self._batch_statistics(params, inputs)
+        statistics = self._batch_statistics(params, shard.batch)
         update_running_statistics(self.network, self.graph, statistics)
-        loss = self._loss_of(problem, statistics, estimator)
-        recorder = Recorder(params, loss, estimator, active=self._recorded(step))
+        loss = self._loss_of(problem, statistics, shard, estimator)
+        recorder = Recorder(params, lambda p: ranks.reduce(loss(p)), estimator, active=self._recorded(step))
         started = time.perf_counter()
-        estimate = estimator.estimate(loss, params, step, self.estimator_state)
+        estimate = estimator.estimate(loss, params, step, self.estimator_state, ranks)
         norm = self._step(params, estimate)
         rate = estimator.evaluations / max(time.perf_counter() - started, 1e-9)
         self.estimator_state = estimate.state
         self._log_step(problem, estimate, {"gradient_norm": norm, **recorder.numbers(params)}, rate)
+
+    def _method_at(self, step: int) -> tuple[GradientEstimator, Ranks]:
+        """What estimates the gradient of a step, and how the ranks divide its work."""
+        return (Backprop(), self.warm_start.ranks) if self.phases.warm(step) else (self.estimator, self.ranks)
 
     def _recorded(self, step: int) -> bool:
         """Whether Lightning hands the numbers of a step to the loggers."""
@@ -192,13 +204,14 @@ class CertifiedTraining(pl.LightningModule):
         return {k: v.detach() for k, v in batch_statistics(self.graph, params, inputs).items()}
 
     def _loss_of(
-        self, problem: Problem, statistics: Params, estimator: GradientEstimator
+        self, problem: Problem, statistics: Params, shard: Shard, estimator: GradientEstimator
     ) -> Callable[[Params], Tensor]:
-        """The loss as a function of the parameters, given the centre's batch statistics."""
+        """The weighted loss as a function of the parameters, given the centre's statistics of the whole batch."""
+        loss, weight = self.objective.loss, shard.weight
         if statistics and estimator.splits == "batch":  # it differentiates, through the statistics too
-            return lambda p: self.objective.loss(problem, {**p, **batch_statistics(self.graph, p, problem.inputs)})
+            return lambda p: weight * loss(problem, {**p, **batch_statistics(self.graph, p, shard.batch)})
         # A population shares the centre's statistics: members differ by their weights alone.
-        return lambda p: self.objective.loss(problem, {**p, **statistics})
+        return lambda p: weight * loss(problem, {**p, **statistics})
 
     def _step(self, params: Params, estimate: Estimate) -> Tensor:
         for name, parameter in params.items():
@@ -229,8 +242,16 @@ class CertifiedTraining(pl.LightningModule):
         self.log_dict(quiet, batch_size=images)
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
-        """Natural and certified accuracy at the final eps, by the relaxation that trains."""
-        inputs, labels, _ = batch
+        """Natural and certified accuracy at the final eps, by the relaxation that trains; each rank judges a part."""
+        own = portion(len(batch[0]), self.ranks.rank, self.ranks.size)
+        if len(own):
+            self._judge(*(part[own.start : own.stop] for part in batch[:2]))
+        # Also where nothing was judged: every rank takes part when the numbers are added up at the end of the epoch.
+        self.log("val/natural_accuracy", self.natural_accuracy, on_epoch=True, prog_bar=True)
+        self.log("val/certified_accuracy", self.certified_accuracy, on_epoch=True, prog_bar=True)
+        self.log("val/loss", self.validation_loss, on_epoch=True)
+
+    def _judge(self, inputs: Tensor, labels: Tensor) -> None:
         problem = self._problem(inputs, labels, self.objective.target_eps, self.objective.natural_weight.end)
         params = parameters(self.network)
         margins = lower_margins(problem, params)
@@ -241,9 +262,6 @@ class CertifiedTraining(pl.LightningModule):
         # A NaN margin is not positive, so it never counts as certified.
         self.certified_accuracy.update((margins > 0).all(1).float())
         self.validation_loss.update(loss)
-        self.log("val/natural_accuracy", self.natural_accuracy, on_epoch=True, prog_bar=True)
-        self.log("val/certified_accuracy", self.certified_accuracy, on_epoch=True, prog_bar=True)
-        self.log("val/loss", self.validation_loss, on_epoch=True)
 
     def on_validation_epoch_end(self) -> None:
         """Remembers which weights have been judged."""

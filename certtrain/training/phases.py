@@ -4,6 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from certtrain.gradients.base import ALONE
+from certtrain.gradients.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Plain gradients before the method.
+
+    Attributes:
+        epochs: How many epochs; 0 for none.
+        ranks: The processes of the run as they divide a batch, whatever the method divides.
+    """
+
+    epochs: int = 0
+    ranks: Ranks = ALONE
+
+
+NO_WARM_START = WarmStart()
+
 
 @dataclass(frozen=True)
 class Phases:
