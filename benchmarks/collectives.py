@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch.distributed import TCPStore
 
 from certtrain.cli import cluster
+from certtrain.cli.memory import keep_freed_memory
 from certtrain.cli.supervisor import environment_of
 
 # Numbers of an all-reduce; the largest has the parameters of cnn7 on MNIST.
@@ -23,19 +24,27 @@ REPEATS = 15
 BYTES = 4
 
 
-def all_reduce_seconds() -> dict[int, float]:
-    """Numbers -> seconds of an all-reduce between two processes, the median of several."""
+def two_processes(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function in two processes that have joined, one thread each; what it returns in the first one."""
     context = get_context("spawn")
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     receiver, sender = context.Pipe(duplex=False)
-    processes = [context.Process(target=_rank, args=(rank, store.port, sender)) for rank in range(2)]
+    processes = [
+        context.Process(target=_rank, args=(rank, store.port, sender, function, arguments)) for rank in range(2)
+    ]
     for process in processes:
         process.start()
+    sender.close()
     try:
         return receiver.recv()
     finally:
         for process in processes:
             process.join()
+
+
+def all_reduce_seconds() -> dict[int, float]:
+    """Numbers -> seconds of an all-reduce between two processes, the median of several."""
+    return two_processes(_all_reduces)
 
 
 def fit(seconds: dict[int, float]) -> tuple[float, float]:
@@ -48,17 +57,22 @@ def fit(seconds: dict[int, float]) -> tuple[float, float]:
     return seconds[least], rate
 
 
-def _rank(rank: int, port: int, sender: Any) -> None:
+def _rank(rank: int, port: int, sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     os.environ.update(environment_of(os.environ, rank, 2, port))
     torch.set_num_threads(1)
+    keep_freed_memory()
     environment = cluster.detect()
     assert environment is not None
     cluster.join(environment)
-    found = {size: _median(partial(dist.all_reduce, torch.ones(size))) for size in SIZES}
+    found = function(*arguments)
     if rank == 0:
         sender.send(found)
     dist.barrier()
     cluster.leave()
+
+
+def _all_reduces() -> dict[int, float]:
+    return {size: _median(partial(dist.all_reduce, torch.ones(size))) for size in SIZES}
 
 
 def _median(call: Callable[[], Any]) -> float:

@@ -1,33 +1,33 @@
-"""`python -m benchmarks.ranks --data FOLDER`: how much faster two processes train than one, and what exchange costs.
+"""`python -m benchmarks.ranks --data FOLDER`: how much faster two processes are than one, and what exchange costs.
 
-Training is cnn3 on MNIST by PGPE on deeppoly bounds, one thread per process, through `python -m certtrain`.
+A generation is an estimate of PGPE for cnn3 on MNIST with deeppoly bounds, with one thread per process.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from benchmarks.cases import EPS, Images, make_case
-from benchmarks.collectives import all_reduce_seconds, fit
+from benchmarks.collectives import all_reduce_seconds, fit, two_processes
 from benchmarks.methods import NATIVE
-from benchmarks.population import losses
-from certtrain.gradients import GaussianNoise
+from benchmarks.population import METHOD, SIGMA, losses
+from benchmarks.timing import Spread
+from certtrain.gradients import PGPE, Alone, Distributed, GaussianNoise, Layout, Ranks
+from certtrain.losses import Problem, RobustCrossEntropy
 
 BATCH = 64
 # Images of the batches whose evaluation times give the fixed part and the part per image.
-BATCHES = (16, 64)
+BATCHES = (1, 64)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def measure_costs(data: str) -> Costs:
     seconds = {batch: _best(losses(case, NATIVE, EPS, "loop", 4)) / 4 for batch, case in cases.items()}
     small, large = BATCHES
     per_image = (seconds[large] - seconds[small]) / (large - small)
-    params, noise, weights = cases[small].params, GaussianNoise(0, 0.01), torch.ones(16)
+    params, noise, weights = cases[small].params, GaussianNoise(0, SIGMA), torch.ones(16)
 
     def draw() -> None:
         for e in noise.sample(params, 0, range(16)).values():
@@ -78,48 +78,51 @@ def _best(call, rounds: int = 5) -> float:
     return min(taken)
 
 
-def members_per_second(data: str, processes: int, population: int, steps: int) -> float:
-    """The median over the generations of a run, without the first one, which sets things up."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "certtrain", "data=mnist", f"data.path={data}", "model=cnn3", f"eps={EPS}"]
-        command += [
-            f"pgpe.population_size={population}",
-            "pgpe.strategy=loop",
-            "pgpe.sigma=0.01",
-            "relaxation=deeppoly",
-        ]
-        command += [f"data.batch_size={BATCH}", "data.validation=0", "certify.enabled=false", "trainer.accelerator=cpu"]
-        command += [f"trainer.max_steps={steps}", "trainer.log_every_n_steps=1", f"hydra.run.dir={folder}/run"]
-        command += ["trainer=ddp", f"trainer.devices={processes}"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
-        rows = [json.loads(line) for line in Path(folder, "run", "metrics.jsonl").read_text().splitlines()]
-    rates = [row["members_per_second"] for row in rows if "members_per_second" in row]
-    return statistics.median(rates[1:])
+def generations(data: str, population: int, batch: int, rounds: int) -> list[tuple[float, float]]:
+    """Seconds of generations by the first of two processes while the other waits, and by both, in turns."""
+    case = make_case("cnn3", Images.test("mnist", data).first(batch), None, "mnist")
+    both, loss = Distributed(Layout.population(2), timeout_s=600), RobustCrossEntropy()
+    problem = Problem(case.graph, METHOD.build(NATIVE), case.images.inputs, case.images.labels, EPS, 0.0, (0.0, 1.0))
+    estimator = PGPE(SIGMA, population, strategy="loop")
+
+    def seconds(ranks: Ranks) -> float:
+        dist.barrier()
+        start = time.perf_counter()
+        if both.rank == 0 or ranks is both:
+            estimator.estimate(lambda p: loss(problem, p), case.params, 0, ranks=ranks)
+        return time.perf_counter() - start
+
+    seconds(both)  # sets up what is set up once
+    return [(seconds(Alone()), seconds(both)) for _ in range(rounds)]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints one line per run, then the ratio, then the costs; writes all of it as JSON."""
+    """Prints times, their ratio and the costs; writes all of it as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ranks", description=__doc__)
     parser.add_argument("--data", required=True, metavar="FOLDER", help="MNIST as Parquet files")
     parser.add_argument("--population", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=6, help="generations per run")
-    parser.add_argument("--rounds", type=int, default=2, help="runs with one process and with two, in turns")
+    parser.add_argument("--batch", type=int, default=BATCH, help="images")
+    parser.add_argument("--rounds", type=int, default=10, help="generations by one process and by two, in turns")
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks/ranks.json"), metavar="FILE")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    rates: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(asked.rounds):
-        for processes, own in rates.items():
-            own.append(members_per_second(asked.data, processes, asked.population, asked.steps))
-            print(f"{processes} process{'es' * (processes > 1)}: {own[-1]:.2f} members per second", flush=True)
-    ratios = [two / one for one, two in zip(rates[1], rates[2], strict=True)]
-    print(f"two processes are {statistics.median(ratios):.2f} times as fast as one ({len(ratios)} pairs of runs)")
+    pairs = two_processes(generations, asked.data, asked.population, asked.batch, asked.rounds)
+    ratio = Spread.of([one / two for one, two in pairs])
+    print(f"seconds per generation: one process {_middle(one for one, _ in pairs)}, two {_middle(t for _, t in pairs)}")
+    print(
+        f"two processes are {ratio.median:.2f} times as fast as one (median of {ratio.runs} pairs of generations, "
+        f"quartiles {ratio.lower_quartile:.2f} and {ratio.upper_quartile:.2f})",
+        flush=True,
+    )
     costs = measure_costs(asked.data)
     print(costs)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps({"members_per_second": rates, "ratios": ratios, "costs": asdict(costs)}) + "\n")
+    asked.out.write_text(json.dumps({"generations": pairs, "costs": asdict(costs)}) + "\n")
     return 0
+
+
+def _middle(seconds: Iterable[float]) -> str:
+    return f"{statistics.median(seconds):.3g}"
 
 
 if __name__ == "__main__":

@@ -97,10 +97,10 @@ def scenarios(costs: Costs) -> tuple[Scenario, Scenario]:
         costs, member_fixed=costs.member_fixed / GPU_FACTOR, member_per_image=costs.member_per_image / GPU_FACTOR
     )
     measured = Network(costs.latency, costs.bytes_per_second)
-    fast = f"assumed: evaluation {GPU_FACTOR} times faster, {1e6 * GPU_NETWORK.latency:g} µs and "
+    network = f"{1e6 * GPU_NETWORK.latency:g} µs, {GPU_NETWORK.bytes_per_second / 1e9:g} GB/s"
     return (
         Scenario("as measured: a core per rank, gloo on one machine", costs, measured),
-        Scenario(f"{fast}{GPU_NETWORK.bytes_per_second / 1e9:g} GB/s per message", faster, GPU_NETWORK),
+        Scenario(f"assumed: {GPU_FACTOR} times faster, {network}", faster, GPU_NETWORK),
     )
 
 
@@ -138,7 +138,8 @@ def _panel(ax: Any, scenario: Scenario) -> None:
         ideal = [parts[0].total / n for n in DEVICES]
         ax.plot(DEVICES, ideal, ":", lw=1, color=color, label="_no legend")
     exchange = [generation(scenario.costs, scenario.network, n, max(POPULATIONS)).exchange for n in DEVICES[1:]]
-    ax.plot(DEVICES[1:], exchange, "--", lw=1, color=GREY, label="of which exchange")
+    ax.plot(DEVICES[1:], exchange, "--", lw=1, color=GREY, label=f"exchange, population {max(POPULATIONS)}")
+    ax.plot([], [], ":", lw=1, color=GREY, label="no exchange, even shares")
     ax.set(xscale="log", yscale="log", xlabel="devices", ylabel="seconds per generation", title=scenario.title)
     ax.set_xticks(DEVICES, [str(n) for n in DEVICES])
     ax.minorticks_off()

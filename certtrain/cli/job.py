@@ -292,6 +292,7 @@ def _quiet_libraries() -> Iterator[None]:
             r".*Checkpoint directory .* exists and is not empty.*",
             r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
             r".*GPU available but not used.*",
+            r".*Total length of `.*` across ranks is zero.*",
         ):
             warnings.filterwarnings("ignore", notice)
         yield
