@@ -18,6 +18,7 @@ GROUPS = {
     "logger": "who else sees the numbers",
     "certify": "how the result is judged",
     "experiment": "complete settings on top of all this",
+    "hydra/launcher": "how the jobs of a sweep are run",
 }
 
 INTRO = """certtrain trains networks whose robustness can be proved, and proves it.
@@ -52,7 +53,9 @@ KEYS = {
     "trainer.max_steps": "the same in steps (generations)",
     "certify.enabled": "false trains only",
     "certify.limit": "certify the first so many test images",
+    "sweep.fail_fast": "true: the first job of a sweep that fails stops the others",
     "hydra.run.dir": "where the run goes",
+    "hydra.sweep.dir": "where a sweep goes; the same sweep with the same directory runs what has no result yet",
 }
 
 
@@ -69,7 +72,7 @@ def default_choices(config: Path) -> dict[str, str]:
     """Which choice of each group is the default."""
     lines = [line.strip() for line in config.read_text(encoding="utf-8").splitlines()]
     pairs = (line[2:].split(": ", 1) for line in lines if line.startswith("- ") and ": " in line)
-    return dict(pair for pair in pairs if len(pair) == 2)
+    return {"hydra/launcher": "basic", **dict(pair for pair in pairs if len(pair) == 2)}
 
 
 def help_page() -> str:
