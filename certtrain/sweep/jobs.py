@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-# Everything that a job printed, and why it failed; both lie in its directory.
-OUTPUT, TRACEBACK, SUMMARY = "output.log", "traceback.txt", "summary.json"
+# In the directory of a job: everything that it printed, why it failed, its result.
+OUTPUT, TRACEBACK, SUMMARY, REPORT = "output.log", "traceback.txt", "summary.json", "report.html"
 
 Status = Literal["waiting", "running", "done", "done before", "failed", "stopped", "not run"]
 
@@ -35,8 +35,8 @@ class Job:
 
     @property
     def is_finished(self) -> bool:
-        """Whether its result is there; it is the last file that a run writes before its report."""
-        return (self.directory / SUMMARY).is_file()
+        """Whether its result and its report, the last thing that a run writes, are there."""
+        return (self.directory / SUMMARY).is_file() and (self.directory / REPORT).is_file()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from certtrain.sweep.slurm import Submitit
 from certtrain.sweep.stop import Stop
 from certtrain.sweep.sweep import Sweep, SweepFailed
 
-SUCCEED = "open('summary.json', 'w').write('{\"certified_accuracy\": 0.5}')"
+SUCCEED = "open('summary.json', 'w').write('{\"certified_accuracy\": 0.5}'); open('report.html', 'w')"
 FAIL = "print('before'); raise ValueError('planted')"
 ONE = {"nodes": 1, "tasks_per_node": 1, "cpus_per_task": 1}
 SLURM = {"cluster": "local", "timeout_min": 2, "gpus_per_node": 0, "mem_gb": None, **ONE}
