@@ -20,12 +20,15 @@ GROUPS = {
     "logger": "who else sees the numbers",
     "certify": "how the result is judged",
     "experiment": "complete settings on top of all this",
+    "hydra/launcher": "how the jobs of a sweep are run",
 }
 
 INTRO = """certtrain trains networks whose robustness can be proved, and proves it.
 
 usage: python -m certtrain [group=choice ...] [key=value ...]
        python -m certtrain -m key=a,b,c ...             every combination, one run each
+       python -m certtrain collect DIRECTORY ...        mean and deviation over seeds of all runs below directories
+       python -m certtrain study FILE                   several sweeps, collected, such as studies/digits.yaml
 
 Without arguments it trains a small network on 8x8 digits by Gaussian loss smoothing (pgpe) with DeepPoly bounds at
 eps 0.05, certifies the test images with every verifier, and leaves everything under outputs/<date>/<time>/.
@@ -59,7 +62,9 @@ KEYS = {
     "trainer.max_steps": "the same in steps (generations)",
     "certify.enabled": "false trains only",
     "certify.limit": "certify the first so many test images",
+    "sweep.fail_fast": "true: the first job of a sweep that fails stops the others",
     "hydra.run.dir": "where the run goes",
+    "hydra.sweep.dir": "where a sweep goes; the same sweep with the same directory runs what has no result yet",
 }
 
 
@@ -76,7 +81,8 @@ def default_choices(config: Path) -> dict[str, str]:
     """Which choice of each group is the default; groups of a method stand in the method's file, with a slash."""
     lines = [line.strip() for line in config.read_text(encoding="utf-8").splitlines()]
     pairs = (line[2:].split(": ", 1) for line in lines if line.startswith("- ") and ": " in line)
-    return {pair[0].removeprefix("/"): pair[1] for pair in pairs if len(pair) == 2}
+    found = {pair[0].removeprefix("/"): pair[1] for pair in pairs if len(pair) == 2}
+    return {"hydra/launcher": "basic", **found}
 
 
 def help_page() -> str:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
 
 from certtrain._paths import config_dir
-from certtrain.cli.compose import explain, parse_command
+from certtrain.cli.compose import explain, parse_command, with_configured_sweep
+from certtrain.cli.failure import keeping_traceback
 from certtrain.cli.memory import keep_freed_memory
 from certtrain.errors import ConfigError
+from certtrain.sweep.sweep import sweeping
 
 
 def launch(arguments: list[str]) -> None:
@@ -63,15 +68,18 @@ def _launch(arguments: list[str]) -> None:
     if not command.inspects:
         from certtrain.cli.preflight import preflight
 
-        preflight(command)
+        preflight(with_configured_sweep(command))
         keep_freed_memory()
-    try:
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(_job)()
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error)) from error
+    with sweeping(Console()) as sweep:
+        try:
+            hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(_job)()
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(explain(error)) from error
+        sweep.conclude()
 
 
 def _job(composed: DictConfig) -> float | None:
     from certtrain.cli.job import run  # after preflight: showing a configuration needs no torch
 
-    return run(composed)
+    with keeping_traceback(Path(HydraConfig.get().runtime.output_dir)):
+        return run(composed)

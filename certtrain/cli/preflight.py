@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from hydra.core.utils import setup_globals
+from omegaconf import DictConfig
 
 from certtrain.certify.verifiers import resolve
 from certtrain.cli.assemble import begin_from_checkpoint, make_network, make_source, make_training
@@ -18,6 +19,8 @@ from certtrain.data.source import Source
 from certtrain.errors import ConfigError, one_line
 from certtrain.losses import Problem
 from certtrain.networks import parameters
+from certtrain.sweep.plugins import check as check_launcher
+from certtrain.sweep.record import check_continues
 from certtrain.training.module import CertifiedTraining
 from certtrain.training.schedules import with_horizon
 
@@ -32,8 +35,9 @@ def preflight(command: Command) -> None:
         raise ConfigError("a sweep starts the ranks of its jobs itself: call it without torchrun or srun")
     setup_globals()
     seen: set[str] = set()
-    for composed in compose_jobs(command):
-        _refuse_used_directory(Path(composed.hydra.sweep.dir if command.multirun else composed.hydra.run.dir))
+    jobs = list(compose_jobs(command))
+    _check_directory(command, jobs)
+    for composed in jobs:
         node = plain(composed)
         config = parse(node)
         resolve(config.certify.verifiers)
@@ -121,6 +125,18 @@ def _fingerprint(node: Node) -> str:
     return json.dumps({k: v for k, v in node.items() if k not in ("seed", "eps", "certify")}, default=str)
 
 
+def _check_directory(command: Command, jobs: list[DictConfig]) -> None:
+    node = jobs[0].hydra
+    if not command.multirun:
+        _refuse_used_directory(Path(node.run.dir))
+        return
+    check_launcher(dict(node.launcher))
+    check_continues(Path(node.sweep.dir), [list(job.hydra.overrides.task) for job in jobs])
+
+
 def _refuse_used_directory(directory: Path) -> None:
-    if directory.is_file() or (directory.is_dir() and any(directory.iterdir())):
+    # A sweep opens the logs of a job before the job makes anything.
+    if directory.is_file() or (
+        directory.is_dir() and any(not path.match("output*.log") for path in directory.iterdir())
+    ):
         raise ConfigError(f"{directory} exists and is not empty: choose another hydra.run.dir or hydra.sweep.dir")

@@ -11,6 +11,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from certtrain.cli import cluster
+from certtrain.cli.failure import keeping_traceback
 from certtrain.cli.job import run_in
 from certtrain.cli.memory import keep_freed_memory
 from certtrain.cli.schema import plain
@@ -32,7 +33,8 @@ def main() -> int:
         cluster.join(environment)
         config = OmegaConf.load(directory / "config.yaml")
         assert isinstance(config, DictConfig)
-        run_in(directory, plain(config))
+        with keeping_traceback(directory):
+            run_in(directory, plain(config))
     except CerttrainError as error:
         (directory / "ranks" / f"{rank}.error").write_text(f"{error}\n", encoding="utf-8")
         return LOST if isinstance(error, PeerLost) else REFUSED

@@ -128,6 +128,12 @@ class Optimizer(BaseModel):
         return {"lr": self.lr, **(self.model_extra or {})}
 
 
+class Sweep(Strict):
+    """See conf/config.yaml."""
+
+    fail_fast: bool
+
+
 class Trainer(Strict):
     """See conf/trainer."""
 
@@ -198,6 +204,7 @@ class RunConfig(Strict):
     trainer: Trainer
     logger: Logger
     certify: Certify
+    sweep: Sweep
 
     @model_validator(mode="after")
     def _method_has_its_node(self) -> RunConfig:

@@ -66,22 +66,6 @@ def test_plain_gradients_and_a_directory_that_is_taken(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")} == before
 
 
-def test_a_sweep(tmp_path: Path) -> None:
-    done = certtrain(
-        "-m",
-        "relaxation=ibp,hbox,crown_ibp,deeppoly",
-        "pgpe.sigma=1e-3,1e-2",
-        "pgpe.population_size=64,128",
-        "trainer.max_steps=1",
-        *QUICK[1:],
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    jobs = sorted(tmp_path.glob("outputs/multirun/*/*/summary.json"))
-    assert len(jobs) == 16
-    assert {json.loads(job.read_text())["relaxation"] for job in jobs} == {"ibp", "hbox", "crown_ibp", "deeppoly"}
-
-
 def test_mnist_with_a_convolutional_network(tmp_path: Path, mnist_folder: Path) -> None:
     done = certtrain(
         "data=mnist",
@@ -97,17 +81,6 @@ def test_mnist_with_a_convolutional_network(tmp_path: Path, mnist_folder: Path) 
     assert done.returncode == 0, done.stderr
     (run,) = tmp_path.glob("outputs/*/*")
     assert summary(run)["parameters"] == 24_330
-
-
-def test_wandb_offline_is_one_run_per_job(tmp_path: Path) -> None:
-    done = certtrain(
-        "-m", "logger=wandb", "method=grad", "relaxation=ibp", "seed=0,1", *QUICK, cwd=tmp_path, WANDB_MODE="offline"
-    )
-    assert done.returncode == 0, done.stderr
-    ids = [path.read_text().strip() for path in tmp_path.glob("outputs/multirun/*/*/wandb_id.txt")]
-    runs = [path for path in tmp_path.glob("outputs/multirun/*/*/wandb/offline-run-*") if path.is_dir()]
-    assert len(set(ids)) == len(runs) == 2
-    assert sorted(ids) == sorted(path.name.rsplit("-", 1)[1] for path in runs)
 
 
 @pytest.mark.parametrize(

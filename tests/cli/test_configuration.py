@@ -13,7 +13,7 @@ from certtrain._paths import config_dir
 from certtrain.bounds import Box
 from certtrain.cli import schema
 from certtrain.cli.assemble import make_network, make_relaxation, make_source, make_training
-from certtrain.cli.compose import Command, compose_jobs, parse_command
+from certtrain.cli.compose import Command, compose_jobs, parse_command, with_configured_sweep
 from certtrain.cli.help import GROUPS, choices, help_page
 from certtrain.cli.preflight import preflight
 from certtrain.cli.schema import parse, plain
@@ -89,8 +89,8 @@ def test_every_group_is_explained_in_the_help_page() -> None:
         assert group in page
         assert choice in page
         assert sentence in page
-    folders = {path.parent.relative_to(config_dir()).as_posix() for path in config_dir().glob("*/**/*.yaml")}
-    assert folders == set(GROUPS)
+    folders = {path.parent.relative_to(config_dir()).as_posix() for path in config_dir().rglob("*.yaml")}
+    assert folders == {".", *GROUPS}
 
 
 BAD = {
@@ -156,6 +156,8 @@ BAD = {
     "model.widths=5": "model.widths must be positive whole numbers",
     "pgpe.sigma=0.1,0.2": "add -m",
     "optimizer.clip_norm=-1": "optimizer.clip_norm must be greater than 0",
+    "sweep.fail_fast=1": "sweep.fail_fast must be a valid boolean",
+    "hydra/launcher=moon": "unknown hydra/launcher 'moon': possible are basic, joblib, submitit",
 }
 
 
@@ -181,6 +183,38 @@ def test_a_sweep_is_checked_whole_before_its_first_job() -> None:
         preflight(Command(("certify.verifiers=[ibp],[nope]",), True, False))
     with pytest.raises(CerttrainError, match="pgpe.sigma must be greater than 0"):
         preflight(Command(("pgpe.sigma=0.1,0.2,0", "relaxation=ibp,deeppoly"), True, False))
+
+
+def test_a_sweep_is_run_by_launchers_that_start_fresh_processes() -> None:
+    refused = {
+        "hydra.launcher._target_=hydra._internal.core_plugins.basic_launcher.BasicLauncher": "are run by basic, joblib",
+        "hydra/launcher=joblib hydra.launcher.n_jobs=0": "hydra.launcher.n_jobs must be",
+        "hydra/launcher=submitit hydra.launcher.cluster=moon": "hydra.launcher.cluster must be",
+    }
+    for overrides, message in refused.items():
+        with pytest.raises(CerttrainError, match=message):
+            preflight(Command(("seed=0,1", *overrides.split()), True, False))
+
+
+def test_a_sweep_may_stand_in_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params: {seed: '1,2', eps: '0.01'}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text, encoding="utf-8")
+    command = with_configured_sweep(parse_command([f"--config-dir={tmp_path}", "experiment=mine", "seed=3,4"]))
+    assert command.multirun
+    jobs = [parse(plain(job)) for job in compose_jobs(command)]
+    assert [(job.seed, job.eps) for job in jobs] == [(3, 0.01), (4, 0.01)]
+    assert not with_configured_sweep(Command(("seed=1",), False, False)).multirun
+
+
+def test_values_that_a_sweeper_will_choose_are_checked_at_their_ends() -> None:
+    def seen(*overrides: str) -> list[tuple[float, int]]:
+        jobs = compose_jobs(Command((*overrides, "hydra.sweeper={_target_:another.Sweeper}"), True, False))
+        return [(job.eps, job.seed) for job in jobs]
+
+    assert seen("eps=interval(0.1,0.3)", "seed=choice(1,2)") == [(0.1, 1), (0.3, 1), (0.1, 2)]
+    with pytest.raises(CerttrainError, match="only lists of values can be swept"):
+        list(compose_jobs(Command(("eps=interval(0.1,0.3)",), True, False)))
 
 
 def test_a_sweep_expands_to_all_combinations() -> None:
