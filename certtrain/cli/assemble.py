@@ -78,7 +78,14 @@ def make_estimator(config: RunConfig) -> GradientEstimator:
     if config.method == "grad" or config.pgpe is None:
         return Backprop()
     options = config.pgpe
-    return PGPE(options.sigma, options.population_size, config.seed, options.strategy, options.member_chunk)
+    return PGPE(
+        options.sigma,
+        options.population_size,
+        config.seed,
+        options.strategy,
+        options.member_chunk,
+        options.max_dropped,
+    )
 
 
 def make_training(config: RunConfig, network: nn.Module, graph: Graph) -> CertifiedTraining:

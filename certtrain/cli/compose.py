@@ -86,6 +86,13 @@ def _expand(command: Command) -> list[tuple[str, ...]]:
     return list(itertools.product(*choices))
 
 
+def quoted(value: str) -> str:
+    """A value as Hydra's grammar takes it literally, whatever it contains."""
+    # Only backslashes in front of a quote are special there, and the closing quote is one.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), value)
+    return f"'{escaped}'"
+
+
 def explain(error: Exception) -> str:
     """One line for what Hydra says in several."""
     text = "\n".join(filter(None, [str(error), str(error.__cause__ or "")]))

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import signal
 import time
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
 from certtrain.certify import Attack, Verdict, certify, summarize
 from certtrain.cli.assemble import make_data, make_network, make_training
+from certtrain.cli.lock import locked
+from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import RunConfig, parse, plain
 from certtrain.data.batches import as_float
 from certtrain.data.module import ImageData
+from certtrain.errors import CerttrainError
 from certtrain.report import certification_progress, print_verdict, write_report, write_summary
-from certtrain.training.checkpoints import AtomicCheckpointIO, checkpoint_callbacks, load_network
-from certtrain.training.metrics import JsonlLogger
+from certtrain.training.checkpoints import AtomicCheckpointIO, load_network
+from certtrain.training.metrics import JsonlLogger, drop_rows
 from certtrain.training.module import CertifiedTraining
 from certtrain.training.progress import progress_callback
+from certtrain.training.stopping import Stopped, StopRequest, signal_numbers
+from certtrain.training.survival import BEST, LAST, MONITOR, Survival, newest, reached_step
 
 Record = dict[str, Any]
 
@@ -44,13 +51,25 @@ def run(composed: DictConfig) -> float | None:
     node = plain(composed)
     config = parse(node)
     directory = Path(HydraConfig.get().runtime.output_dir)
-    OmegaConf.save(OmegaConf.create(node), directory / "config.yaml")
     console = Console()
-    with _quiet_libraries(), _loggers(config, node, directory) as loggers:
-        record = Job(config, directory, console).run(loggers)
-        for logger in loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.summary.update(record)
+    with ExitStack() as stack:
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            stack.enter_context(locked(directory))
+            RunDirectory(directory).write_configuration(node)
+        request = stack.enter_context(StopRequest(signal_numbers(config.preemption.signals)).listening())
+        stack.enter_context(_quiet_libraries())
+        try:
+            with _loggers(config, node, directory) as loggers:
+                start = newest(directory / "checkpoints")
+                record = Job(config, directory, console, request, start).run(loggers)
+                for logger in loggers:
+                    if isinstance(logger, WandbLogger):
+                        logger.experiment.summary.update(record)
+        except Stopped as stop:
+            console.print(f"{stop}: the same command, or resume={directory}, goes on", highlight=False, soft_wrap=True)
+            if stop.signal is signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise SystemExit(config.preemption.exit_code) from None
     return record.get("certified_accuracy")
 
 
@@ -61,12 +80,23 @@ class Job:
         config: What to run.
         directory: The run directory; exists.
         console: Where people read.
+        request: Who may ask the run to stop.
+        start: The checkpoint that training goes on from; None begins at the first generation.
     """
 
-    def __init__(self, config: RunConfig, directory: Path, console: Console) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        directory: Path,
+        console: Console,
+        request: StopRequest = StopRequest(),  # noqa: B008  (listens to nothing)
+        start: Path | None = None,
+    ) -> None:
         self.config = config
         self.directory = directory
         self.console = console
+        self.start = start
+        self.survival = Survival(directory / "checkpoints", config.checkpoint.every_generations, request)
 
     def run(self, loggers: list[Logger]) -> Record:
         """Trains, certifies if asked to, and returns what stands in summary.json."""
@@ -76,14 +106,15 @@ class Job:
             f"eps {config.eps:g}, seed {config.seed}\n{self.directory}",
             highlight=False,
         )
+        if self.start is not None:
+            console.print(f"goes on from step {reached_step(self.start)} (resume=never begins anew)", highlight=False)
         pl.seed_everything(config.seed % 2**32, verbose=False)
         data = make_data(config)
         data.setup()
         network, graph = make_network(config, data.source)
         training = make_training(config, network, graph)
-        started = time.perf_counter()
         checkpoint = self._fit(training, data, loggers)
-        train_seconds = time.perf_counter() - started
+        train_seconds = self.survival.seconds
         load_network(network, checkpoint)
         verdicts, certify_seconds = self._certify(network, data) if config.certify.enabled else ([], None)
         parameters = sum(p.numel() for p in network.parameters())
@@ -110,15 +141,12 @@ class Job:
 
     def _fit(self, training: CertifiedTraining, data: ImageData, loggers: list[Logger]) -> Path:
         """Trains and returns the checkpoint to judge."""
-        best, last = checkpoint_callbacks(self.directory / "checkpoints")
-        validated = len(data.validation_rows) > 0
-        callbacks = [*([best] if validated else []), last, progress_callback(self.console)]
-        trainer = self._trainer(loggers, callbacks)
+        trainer = self._trainer(loggers, [self.survival, progress_callback(self.console)])
+        drop_rows(self.directory / "metrics.jsonl", 0 if self.start is None else reached_step(self.start))
         try:
-            trainer.fit(training, data)
-        except SystemExit:  # what Lightning makes of an interrupt
-            self.console.print(f"stopped at step {trainer.global_step}; {self.directory} keeps the checkpoints so far")
-            raise KeyboardInterrupt from None
+            trainer.fit(training, data, ckpt_path=self.start)
+        except CerttrainError as error:
+            raise type(error)(f"{error}; {self._kept(trainer.global_step)}") from error
         reached = training.objective.eps(trainer.global_step / trainer.num_training_batches)
         if reached < self.config.eps:
             self.console.print(
@@ -126,20 +154,31 @@ class Job:
                 "train longer or shorten schedule.eps.warmup and schedule.eps.ramp",
                 style="yellow",
             )
-        return self._choose(trainer, training, data, best)
+        return self._choose(trainer, training, data, loggers)
 
-    def _choose(self, trainer: pl.Trainer, training: CertifiedTraining, data: ImageData, keep: ModelCheckpoint) -> Path:
+    def _kept(self, failed: int) -> str:
+        """Which checkpoint holds weights whose loss was a number; the one of the failed step itself does not."""
+        directory = self.directory / "checkpoints"
+        steps = {path: reached_step(path) for path in (directory / LAST, directory / BEST) if path.is_file()}
+        good = {path: step for path, step in steps.items() if step < failed}
+        if not good:
+            return "no checkpoint is older than this step"
+        path = max(good, key=good.__getitem__)
+        return f"the last good checkpoint is {path} (step {good[path]})"
+
+    def _choose(self, trainer: pl.Trainer, training: CertifiedTraining, data: ImageData, loggers: list[Logger]) -> Path:
         """The best checkpoint; weights that max_steps left behind since the last validation are judged now."""
-        last = self.directory / "checkpoints" / "last.ckpt"
+        best, last = self.directory / "checkpoints" / BEST, self.directory / "checkpoints" / LAST
         if not len(data.validation_rows):
-            trainer.save_checkpoint(last)
             return last
         if training.validated_step == trainer.global_step:
-            return Path(keep.best_model_path)
-        trainer.save_checkpoint(last)
-        best = keep.best_model_score
+            return best
+        trainer.loggers = []  # they would get this row with the step and the epoch of no generation
         (found,) = trainer.validate(training, data, verbose=False)
-        return last if best is None or found["val/certified_accuracy"] > float(best) else Path(keep.best_model_path)
+        step = trainer.global_step
+        for logger in loggers:
+            logger.log_metrics({**found, "epoch": step // int(trainer.num_training_batches)}, step=step)
+        return last if self.survival.best is None or found[MONITOR] > self.survival.best else best
 
     def _certify(self, network: torch.nn.Module, data: ImageData) -> tuple[list[Verdict], float]:
         options = self.config.certify
@@ -206,9 +245,11 @@ def _loggers(config: RunConfig, node: Record, directory: Path) -> Iterator[list[
         return
     import wandb
 
-    run_id = uuid.uuid4().hex[:8]
     # Written before anything is logged, so that whoever resumes this directory finds the same W&B run.
-    (directory / "wandb_id.txt").write_text(run_id + "\n", encoding="utf-8")
+    known = directory / "wandb_id.txt"
+    if not known.is_file():
+        known.write_text(uuid.uuid4().hex[:8] + "\n", encoding="utf-8")
+    run_id = known.read_text(encoding="utf-8").strip()
     group = config.logger.group or directory.parent.name
     view = WandbLogger(
         project=config.logger.project, save_dir=directory, id=run_id, group=group, config=node, name=_title(config)
@@ -236,6 +277,7 @@ def _quiet_libraries() -> Iterator[None]:
             r".*Checkpoint directory .* exists and is not empty.*",
             r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
             r".*GPU available but not used.*",
+            r".*your dataloader is not resumable.*",  # `Survival` moves the sampler
         ):
             warnings.filterwarnings("ignore", notice)
         yield

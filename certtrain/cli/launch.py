@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from certtrain._paths import config_dir
-from certtrain.cli.compose import explain, parse_command
+from certtrain.cli.compose import explain, parse_command, quoted
 from certtrain.cli.memory import keep_freed_memory
 from certtrain.errors import ConfigError
 
@@ -23,7 +25,13 @@ def launch(arguments: list[str]) -> None:
     if not command.inspects:
         from certtrain.cli.preflight import preflight
 
-        preflight(command)
+        place = preflight(command)
+        if place.finished:
+            print(f"{place.directory} has finished: see its report.html; another hydra.run.dir runs it again")
+            return
+        if place.directory is not None:
+            # Hydra reads the command line itself; the last one of several overrides counts.
+            sys.argv.append(f"hydra.run.dir={quoted(str(place.directory))}")
         keep_freed_memory()
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(_job)()

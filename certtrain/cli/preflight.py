@@ -9,10 +9,13 @@ from pathlib import Path
 
 import torch
 from hydra.core.utils import setup_globals
+from omegaconf import DictConfig
 
 from certtrain.certify.verifiers import resolve
 from certtrain.cli.assemble import make_network, make_source, make_training
 from certtrain.cli.compose import Command, compose_jobs
+from certtrain.cli.resume import Place, find_place, refuse_used
+from certtrain.cli.rundir import WATCHING
 from certtrain.cli.schema import Node, RunConfig, parse, plain
 from certtrain.data.source import Source
 from certtrain.errors import ConfigError, one_line
@@ -23,23 +26,39 @@ from certtrain.training.module import CertifiedTraining
 from certtrain.training.schedules import with_horizon
 
 
-def preflight(command: Command) -> None:
+def preflight(command: Command) -> Place:
     """Composes, parses and assembles every job of a command; the whole sweep before its first job.
+
+    Returns:
+        Where the run goes.
 
     Raises:
         CerttrainError: One line about the first job that cannot run.
     """
     setup_globals()
     seen: set[str] = set()
+    place = Place()
     for composed in compose_jobs(command):
-        _refuse_used_directory(Path(composed.hydra.sweep.dir if command.multirun else composed.hydra.run.dir))
         node = plain(composed)
         config = parse(node)
+        place = _place(command, composed, node, config)
+        if place.finished:
+            continue
         resolve(config.certify.verifiers)
         key = _fingerprint(node)
         if key not in seen:
             seen.add(key)
             check_parts(config)
+    return place
+
+
+def _place(command: Command, composed: DictConfig, node: Node, config: RunConfig) -> Place:
+    if not command.multirun:
+        return find_place(composed, node)
+    refuse_used(Path(composed.hydra.sweep.dir))
+    if config.resume not in ("auto", "never"):
+        raise ConfigError(f"resume={config.resume} is one run: leave -m out")
+    return Place()
 
 
 def check_parts(config: RunConfig) -> None:
@@ -98,9 +117,4 @@ def _check_logger(config: RunConfig) -> None:
 
 def _fingerprint(node: Node) -> str:
     """What the parts depend on: a sweep over other keys checks them once."""
-    return json.dumps({k: v for k, v in node.items() if k not in ("seed", "eps", "certify")}, default=str)
-
-
-def _refuse_used_directory(directory: Path) -> None:
-    if directory.is_file() or (directory.is_dir() and any(directory.iterdir())):
-        raise ConfigError(f"{directory} exists and is not empty: choose another hydra.run.dir or hydra.sweep.dir")
+    return json.dumps({k: v for k, v in node.items() if k not in ("seed", "eps", "certify", *WATCHING)}, default=str)

@@ -59,6 +59,7 @@ class Pgpe(Strict):
     population_size: int = Field(ge=2, multiple_of=2)
     strategy: Literal["vmap", "loop", "auto"]
     member_chunk: int = Field(ge=1)
+    max_dropped: float = Field(ge=0, le=1)
 
 
 class EpsSchedule(Strict):
@@ -115,6 +116,19 @@ class Trainer(Strict):
         return self
 
 
+class Checkpoint(Strict):
+    """See conf/config.yaml."""
+
+    every_generations: int = Field(ge=1)
+
+
+class Preemption(Strict):
+    """See conf/config.yaml."""
+
+    signals: tuple[Literal["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU"], ...] = Field(strict=False)
+    exit_code: int = Field(ge=0, le=255)
+
+
 class Logger(Strict):
     """See conf/logger."""
 
@@ -157,6 +171,9 @@ class RunConfig(Strict):
     optimizer: Optimizer
     scheduler: Node
     trainer: Trainer
+    resume: str
+    checkpoint: Checkpoint
+    preemption: Preemption
     logger: Logger
     certify: Certify
 

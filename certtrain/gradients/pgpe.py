@@ -42,9 +42,11 @@ class PGPE(GradientEstimator):
         strategy: How members are evaluated, see `evaluate`. "auto" is open: `choose` measures and `decided` settles it;
             an estimate before that measures by itself, every time.
         member_chunk: Members per vectorised call.
+        max_dropped: Largest fraction of pairs, 0 to 1, that may be dropped because a loss is not finite.
 
     Raises:
-        ConfigError: If sigma is not positive, the population odd, the strategy unknown or the chunk empty.
+        ConfigError: If sigma is not positive, the population odd, the strategy unknown, the chunk empty or the fraction
+            none.
     """
 
     sigma: float
@@ -52,6 +54,7 @@ class PGPE(GradientEstimator):
     seed: int = 0
     strategy: str = "vmap"
     member_chunk: int = 16
+    max_dropped: float = 0.5
 
     def __post_init__(self) -> None:
         if not self.sigma > 0:
@@ -64,6 +67,8 @@ class PGPE(GradientEstimator):
             raise ConfigError(f"pgpe.strategy must be one of {', '.join(STRATEGIES)}, got {self.strategy}")
         if self.member_chunk < 1:
             raise ConfigError(f"pgpe.member_chunk must be at least 1, got {self.member_chunk}")
+        if not 0 <= self.max_dropped <= 1:
+            raise ConfigError(f"pgpe.max_dropped is a fraction of the pairs, 0 to 1, got {self.max_dropped}")
 
     @property
     def evaluations(self) -> int:
@@ -112,9 +117,15 @@ class PGPE(GradientEstimator):
     def _finish(self, gradient: Params, losses: Tensor) -> Estimate:
         finite = losses.isfinite().all(0)
         kept = int(finite.sum())
+        pairs = losses.shape[1]
         if kept == 0:
             raise EstimationError(
-                f"none of the {losses.shape[1]} antithetic pairs has a finite loss: lower optimizer.lr or pgpe.sigma"
+                f"none of the {pairs} antithetic pairs has a finite loss: lower optimizer.lr or pgpe.sigma"
+            )
+        if pairs - kept > self.max_dropped * pairs:
+            raise EstimationError(
+                f"{pairs - kept} of the {pairs} antithetic pairs have no finite loss, more than pgpe.max_dropped="
+                f"{self.max_dropped:g} allows: lower optimizer.lr or pgpe.sigma"
             )
         values = losses[:, finite]
         gradient = {name: g / kept for name, g in gradient.items()}

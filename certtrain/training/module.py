@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,9 @@ from certtrain.training.schedules import Ramp, with_horizon
 Batch = tuple[Tensor, Tensor]
 _log = logging.getLogger(__name__)
 
-# Key in a checkpoint.
+# Keys in a checkpoint.
 STRATEGY = "population_strategy"
+VALIDATED = "validated_step"
 
 
 class NonFiniteLoss(CerttrainError):
@@ -153,11 +154,13 @@ class CertifiedTraining(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The measured strategy is part of a run: another one would give other last bits."""
+        checkpoint[VALIDATED] = self.validated_step
         if self.strategy:
             checkpoint[STRATEGY] = self.strategy
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on with the strategy that the run began with, unless the configuration names one."""
+        self.validated_step = checkpoint.get(VALIDATED, -1)
         if STRATEGY in checkpoint:
             self._decide(checkpoint[STRATEGY])
 
@@ -216,8 +219,16 @@ class CertifiedTraining(pl.LightningModule):
             "lr": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
             **estimate.statistics,
         }
-        self.log_dict(shown, prog_bar=True, batch_size=images)
-        self.log_dict(quiet, batch_size=images)
+        self.log_dict(shown, prog_bar=True, logger=False, batch_size=images)
+        self._record({**shown, **quiet})
+
+    def _record(self, metrics: Mapping[str, Tensor | float]) -> None:
+        """Writes the row of a generation at once: Lightning would after the checkpoint that already holds its step."""
+        if self.global_step % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return
+        row = {**{name: float(value) for name, value in metrics.items()}, "epoch": self.current_epoch}
+        for logger in self.loggers:
+            logger.log_metrics(row, step=self.global_step - 1)
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
         """Natural and certified accuracy at the final eps, by the relaxation that trains."""

@@ -61,8 +61,15 @@ def test_plain_gradients_and_a_directory_that_is_taken(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")}
     assert summary(tmp_path / "mine")["method"] == "grad"
     again = certtrain(*command, cwd=tmp_path)
-    assert again.returncode != 0
-    assert "mine exists and is not empty: choose another hydra.run.dir" in again.stderr
+    assert again.returncode == 0
+    assert "mine has finished" in again.stdout
+    for other, message in (
+        (["seed=1"], "mine holds another run (seed is 0 there, 1 here): choose another hydra.run.dir"),
+        (["resume=never"], "mine exists and is not empty: choose another hydra.run.dir"),
+    ):
+        refused = certtrain(*command, *other, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert message in refused.stderr
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")} == before
 
 

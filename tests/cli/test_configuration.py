@@ -132,6 +132,10 @@ BAD = {
     "relaxation=intersection relaxation.parts=5": "relaxation.parts must be a list",
     "model.widths=5": "model.widths must be positive whole numbers",
     "pgpe.sigma=0.1,0.2": "add -m",
+    "checkpoint.every_generations=0": "checkpoint.every_generations must be greater than or equal to 1",
+    "preemption.signals=[SIGKILL]": "preemption.signals.0 must be 'SIGTERM', 'SIGUSR1'",
+    "pgpe.max_dropped=2": "pgpe.max_dropped must be less than or equal to 1",
+    "resume=no/such/run": "resume=no/such/run: there is no such run directory or checkpoint",
     "optimizer.clip_norm=-1": "optimizer.clip_norm must be greater than 0",
 }
 
