@@ -53,6 +53,7 @@ KEYS = {
     "certify.enabled": "false trains only",
     "certify.limit": "certify the first so many test images",
     "hydra.run.dir": "where the run goes",
+    "resume": "auto: an unfinished run of the same command goes on; never; or a run directory",
 }
 
 
