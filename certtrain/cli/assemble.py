@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +93,6 @@ def begin_from_checkpoint(config: RunConfig, network: nn.Module) -> None:
         load_network(network, path)
     except CerttrainError as error:
         raise ConfigError(f"warm_start.path: {error}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ConfigError(f"warm_start.path: {path} is no checkpoint that torch can load") from error
 
 
 def make_estimator(config: RunConfig) -> GradientEstimator:
@@ -119,6 +116,7 @@ def _make_pgpe(options: Pgpe, seed: int) -> PGPE:
         instantiate(options.sigma_rule, "pgpe.sigma_rule"),
         instantiate({**options.noise, "_partial_": True}, "pgpe.noise"),
         LayerScale(options.layer_scale or {}),
+        options.max_dropped,
     )
 
 

@@ -70,12 +70,13 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def tell(orders: Orders) -> None:
-    """From the first rank to the others: what to run, and where."""
-    dist.broadcast_object_list([orders], src=0)
+def tell(orders: Orders | None) -> None:
+    """From the first rank to the others, if there are any: what to run, and where; None if nothing is left to do."""
+    if dist.is_initialized():
+        dist.broadcast_object_list([orders], src=0)
 
 
-def hear() -> Orders:
+def hear() -> Orders | None:
     """What the first rank tells, on the others.
 
     Raises:
@@ -86,5 +87,4 @@ def hear() -> Orders:
         dist.broadcast_object_list(box, src=0)
     except RuntimeError:
         raise SystemExit(2) from None
-    assert box[0] is not None
     return box[0]

@@ -65,6 +65,7 @@ KEYS = {
     "sweep.fail_fast": "true: the first job of a sweep that fails stops the others",
     "hydra.run.dir": "where the run goes",
     "hydra.sweep.dir": "where a sweep goes; the same sweep with the same directory runs what has no result yet",
+    "resume": "auto: an unfinished run of the same command goes on; never; or a run directory",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from certtrain.cli.compose import explain, parse_command, with_configured_sweep
 from certtrain.cli.failure import keeping_traceback
 from certtrain.cli.memory import keep_freed_memory
 from certtrain.errors import ConfigError
+from certtrain.sweep.launcher import quoted
 from certtrain.sweep.sweep import sweeping
 
 
@@ -58,8 +60,19 @@ def _follow() -> None:
     from certtrain.cli.job import run_in
 
     orders = cluster.hear()
+    if orders is None:
+        return
     keep_freed_memory()
-    run_in(orders.directory, orders.node)
+    with keeping_traceback(orders.directory):
+        run_in(orders.directory, orders.node)
+
+
+def _dismiss() -> None:
+    """Tells the other ranks, if there are any, that nothing is left to do."""
+    if started_by_a_launcher(os.environ):
+        from certtrain.cli import cluster
+
+        cluster.tell(None)
 
 
 def _launch(arguments: list[str]) -> None:
@@ -68,7 +81,14 @@ def _launch(arguments: list[str]) -> None:
     if not command.inspects:
         from certtrain.cli.preflight import preflight
 
-        preflight(with_configured_sweep(command))
+        place = preflight(with_configured_sweep(command))
+        if place.finished:
+            print(f"{place.directory} has finished: see its report.html; another hydra.run.dir runs it again")
+            _dismiss()
+            return
+        if place.directory is not None:
+            # Hydra reads the command line itself; the last one of several overrides counts.
+            sys.argv.append(f"hydra.run.dir={quoted(str(place.directory))}")
         keep_freed_memory()
     with sweeping(Console()) as sweep:
         try:

@@ -14,6 +14,8 @@ from omegaconf import DictConfig
 from certtrain.certify.verifiers import resolve
 from certtrain.cli.assemble import begin_from_checkpoint, make_network, make_source, make_training
 from certtrain.cli.compose import Command, compose_jobs
+from certtrain.cli.resume import Place, find_place
+from certtrain.cli.rundir import WATCHING
 from certtrain.cli.schema import Node, RunConfig, Trainer, parse, plain
 from certtrain.data.source import Source
 from certtrain.errors import ConfigError, one_line
@@ -25,8 +27,11 @@ from certtrain.training.module import CertifiedTraining
 from certtrain.training.schedules import with_horizon
 
 
-def preflight(command: Command) -> None:
+def preflight(command: Command) -> Place:
     """Composes, parses and assembles every job of a command; the whole sweep before its first job.
+
+    Returns:
+        Where the run goes.
 
     Raises:
         CerttrainError: One line about the first job that cannot run.
@@ -36,15 +41,31 @@ def preflight(command: Command) -> None:
     setup_globals()
     seen: set[str] = set()
     jobs = list(compose_jobs(command))
-    _check_directory(command, jobs)
+    if command.multirun:
+        _check_sweep(jobs)
+    place = Place()
     for composed in jobs:
         node = plain(composed)
         config = parse(node)
+        if not command.multirun:
+            place = find_place(composed, node)
+            if place.finished:
+                return place
         resolve(config.certify.verifiers)
         key = _fingerprint(node)
         if key not in seen:
             seen.add(key)
             check_parts(config)
+    return place
+
+
+def _check_sweep(jobs: list[DictConfig]) -> None:
+    node = jobs[0].hydra
+    check_launcher(dict(node.launcher))
+    check_continues(Path(node.sweep.dir), [list(job.hydra.overrides.task) for job in jobs])
+    for job in jobs:
+        if str(job.resume) not in ("auto", "never"):
+            raise ConfigError(f"resume={job.resume} is one run: leave -m out")
 
 
 def check_parts(config: RunConfig) -> None:
@@ -122,21 +143,4 @@ def _check_logger(config: RunConfig) -> None:
 
 def _fingerprint(node: Node) -> str:
     """What the parts depend on: a sweep over other keys checks them once."""
-    return json.dumps({k: v for k, v in node.items() if k not in ("seed", "eps", "certify")}, default=str)
-
-
-def _check_directory(command: Command, jobs: list[DictConfig]) -> None:
-    node = jobs[0].hydra
-    if not command.multirun:
-        _refuse_used_directory(Path(node.run.dir))
-        return
-    check_launcher(dict(node.launcher))
-    check_continues(Path(node.sweep.dir), [list(job.hydra.overrides.task) for job in jobs])
-
-
-def _refuse_used_directory(directory: Path) -> None:
-    # A sweep opens the logs of a job before the job makes anything.
-    if directory.is_file() or (
-        directory.is_dir() and any(not path.match("output*.log") for path in directory.iterdir())
-    ):
-        raise ConfigError(f"{directory} exists and is not empty: choose another hydra.run.dir or hydra.sweep.dir")
+    return json.dumps({k: v for k, v in node.items() if k not in ("seed", "eps", "certify", *WATCHING)}, default=str)

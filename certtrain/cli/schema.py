@@ -66,6 +66,7 @@ class Pgpe(Strict):
     layer_scale: dict[str, float] | None
     parallel: Literal["population", "hybrid"]
     groups: int | None = Field(ge=1)
+    max_dropped: float = Field(ge=0, le=1)
 
     @model_validator(mode="after")
     def _groups_belong_to_hybrid(self) -> Pgpe:
@@ -158,6 +159,19 @@ class Trainer(Strict):
         return self
 
 
+class Checkpoint(Strict):
+    """See conf/config.yaml."""
+
+    every_generations: int = Field(ge=1)
+
+
+class Preemption(Strict):
+    """See conf/config.yaml."""
+
+    signals: tuple[Literal["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU"], ...] = Field(strict=False)
+    exit_code: int = Field(ge=0, le=255)
+
+
 class Logger(Strict):
     """See conf/logger."""
 
@@ -202,6 +216,9 @@ class RunConfig(Strict):
     optimizer: Optimizer
     scheduler: Node
     trainer: Trainer
+    resume: str
+    checkpoint: Checkpoint
+    preemption: Preemption
     logger: Logger
     certify: Certify
     sweep: Sweep

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -38,12 +38,13 @@ class RankFailed(CerttrainError):
     """A rank ended before the run was finished; the others were stopped."""
 
 
-def run_ranks(directory: Path, count: int) -> None:
+def run_ranks(directory: Path, count: int, signals: Iterable[int]) -> None:
     """Runs what `config.yaml` in a run directory describes on several ranks; returns when all are done.
 
     Args:
         directory: The run directory. `ranks/<rank>.log` receives what ranks other than the first write.
         count: Ranks.
+        signals: What the ranks listen to, and are passed on.
 
     Raises:
         RankFailed: If a rank failed; one line about the first cause.
@@ -56,7 +57,7 @@ def run_ranks(directory: Path, count: int) -> None:
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     with ExitStack() as stack:
         ranks = [stack.enter_context(_rank(directory, logs, rank, count, store.port)) for rank in range(count)]
-        stack.enter_context(_forwarding(ranks))
+        stack.enter_context(_forwarding(ranks, {*FORWARDED, *signals}))
         codes = _watch(ranks)
     _conclude(codes, logs)
 
@@ -100,7 +101,7 @@ def environment_of(own: Mapping[str, str], rank: int, count: int, port: int) -> 
 
 
 @contextmanager
-def _forwarding(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+def _forwarding(ranks: Sequence[subprocess.Popen[bytes]], signals: Iterable[int]) -> Iterator[None]:
     """Passes signals on instead of obeying them: the ranks decide how to end, and this process ends after them."""
 
     def forward(number: int, _: object) -> None:
@@ -108,7 +109,7 @@ def _forwarding(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
             if process.poll() is None:
                 process.send_signal(number)
 
-    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    before = {number: signal.signal(number, forward) for number in signals}
     try:
         yield
     finally:

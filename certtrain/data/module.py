@@ -149,7 +149,11 @@ class ImageData(pl.LightningDataModule):
 
 def _loader(dataset: Dataset[Batch], sampler: Sampler[list[int]]) -> DataLoader[Batch]:
     # batch_size=None: what the sampler yields is handed to the dataset as it is, and its answer is the batch.
-    return DataLoader(dataset, batch_size=None, sampler=sampler, collate_fn=_as_it_is)
+    # Its own generator: every pass takes a seed for workers from it, and how many passes there were before a batch is
+    # not the same in a resumed run.
+    return DataLoader(
+        dataset, batch_size=None, sampler=sampler, collate_fn=_as_it_is, generator=torch.Generator().manual_seed(0)
+    )
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -46,10 +46,11 @@ class PGPE(GradientEstimator):
         sigma_rule: How sigma changes.
         noise: Makes the noise of a sigma.
         layer_scale: Factors of sigma for some parameters.
+        max_dropped: Largest fraction of pairs, 0 to 1, that may be dropped because a loss is not finite.
 
     Raises:
-        ConfigError: If sigma is not positive, the population odd, a name unknown, the chunk empty, or a learned sigma
-            is asked for with noise that is not Gaussian.
+        ConfigError: If sigma is not positive, the population odd, a name unknown, the chunk empty, the fraction none,
+            or a learned sigma is asked for with noise that is not Gaussian.
     """
 
     sigma: float
@@ -61,6 +62,7 @@ class PGPE(GradientEstimator):
     sigma_rule: SigmaRule = field(default_factory=Constant)
     noise: NoiseFamily = GaussianNoise
     layer_scale: LayerScale = field(default_factory=LayerScale)
+    max_dropped: float = 0.5
 
     def __post_init__(self) -> None:
         if not self.sigma > 0:
@@ -74,6 +76,8 @@ class PGPE(GradientEstimator):
                 raise ConfigError(f"pgpe.{key} must be one of {', '.join(legal)}, got {value}")
         if self.member_chunk < 1:
             raise ConfigError(f"pgpe.member_chunk must be at least 1, got {self.member_chunk}")
+        if not 0 <= self.max_dropped <= 1:
+            raise ConfigError(f"pgpe.max_dropped is a fraction of the pairs, 0 to 1, got {self.max_dropped}")
         gaussian = self.noise(self.seed, self.sigma).gaussian  # made once here, so that wrong options show at once
         if self.sigma_rule.learns and not gaussian:
             raise ConfigError("pgpe/sigma_rule=learned needs pgpe/noise=gaussian: its slope is one of normal densities")
@@ -129,11 +133,7 @@ class PGPE(GradientEstimator):
         own = ranks.share(pairs)
         blocks = Blocks(noise, scale, params, generation, own).kept()
         losses = ranks.gather(ranks.reduce(self._evaluate(loss, params, blocks)), pairs)
-        finite = losses.isfinite().all(0)
-        if not finite.any():
-            raise EstimationError(
-                f"none of the {pairs} antithetic pairs has a finite loss: lower optimizer.lr or pgpe.sigma"
-            )
+        finite = self._finite(losses)
         weights, deviations = self._weights(losses, finite, sigma)
         mine = slice(own.start, own.stop)
         sums = weigh(blocks, noise, scale, params, weights[mine], deviations[mine], ranks)
@@ -147,6 +147,21 @@ class PGPE(GradientEstimator):
             values = evaluate(loss, params, antithetic(epsilon), strategy=self.strategy, chunk=self.member_chunk)
             losses.append(values.reshape(2, -1))
         return torch.cat(losses, dim=1)
+
+    def _finite(self, losses: Tensor) -> Tensor:
+        """[pairs]: which pairs count; both losses are finite."""
+        finite = losses.isfinite().all(0)
+        pairs, dropped = len(finite), int((~finite).sum())
+        if dropped == pairs:
+            raise EstimationError(
+                f"none of the {pairs} antithetic pairs has a finite loss: lower optimizer.lr or pgpe.sigma"
+            )
+        if dropped > self.max_dropped * pairs:
+            raise EstimationError(
+                f"{dropped} of the {pairs} antithetic pairs have no finite loss, more than pgpe.max_dropped="
+                f"{self.max_dropped:g} allows: lower optimizer.lr or pgpe.sigma"
+            )
+        return finite
 
     def _weights(self, losses: Tensor, finite: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """(L⁺ - L⁻) / (2 σ²) per pair, and how far the mean loss of the pair is from that of all; 0 where dropped."""

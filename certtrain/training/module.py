@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
@@ -35,6 +36,7 @@ _log = logging.getLogger(__name__)
 # Keys in a checkpoint.
 STRATEGY = "population_strategy"
 STATE = "estimator_state"
+VALIDATED = "validated_step"
 
 
 class NonFiniteLoss(CerttrainError):
@@ -60,11 +62,9 @@ class CertifiedTraining(pl.LightningModule):
         validated_step: `global_step` at the last validation, -1 before the first.
         strategy: What was measured to be the fastest way to evaluate the population, "" where nothing had to be.
         estimator_state: What the estimator remembers from one generation to the next.
-        phases: Which steps belong to which epoch and phase, once training begins.
-        total_steps: Steps of the whole run, likewise.
+        total_steps: Steps of the whole run, once training begins.
     """
 
-    phases: Phases
     total_steps: int
 
     def __init__(
@@ -107,11 +107,9 @@ class CertifiedTraining(pl.LightningModule):
         scheduler = with_horizon(self.optimization.scheduler, optimizer, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def on_train_start(self) -> None:
-        """Now the batches of an epoch are counted."""
-        self.phases = self._find_phases()
-
-    def _find_phases(self) -> Phases:
+    @cached_property
+    def phases(self) -> Phases:
+        """Which steps belong to which epoch and phase, once training begins and the batches of an epoch are counted."""
         epochs = self.warm_start.epochs
         if epochs == 0:
             return Phases(0, 0, int(self.trainer.num_training_batches))
@@ -121,7 +119,7 @@ class CertifiedTraining(pl.LightningModule):
     def _count_steps(self) -> int:
         if self.warm_start.epochs == 0:
             return int(self.trainer.estimated_stepping_batches)
-        limits = (self.trainer.max_steps, self._find_phases().steps(self.trainer.max_epochs or 0))
+        limits = (self.trainer.max_steps, self.phases.steps(self.trainer.max_epochs or 0))
         return min(n for n in limits if n > 0)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -153,12 +151,14 @@ class CertifiedTraining(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The estimator's state; the measured strategy too: another one would give other last bits."""
         checkpoint[STATE] = dict(self.estimator_state)
+        checkpoint[VALIDATED] = self.validated_step
         if self.strategy:
             checkpoint[STRATEGY] = self.strategy
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on with the state and the strategy that the run had, unless the configuration names a strategy."""
         self.estimator_state = dict(checkpoint.get(STATE, {}))
+        self.validated_step = checkpoint.get(VALIDATED, -1)
         if STRATEGY in checkpoint:
             self._decide(checkpoint[STRATEGY])
 
@@ -190,7 +190,7 @@ class CertifiedTraining(pl.LightningModule):
         return (Backprop(), self.warm_start.ranks) if self.phases.warm(step) else (self.estimator, self.ranks)
 
     def _recorded(self, step: int) -> bool:
-        """Whether Lightning hands the numbers of a step to the loggers."""
+        """Whether the numbers of a step go to the loggers."""
         return (step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
     def _problem(self, inputs: Tensor, labels: Tensor, eps: float, natural_weight: float) -> Problem:
@@ -237,9 +237,16 @@ class CertifiedTraining(pl.LightningModule):
             **step,
             **estimate.statistics,
         }
-        images = len(problem.inputs)
-        self.log_dict(shown, prog_bar=True, batch_size=images)
-        self.log_dict(quiet, batch_size=images)
+        self.log_dict(shown, prog_bar=True, logger=False, batch_size=len(problem.inputs))
+        self._record({**shown, **quiet})
+
+    def _record(self, metrics: Mapping[str, Tensor | float]) -> None:
+        """Writes the row of a generation at once: Lightning would after the checkpoint that already holds its step."""
+        if not self._recorded(self.global_step - 1):
+            return
+        row = {**{name: float(value) for name, value in metrics.items()}, "epoch": self.current_epoch}
+        for logger in self.loggers:
+            logger.log_metrics(row, step=self.global_step - 1)
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
         """Natural and certified accuracy at the final eps, by the relaxation that trains; each rank judges a part."""

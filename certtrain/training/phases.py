@@ -53,6 +53,13 @@ class Phases:
             return step / self.warm_batches
         return self.warm_epochs + (step - self.switch) / self.batches
 
+    def place(self, step: int) -> tuple[int, int]:
+        """The epoch that a step belongs to, and its number in there."""
+        if self.warm(step):
+            return divmod(step, self.warm_batches)
+        epochs, number = divmod(step - self.switch, self.batches)
+        return self.warm_epochs + epochs, number
+
     def steps(self, epochs: int) -> int:
         """Steps of a run of so many epochs."""
         warm = min(epochs, self.warm_epochs)

@@ -44,14 +44,28 @@ def fingerprint(module: nn.Module) -> Tensor:
 
 
 class SameParameters(Callback):
-    """Stops a run whose ranks have drifted apart; looks after every epoch, before a checkpoint is written."""
+    """Stops a run whose ranks have drifted apart; looks after every epoch, and before last.ckpt is written inside one.
+
+    Args:
+        every: Generations between two looks.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """See `Callback`."""
+        if trainer.global_step % self.every == 0:
+            self._compare(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compares the fingerprints of all ranks.
+        """See `Callback`."""
+        self._compare(trainer, pl_module)
 
-        Raises:
-            RanksDiffer: On every rank, naming those that differ from the first one.
-        """
+    def _compare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Raises `RanksDiffer` on every rank, naming those that differ from the first one."""
         own = fingerprint(pl_module.network).to(trainer.strategy.root_device)  # type: ignore[arg-type]
         found = [torch.empty_like(own) for _ in range(trainer.world_size)]
         dist.all_gather(found, own)
@@ -59,7 +73,7 @@ class SameParameters(Callback):
         if different:
             raise RanksDiffer(
                 f"epoch {trainer.current_epoch}: the parameters of rank {', '.join(different)} differ from those of "
-                "rank 0: the ranks do not compute the same update; the last checkpoint is the one of the epoch before"
+                "rank 0: the ranks do not compute the same update"
             )
 
 
