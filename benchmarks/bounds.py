@@ -49,9 +49,9 @@ def run(bench: Bench) -> dict[str, Sequence[BoundRow]]:
 
 
 def measure(bench: Bench, case: Case, name: tuple[str, str], method: Method) -> list[BoundRow]:
-    """Rows without and with gradients."""
+    """Rows without and, for those that train, with gradients."""
     rows, batch = [], len(case.images.labels)
-    for grad in (False, True):
+    for grad in (False, True) if method.trains else (False,):
         bench.say(f"{name[0]}, {name[1]} weights, batch {batch}: {method.name}{' with gradients' if grad else ''}")
         times, difference = _compare(case, method, grad, bench.plan.limits)
         rows.append(BoundRow(*name, batch, method.name, grad, times, difference))

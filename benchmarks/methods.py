@@ -21,12 +21,14 @@ class Method:
         options: Which the registry translates for auto_LiRPA.
         same: Whether both tools compute the same numbers, up to rounding. With intersected bounds, auto_LiRPA treats
             the images of a batch together, and native bounds treat each by itself.
+        trains: Whether its gradients are measured, too.
     """
 
     name: str
     relaxation: str
     options: Mapping[str, Any] = field(default_factory=dict)
     same: bool = True
+    trains: bool = True
 
     def build(self, backend: str) -> Relaxation:
         """The relaxation as one of the two tools has it."""
@@ -39,6 +41,6 @@ METHODS = {
         Method("ibp", "ibp"),
         Method("crown_ibp", "crown_ibp"),
         Method("deeppoly", "deeppoly", {"intersect": True}, same=False),
-        Method("deeppoly_textbook", "deeppoly", {"intersect": False}),
+        Method("deeppoly_textbook", "deeppoly", {"intersect": False}, trains=False),
     )
 }

@@ -6,7 +6,8 @@ Element-wise steps and products with a single vector are not, although they take
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from benchmarks.methods import METHODS, NATIVE, Method
 from benchmarks.settings import Limits
 from benchmarks.tables import make_table, milliseconds, number
 from benchmarks.timing import Spread, alternate
+from certtrain.bounds import fused
 from certtrain.networks.kernels import matmul
 
 GIGA = 1e9
@@ -107,9 +109,26 @@ def _measure(case: Case, method: Method, limits: Limits) -> tuple[float, Spread]
     """Operations in 10^9, and seconds."""
     relaxation = method.build(NATIVE)
     (seconds,) = alternate([case.call(relaxation, grad=False)], limits)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter, _compiled_operations() as compiled:
         case.lower(relaxation)
-    return counter.get_total_flops() / GIGA, Spread.of(seconds)
+    return (counter.get_total_flops() + sum(compiled)) / GIGA, Spread.of(seconds)
+
+
+@contextmanager
+def _compiled_operations() -> Iterator[list[int]]:
+    """Operations of each call of the compiled code, which torch does not see."""
+    found: list[int] = []
+    original = fused.substitute
+
+    def counting(job: fused.Job, *tensors: Any) -> Tensor:
+        found.append(job.program.operations * len(job.rows))
+        return original(job, *tensors)
+
+    fused.substitute = counting
+    try:
+        yield found
+    finally:
+        fused.substitute = original
 
 
 def rates_table(rows: Sequence[RateRow]) -> Table:

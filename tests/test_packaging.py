@@ -93,8 +93,10 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_and_its_configuration_only(source: Path, wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    own = [*(source / "certtrain").rglob("*.py"), *(source / "hydra_plugins").rglob("*.py")]
-    modules = {path.relative_to(source).as_posix() for path in own}
+    own = [*(source / "certtrain").rglob("*"), *(source / "hydra_plugins").rglob("*.py")]
+    files = (path for path in own if path.suffix in (".py", ".c", ".h"))
+    modules = {path.relative_to(source).as_posix() for path in files}
+    assert "certtrain/bounds/fused/substitute.c" in modules
     config = {f"certtrain/{path.relative_to(source).as_posix()}" for path in (source / "conf").rglob("*.yaml")}
     assert {"certtrain/conf/config.yaml", "certtrain/conf/hydra/launcher/joblib.yaml"} <= config
     assert modules - names == set(), "a folder of certtrain/ has no __init__.py"

@@ -1,12 +1,12 @@
 """All rows of one bound: by the compiled code where it knows the way, elsewhere piece by piece with tensor operations.
 
 When gradients are recorded, nothing that rows compute on their way is kept: the backward pass takes every piece through
-tensor operations again and differentiates these.
+it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -84,36 +84,40 @@ class Bulk:
         """Whether the compiled code knows at least the end of the way."""
         return self.substitution.compiled_from > self.substitution.anchor.index
 
-    def lower(self, selection: Selection) -> Tensor:
-        """Lower bounds [groups, k] of a selection of the rows; differentiable."""
-        if not self.substitution.is_recorded:
-            return self.compute(selection)
-        if self.is_compiled or selection.total > self.piece:
+    def lower(self, selection: Selection, wanted: Tensor | None = None) -> Tensor:
+        """Lower bounds [groups, k] of a selection of the rows; differentiable.
+
+        Args:
+            selection: The rows.
+            wanted: Which of them matter, [groups, k]; the others' bounds may be anything.
+        """
+        last = self.substitution.compiled_from
+        if self.is_compiled and max(self.carried.pending) <= last:
+            return self._call(self.carried, selection.indices(), wanted).reshape(selection.shape)
+        piece = self._rows_at_once(last)
+        if self.substitution.is_recorded and selection.total > piece:
             tensors, rebuild = _take_apart(self)
             return _Again.apply(selection, rebuild, *tensors)
-        return self._assemble(selection, self.piece, self.follow)
+        return self.assemble(selection)
 
-    def compute(self, selection: Selection) -> Tensor:
-        """The same without gradients."""
-        if not self.is_compiled:
-            return self._assemble(selection, self.piece, self.follow)
-        if max(self.carried.pending) <= self.substitution.compiled_from:
-            return self._call(self.carried, selection.indices()).reshape(selection.shape)
-        return self._assemble(selection, self._rows_at_once(self.substitution.compiled_from), self._follow_and_call)
-
-    def _assemble(self, selection: Selection, rows: int, bound: Callable[[Piece], Tensor]) -> Tensor:
+    def assemble(self, selection: Selection) -> Tensor:
+        """The same from pieces, all of which are kept for a backward pass."""
         lines = []
-        for pieces in selection.pieces(rows, self.substitution.anchor.radius.device):
-            found = [bound(piece) for piece in pieces]
+        for pieces in self.pieces(selection):
+            found = [self.bound_piece(piece) for piece in pieces]
             lines.append(found[0] if len(found) == 1 else torch.cat(found, dim=1))
         return lines[0] if len(lines) == 1 else torch.cat(lines)
 
-    def follow(self, piece: Piece) -> Tensor:
-        """Lower bounds [groups, k] of a piece by tensor operations."""
-        return lower_bounds(self.substitution, self.carried, piece.where, piece.forms, self.lines, self.operators)
+    def pieces(self, selection: Selection) -> Iterator[list[Piece]]:
+        """What fits into the memory budget; the compiled code keeps to it by itself."""
+        return selection.pieces(
+            self._rows_at_once(self.substitution.compiled_from), self.substitution.anchor.radius.device
+        )
 
-    def _follow_and_call(self, piece: Piece) -> Tensor:
-        """Tensor operations down to where the compiled code takes over."""
+    def bound_piece(self, piece: Piece) -> Tensor:
+        """Lower bounds [groups, k] of a piece: by tensor operations down to where the compiled code takes over."""
+        if not self.is_compiled:
+            return lower_bounds(self.substitution, self.carried, piece.where, piece.forms, self.lines, self.operators)
         substitution, chunk = self.substitution, self.carried.select(piece.where, piece.forms)
         done = carry(substitution, chunk, self.lines, self.operators, until=substitution.compiled_from)
         (rows,) = done.pending.values()
@@ -131,7 +135,7 @@ class Bulk:
         found = self._call(start, fused.Rows(image, position, form))
         return found.reshape(piece.groups.stop - piece.groups.start, -1)
 
-    def _call(self, carried: Carried, rows: fused.Rows) -> Tensor:
+    def _call(self, carried: Carried, rows: fused.Rows, wanted: Tensor | None = None) -> Tensor:
         """Lower bounds [rows] by the compiled code."""
         ((index, start),) = carried.pending.items()
         substitution, data = self.substitution, start.flat
@@ -141,7 +145,8 @@ class Bulk:
         given = fused.Operands(substitution.values, self.lines, substitution.anchor)
         constant = data.new_zeros((1, data.shape[1])) if carried.constant is None else carried.constant
         job = fused.Job(program, start.reach, rows, self.piece)
-        return fused.substitute(job, data, constant, fused.operands(program, given))
+        chosen = None if wanted is None else wanted.to(data.dtype).flatten()
+        return fused.substitute(job, data, constant, fused.operands(program, given), chosen)
 
 
 Rebuild = Callable[[Sequence[Tensor]], Bulk]
@@ -176,7 +181,7 @@ class _Again(torch.autograd.Function):
     def forward(ctx: Any, selection: Selection, rebuild: Rebuild, *tensors: Tensor) -> Tensor:
         ctx.selection, ctx.rebuild = selection, rebuild
         ctx.save_for_backward(*tensors)
-        return rebuild(tensors).compute(selection)
+        return rebuild(tensors).assemble(selection)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -202,9 +207,9 @@ class _Again(torch.autograd.Function):
 def _differentiate(bulk: Bulk, selection: Selection, by_lower: Tensor, inputs: list[Tensor]) -> list[Tensor]:
     """Gradients in the inputs, piece by piece."""
     sums = [torch.zeros_like(x) for x in inputs]
-    for pieces in selection.pieces(bulk.piece, by_lower.device):
+    for pieces in bulk.pieces(selection):
         for piece in pieces:
-            lower = bulk.follow(piece)
+            lower = bulk.bound_piece(piece)
             found = torch.autograd.grad(lower, inputs, by_lower[piece.groups, piece.columns], allow_unused=True)
             for total, part in zip(sums, found, strict=True):
                 if part is not None:

@@ -61,7 +61,11 @@ def bound_operation(substitution: Substitution, index: int, lines: Lines, known:
             return known
         if len(elements) <= MANY * batch * op.size:
             return _bound_some(bulk, elements, known, op.shape, forms)
-    lower = bulk.lower(All(batch, op.size // forms, 2 * forms)).reshape(batch, -1, 2 * forms)
+    wanted = None
+    if known is not None and substitution.is_transformed:
+        # No rows can be left out where nothing may depend on the data, but the compiled code may pass over them.
+        wanted = channels_last(_unstable(known)).reshape(-1, forms).repeat(1, 2)
+    lower = bulk.lower(All(batch, op.size // forms, 2 * forms), wanted).reshape(batch, -1, 2 * forms)
     found = Interval(_as_layer(lower[..., :forms], op.shape), _as_layer(-lower[..., forms:], op.shape))
     if known is None:
         return found

@@ -40,7 +40,7 @@ class Selection(ABC):
 
     @abstractmethod
     def pieces(self, rows: int, device: torch.device) -> Iterator[list[Piece]]:
-        """Lists of pieces of about `rows` rows each; those of a list lie side by side, the lists one below the other."""
+        """Lists of pieces of about `rows` rows each: a list's lie side by side, the lists one below the other."""
 
     @abstractmethod
     def indices(self) -> Rows:

@@ -57,7 +57,7 @@ class PGPE(GradientEstimator):
     population_size: int
     seed: int = 0
     strategy: str = "vmap"
-    member_chunk: int = 16
+    member_chunk: int = 64
     fitness: str = "raw"
     sigma_rule: SigmaRule = field(default_factory=Constant)
     noise: NoiseFamily = GaussianNoise

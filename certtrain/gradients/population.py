@@ -13,7 +13,7 @@ from certtrain.networks.graph import Params
 STRATEGIES = (*WAYS, "auto")
 
 
-def evaluate(loss: LossFunction, params: Params, noise: Params, *, strategy: str = "vmap", chunk: int = 16) -> Tensor:
+def evaluate(loss: LossFunction, params: Params, noise: Params, *, strategy: str = "vmap", chunk: int = 64) -> Tensor:
     """Losses [members] at `params + noise[i]`, without gradients.
 
     Args:

@@ -23,7 +23,9 @@ import torch
 
 _log = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("substitute.c")
+SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("substitute.c", "adjoints.h", "steps.h", "products.h", "task.h")
+)
 # No -ffast-math: NaN and infinity keep their meaning.
 FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-pthread")
 NATIVE = ("-march=native", "-mcpu=native")
@@ -38,11 +40,13 @@ class Compiled:
     """The compiled code for one floating-point type.
 
     Attributes:
-        run: (address of a task, threads) -> 0, or 1 where memory ran out.
+        bound: (address of a task, threads) -> 0, or 1 where memory ran out.
+        differentiate: The same for derivatives.
         lanes: Numbers in a vector register; channels are padded to a multiple.
     """
 
-    run: Callable[[ctypes.c_void_p, int], int]
+    bound: Callable[[ctypes.c_void_p, int], int]
+    differentiate: Callable[[ctypes.c_void_p, int], int]
     lanes: int
 
 
@@ -56,9 +60,12 @@ def compiled(dtype: torch.dtype) -> Compiled | None:
     except (OSError, subprocess.SubprocessError) as error:
         _log.info("back-substitution runs uncompiled, which is slower: %s", str(error).splitlines()[0])
         return None
-    library.certtrain_substitute.restype = library.certtrain_lanes.restype = ctypes.c_int64
-    library.certtrain_substitute.argtypes = (ctypes.c_void_p, ctypes.c_int64)
-    return Compiled(library.certtrain_substitute, library.certtrain_lanes())
+    entries = library.certtrain_substitute, library.certtrain_differentiate
+    for entry in (*entries, library.certtrain_lanes):
+        entry.restype = ctypes.c_int64
+    for entry in entries:
+        entry.argtypes = (ctypes.c_void_p, ctypes.c_int64)
+    return Compiled(*entries, library.certtrain_lanes())
 
 
 def _library(definitions: tuple[str, ...]) -> Path:
@@ -74,7 +81,7 @@ def _library(definitions: tuple[str, ...]) -> Path:
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, timeout=SECONDS, check=True
     ).stdout
-    depends_on = (SOURCE.read_text(), version, str(FLAGS), str(definitions), _processor())
+    depends_on = (*(source.read_text() for source in SOURCES), version, str(FLAGS), str(definitions), _processor())
     digest = hashlib.sha256("\0".join(depends_on).encode()).hexdigest()[:20]
     target = _cache() / f"substitute-{digest}.so"
     if not target.is_file():
@@ -88,7 +95,7 @@ def _compile(compiler: str, definitions: tuple[str, ...], target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder, target.name)
         for native in NATIVE:  # x86 compilers know the first one, those of ARM the second
-            command = [compiler, *FLAGS, native, *definitions, str(SOURCE), "-o", str(made)]
+            command = [compiler, *FLAGS, native, *definitions, str(SOURCES[0]), "-o", str(made)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
             if done.returncode == 0:
                 made.replace(target)

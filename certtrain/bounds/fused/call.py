@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from certtrain.bounds.fused.build import compiled
+from certtrain.bounds.fused.build import Compiled, compiled
 from certtrain.bounds.fused.program import Program
+from certtrain.bounds.fused.steps import PRODUCTS
 from certtrain.bounds.reach import Reach
 
-# int64 numbers of a Step in substitute.c: its kind, three operands of three, and the rest.
-STEP = 20
+# int64 numbers of a Step in task.h: its kind, three operands of three, layer, window and halo, three gradients of three
+# (from GRADIENTS on), and the transposed weights.
+STEP = 30
+GRADIENTS = 20
 
 
 @dataclass(frozen=True)
@@ -53,66 +57,124 @@ class Job:
     most_rows: int
 
 
-def substitute(job: Job, start: Tensor, constant: Tensor, operands: list[Tensor]) -> Tensor:
-    """Lower bounds [rows], also under `torch.func.vmap`; not differentiable.
+def substitute(
+    job: Job, start: Tensor, constant: Tensor, operands: list[Tensor], wanted: Tensor | None = None
+) -> Tensor:
+    """Lower bounds [rows]; differentiable once, or under `torch.func.vmap`.
 
     Args:
         job: What to do.
         start: Starting forms [batch or 1, forms, elements of a patch or layer], channels last.
         constant: What was already added to each, [batch or 1, forms].
         operands: See `program.operands`.
+        wanted: Which rows to bound, [rows], by numbers that are not zero; the others' bounds are zero. All by default.
 
     Raises:
         MemoryError: If there is not enough of it for a few rows.
     """
-    return _Substitute.apply(job, start, constant, *operands)
+    return _Substitute.apply(job, wanted, start, constant, *operands)
 
 
 class _Substitute(torch.autograd.Function):
-    """For its vmap rule: the members of a population become rows of one call."""
+    """The derivatives are compiled, too; the members of a population become rows of one call."""
 
     @staticmethod
-    def forward(job: Job, *tensors: Tensor) -> Tensor:
-        return _run(job, [(x.contiguous(), False) for x in tensors], members=1)[0]
+    def forward(job: Job, wanted: Tensor | None, *tensors: Tensor) -> Tensor:
+        chosen = None if wanted is None else (wanted.contiguous(), False)
+        return _bound(job, chosen, [(x.contiguous(), False) for x in tensors], members=1)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.mark_non_differentiable(output)
+        ctx.job = inputs[0]
+        ctx.save_for_backward(*inputs[2:])
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], job: Job, *tensors: Tensor) -> tuple[Tensor, int]:
-        pairs = zip(tensors, in_dims[1:], strict=True)
-        moved = [(x.contiguous(), False) if d is None else (x.movedim(d, 0).contiguous(), True) for x, d in pairs]
-        return _run(job, moved, info.batch_size), 0
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, by_lower: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *_differentiate(ctx.job, [x.contiguous() for x in ctx.saved_tensors], by_lower.contiguous())
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], job: Job, wanted: Tensor | None, *tensors: Tensor
+    ) -> tuple[Tensor, int]:
+        chosen = None if wanted is None else _with_members(wanted, in_dims[1])
+        moved = [_with_members(x, d) for x, d in zip(tensors, in_dims[2:], strict=True)]
+        return _bound(job, chosen, moved, info.batch_size), 0
 
 
-def _run(job: Job, tensors: list[tuple[Tensor, bool]], members: int) -> Tensor:
-    """Lower bounds [members, rows]; each tensor with whether its first axis are the members."""
+# A tensor, and whether its first axis are the members of a population.
+Given = tuple[Tensor, bool]
+
+
+def _with_members(x: Tensor, axis: int | None) -> Given:
+    return (x.contiguous(), False) if axis is None else (x.movedim(axis, 0).contiguous(), True)
+
+
+def _bound(job: Job, wanted: Given | None, tensors: list[Given], members: int) -> Tensor:
+    """Lower bounds [members, rows]."""
     start = tensors[0][0]
-    code = compiled(start.dtype)
-    assert code is not None
-    rows = job.rows
-    lower = torch.empty((members, len(rows)), dtype=start.dtype)
-    if not lower.numel():
-        return lower
-    program, threads = job.program, torch.get_num_threads()
-    block = max(1, min(program.rows_at_once(start.element_size()), job.most_rows // threads))
-    steps = _steps(program, tensors[2:])
-    task = np.array(
-        [
-            *(steps.ctypes.data, len(program.steps), *_operand(*tensors[0], True), *_operand(*tensors[1], True)),
-            *_grid(job, start),
-            *(rows.image.data_ptr(), rows.position.data_ptr(), rows.form.data_ptr()),
-            *(len(rows), members, block, program.space, lower.data_ptr()),
-        ],
-        dtype=np.int64,
-    )
-    if code.run(ctypes.c_void_p(task.ctypes.data), threads):
-        raise MemoryError(f"no memory for {block} rows of back-substitution")
+    lower = torch.empty((members, len(job.rows)), dtype=start.dtype)
+    if lower.numel():
+        steps = _steps(job.program, tensors[2:])
+        task = [*_task(job, wanted, tensors, steps, members), lower.data_ptr(), 0, 0, 0, 0, 0, 0, 0]
+        _run(_compiled(start.dtype).bound, task, torch.get_num_threads())
     return lower
 
 
-def _steps(program: Program, operands: list[tuple[Tensor, bool]]) -> np.ndarray:
+def _differentiate(job: Job, tensors: list[Tensor], by_lower: Tensor) -> list[Tensor]:
+    """Derivatives in the start, the constants and the operands."""
+    threads = torch.get_num_threads()
+    operands = [operand for step in job.program.steps for operand in step.operands]
+    per_image = [True, True, *(operand.per_image for operand in operands)]
+    # Of what all images share every thread adds up its own.
+    shared = [not images or len(x) == 1 for x, images in zip(tensors, per_image, strict=True)]
+    found = [
+        x.new_zeros((threads, *x.shape)) if s else torch.zeros_like(x) for x, s in zip(tensors, shared, strict=True)
+    ]
+    if len(job.rows):
+        given = [(x, False) for x in tensors]
+        steps, transposed = _steps(job.program, given[2:]), []
+        entries = [_gradient(g, s) for g, s in zip(found, shared, strict=True)]
+        left = iter(zip(entries[2:], tensors[2:], strict=True))
+        for row, step in zip(steps, job.program.steps, strict=True):
+            for i in range(len(step.operands)):
+                entry, operand = next(left)
+                row[GRADIENTS + 3 * i : GRADIENTS + 3 * i + 3] = entry
+                if step.kind in PRODUCTS:
+                    transposed.append(operand.mT.contiguous())
+                    row[-1] = transposed[-1].data_ptr()
+        task = [*_task(job, None, given, steps, members=1), 0, by_lower.data_ptr(), *entries[0], *entries[1]]
+        _run(_compiled(by_lower.dtype).differentiate, task, threads)
+    return [g.sum(0) if s else g for g, s in zip(found, shared, strict=True)]
+
+
+def _compiled(dtype: torch.dtype) -> Compiled:
+    code = compiled(dtype)
+    assert code is not None
+    return code
+
+
+def _run(entry: Callable[[ctypes.c_void_p, int], int], task: list[int], threads: int) -> None:
+    numbers = np.array(task, dtype=np.int64)
+    if entry(ctypes.c_void_p(numbers.ctypes.data), threads):
+        raise MemoryError("no memory for a few rows of back-substitution")
+
+
+def _task(job: Job, wanted: Given | None, tensors: list[Given], steps: np.ndarray, members: int) -> list[int]:
+    """The numbers of a Task in task.h, up to where results go."""
+    rows, program, (start, _) = job.rows, job.program, tensors[0]
+    threads = torch.get_num_threads()
+    block = max(1, min(program.rows_at_once(start.element_size()), job.most_rows // threads))
+    return [
+        *(steps.ctypes.data, len(steps), *_operand(*tensors[0], True), *_operand(*tensors[1], True)),
+        *_grid(job, start),
+        *(rows.image.data_ptr(), rows.position.data_ptr(), rows.form.data_ptr()),
+        *((0, 0, 0) if wanted is None else _operand(*wanted, False)),
+        *(len(rows), members, block, program.space),
+    ]
+
+
+def _steps(program: Program, operands: list[Given]) -> np.ndarray:
     """The steps as numbers [steps, STEP]; the tensors must live as long as these are used."""
     numbers = np.zeros((len(program.steps), STEP), dtype=np.int64)
     given = iter(operands)
@@ -121,7 +183,7 @@ def _steps(program: Program, operands: list[tuple[Tensor, bool]]) -> np.ndarray:
         row[0] = step.kind
         for i, operand in enumerate(step.operands):
             row[1 + 3 * i : 4 + 3 * i] = _operand(*next(given), operand.per_image)
-        row[10:] = (layer.height, layer.width, layer.channels, *step.window, step.halo)
+        row[10:GRADIENTS] = (layer.height, layer.width, layer.channels, *step.window, step.halo)
     return numbers
 
 
@@ -130,6 +192,12 @@ def _operand(x: Tensor, has_members: bool, per_image: bool) -> tuple[int, int, i
     size = x[0].numel() if has_members else x.numel()
     images = x.shape[int(has_members)]
     return x.data_ptr(), size * has_members, size // images if per_image and images > 1 else 0
+
+
+def _gradient(x: Tensor, is_shared: bool) -> tuple[int, int, int]:
+    """Address, and numbers from one thread's and from one image's derivatives to the next."""
+    size = x[0].numel()
+    return x.data_ptr(), size if is_shared else 0, 0 if is_shared else size
 
 
 def _grid(job: Job, start: Tensor) -> tuple[int, ...]:

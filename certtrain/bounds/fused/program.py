@@ -1,24 +1,23 @@
 """A chain of operations as the steps that the compiled code follows.
 
 A step reads up to three tensors; a `Program` says which, and in what form they are wanted, and `operands` makes them
-from parameters, relaxations and box with ordinary tensor operations, so that a population goes through `torch.func.vmap`.
+from parameters, relaxations and box by ordinary tensor operations: a population goes through `torch.func.vmap`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
-from math import prod
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from certtrain.bounds.anchor import Anchor
+from certtrain.bounds.fused import sizes
+from certtrain.bounds.fused.steps import Kind, Layer, Operand, Operands, Step
 from certtrain.bounds.reach import Reach
-from certtrain.bounds.slopes import ReluLines
 from certtrain.networks.graph import Graph
-from certtrain.networks.ops import ChannelAffine, Conv2d, Linear, LinearMap, Op, ReLU, Reshape, Shape, Values
+from certtrain.networks.ops import ChannelAffine, Conv2d, Linear, LinearMap, Op, ReLU, Reshape, Values
 
 # Bytes of a core's own cache that rows on their way should fit in.
 CACHE = 256 << 10
@@ -26,58 +25,6 @@ CACHE = 256 << 10
 MOST_ROWS, FEW_ROWS = 64, 16
 # Channels of a last layer that are too few to fill a vector.
 THIN = 4
-
-
-class Kind(IntEnum):
-    """Kept in step with substitute.c."""
-
-    RELU = 0
-    VALUE = 1
-    OFFSET = 2
-    SCALE = 3
-    CONVOLUTION = 4
-    THIN_CONVOLUTION = 5
-    LINEAR = 6
-    SPREAD = 7
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer as rows are held in it: [height, width, channels], channels padded; a vector has one pixel."""
-
-    height: int
-    width: int
-    channels: int
-
-    @staticmethod
-    def of(shape: Shape, lanes: int) -> Layer:
-        """Padded to whole vectors of `lanes` numbers."""
-        height, width = shape[1:] if len(shape) == 3 else (1, 1)
-        return Layer(height, width, -(-(shape[0] if len(shape) == 3 else prod(shape)) // lanes) * lanes)
-
-
-@dataclass(frozen=True)
-class Operand:
-    """One tensor of a step: made from everything that bounds depend on.
-
-    Attributes:
-        make: See `operands`.
-        per_image: Whether its first axis is the batch.
-    """
-
-    make: Callable[[Operands], Tensor]
-    per_image: bool
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step; `layer` and `halo` (pixels of zeros beside every line) describe rows after it."""
-
-    kind: Kind
-    operands: tuple[Operand, ...]
-    layer: Layer
-    window: tuple[int, ...] = (1, 1, 1, 1, 0, 0)
-    halo: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,25 +36,18 @@ class Program:
         layer: The layer that rows start in.
         halo: Of the starting rows.
         space: Numbers that one row takes where it is largest.
+        operations: Additions and multiplications in the products of one row that no border cuts.
     """
 
     steps: tuple[Step, ...]
     layer: Layer
     halo: int
     space: int
+    operations: int
 
     def rows_at_once(self, element_size: int) -> int:
         """Rows that share a cache."""
         return max(1, min(MOST_ROWS, CACHE // (2 * self.space * element_size)))
-
-
-@dataclass(frozen=True)
-class Operands:
-    """Everything that the bounds of a chain depend on, beside the rows."""
-
-    values: Values
-    lines: Mapping[int, ReluLines]
-    anchor: Anchor
 
 
 def chain(graph: Graph, anchor: Anchor) -> int:
@@ -167,9 +107,11 @@ def translate(graph: Graph, anchor: Anchor, start: int, reach: Reach | None, lan
     if anchor.center_index == anchor.index:
         steps.append(Step(Kind.VALUE, (_image(lambda o: o.anchor.center, here),), here))
     steps.append(Step(Kind.SPREAD, (_image(lambda o: o.anchor.radius, here),), here))
-    halos = _halos(steps)
+    halos = sizes.halos(steps)
     steps = [Step(s.kind, s.operands, s.layer, s.window, halo) for s, halo in zip(steps, halos[1:], strict=True)]
-    return Program(tuple(steps), layer, halos[0], _space(layer, reach, halos, steps, lanes))
+    extents = sizes.extents(layer, reach, steps)
+    space = sizes.space(layer, extents, halos, steps, lanes)
+    return Program(tuple(steps), layer, halos[0], space, sizes.operations(layer, extents, steps))
 
 
 def _last(layer: Layer, op: Op, is_last: bool) -> Layer:
@@ -247,36 +189,6 @@ def _pad(x: Tensor, *sizes: int) -> Tensor:
     """Zeros behind the last axes."""
     missing = [size - n for n, size in zip(x.shape[-len(sizes) :], sizes, strict=True)]
     return F.pad(x, [n for count in reversed(missing) for n in (0, count)]) if any(missing) else x
-
-
-def _halos(steps: list[Step]) -> list[int]:
-    """Zeros beside every line before each step and after the last: as far as the next convolution reaches."""
-    halos = [0]
-    for step in reversed(steps):
-        convolves = step.kind in (Kind.CONVOLUTION, Kind.THIN_CONVOLUTION)
-        kernel, stride = step.window[1], step.window[3]
-        halos.insert(0, (kernel - 1) // stride if convolves else 0 if step.kind is Kind.LINEAR else halos[0])
-    return halos
-
-
-def _space(layer: Layer, reach: Reach | None, halos: list[int], steps: list[Step], lanes: int) -> int:
-    """Numbers that a row takes where it is largest; the halos are those before the first step and after each."""
-    height, width = layer.height, layer.width
-    if reach is not None:
-        height, width = min(reach.kernel[0], height), min(reach.kernel[1], width)
-    space = height * (width + 2 * halos[0]) * layer.channels
-    for step, halo in zip(steps, halos[1:], strict=True):
-        kh, kw, sh, sw = step.window[:4]
-        if step.kind is Kind.LINEAR:
-            height, width = step.layer.height, step.layer.width
-        elif step.kind in (Kind.CONVOLUTION, Kind.THIN_CONVOLUTION):
-            windows = width * (-(-kh * kw * step.layer.channels // lanes) * lanes) + 2 * lanes
-            whole = (height - 1) * sh + kh, (width - 1) * sw + kw
-            height, width = min(whole[0], step.layer.height), min(whole[1], step.layer.width)
-            if step.kind is Kind.THIN_CONVOLUTION:
-                space = max(space, (height * width + whole[0] * whole[1]) * step.layer.channels + windows)
-        space = max(space, height * (width + 2 * halo) * step.layer.channels)
-    return -(-space // lanes) * lanes
 
 
 def operands(program: Program, given: Operands) -> list[Tensor]:

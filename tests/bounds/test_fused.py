@@ -1,0 +1,207 @@
+"""The compiled back-substitution against the tensor operations that it replaces. (`oracle` checks both elsewhere.)"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import zoo
+from cases import Case, make_case
+from torch import Tensor, nn
+
+from certtrain.bounds import Bounds, Box, backsubstitution, build, fused, margin_spec
+from certtrain.bounds.fused import build as build_module
+from certtrain.networks import Graph, Params, parameters, trace
+from certtrain.networks.ops import ReLU
+
+RELAXATIONS = {
+    "crown_ibp": {"name": "crown_ibp"},
+    "deeppoly": {"name": "deeppoly"},
+    "deeppoly_textbook": {"name": "deeppoly", "intersect": False},
+}
+
+needs_compiler = pytest.mark.skipif(fused.compiled(torch.float32) is None, reason="no C compiler works here")
+
+
+def wide() -> tuple[Graph, Params, Tensor]:
+    """More channels than a vector holds, not a multiple of it; strides, paddings, a channel for each colour."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 20, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(20, 33, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(33, 5, (3, 2), stride=(1, 3)),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(5 * 4 * 2, 40),
+        nn.ReLU(),
+        nn.Linear(40, 4),
+    )
+    graph = trace(network, (3, 12, 12))
+    return graph, {k: p.detach() for k, p in parameters(network).items()}, torch.rand(3, 3, 12, 12)
+
+
+def is_a_chain(case: Case) -> bool:
+    values = case.graph.values(case.params, case.inputs)
+    substitution = backsubstitution.Substitution.of(case.graph, values, case.box(0.1), None)
+    return fused.chain(case.graph, substitution.anchor) == len(case.graph.ops) - 1
+
+
+def bounds(name: str, graph: Graph, params: Params, inputs: Tensor, compiled: bool, eps: float = 0.02) -> Bounds:
+    with pytest.MonkeyPatch.context() as patch:
+        if not compiled:
+            patch.setattr(backsubstitution, "compiled", lambda dtype: None)
+        spec = margin_spec(torch.arange(len(inputs)) % graph.num_outputs, graph.num_outputs).to(inputs.dtype)
+        return build(**RELAXATIONS[name]).bound(graph, params, Box.linf(inputs, eps), spec)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", RELAXATIONS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-12)])
+def test_compiled_bounds_are_those_of_tensor_operations(name: str, dtype: torch.dtype, tolerance: float) -> None:
+    graph, params, inputs = wide()
+    params, inputs = {k: p.to(dtype) for k, p in params.items()}, inputs.to(dtype)
+    found, expected = (bounds(name, graph, params, inputs, compiled) for compiled in (True, False))
+    torch.testing.assert_close(found.lower, expected.lower, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(found.upper, expected.upper, rtol=tolerance, atol=tolerance)
+
+
+def gradient(name: str, graph: Graph, params: Params, inputs: Tensor, compiled: bool) -> Params:
+    leaves = {k: p.clone().requires_grad_() for k, p in params.items()}
+    lower = bounds(name, graph, leaves, inputs, compiled).lower
+    weights = torch.linspace(-1, 1, lower.numel(), dtype=lower.dtype).reshape(lower.shape)
+    return dict(zip(leaves, torch.autograd.grad((lower * weights).sum(), list(leaves.values())), strict=True))
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", RELAXATIONS)
+def test_compiled_gradients_are_those_of_tensor_operations(name: str) -> None:
+    graph, params, inputs = wide()
+    params, inputs = {k: p.double() for k, p in params.items()}, inputs.double()
+    expected = gradient(name, graph, params, inputs, compiled=False)
+    for key, found in gradient(name, graph, params, inputs, compiled=True).items():
+        torch.testing.assert_close(found, expected[key], rtol=1e-9, atol=1e-10, msg=key)
+
+
+@needs_compiler
+def test_the_box_has_gradients_too() -> None:
+    graph, params, inputs = wide()
+    params, inputs = {k: p.double() for k, p in params.items()}, inputs.double().mul(0.5).add(0.2)
+    found = []
+    for compiled in (True, False):
+        x = inputs.clone().requires_grad_()
+        found.append(torch.autograd.grad(bounds("deeppoly", graph, params, x, compiled).lower.sum(), x)[0])
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-10)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("threads")
+def test_threads_change_no_bound_and_only_the_rounding_of_gradients() -> None:
+    graph, params, inputs = wide()
+    lower, gradients = [], []
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        lower.append(bounds("deeppoly", graph, params, inputs, compiled=True).lower)
+        again = bounds("deeppoly", graph, params, inputs, compiled=True).lower
+        assert torch.equal(lower[-1], again)
+        gradients.append(gradient("deeppoly", graph, params, inputs, compiled=True))
+        again = gradient("deeppoly", graph, params, inputs, compiled=True)
+        assert all(torch.equal(g, again[k]) for k, g in gradients[-1].items())
+    assert torch.equal(lower[0], lower[1])
+    for key, found in gradients[0].items():
+        torch.testing.assert_close(found, gradients[1][key], rtol=1e-4, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", RELAXATIONS)
+def test_a_population_is_one_call_and_equals_its_members(case: Case, name: str, monkeypatch) -> None:
+    members = {k: torch.stack([p, p + 0.01, p * 0.9]) for k, p in case.params.items()}
+    relaxation, box = build(**RELAXATIONS[name]), case.box(0.05)
+    with torch.no_grad():
+        expected = [
+            relaxation.bound(case.graph, {k: p[i] for k, p in members.items()}, box, case.spec) for i in range(3)
+        ]
+        calls = []
+        original = fused.substitute
+        monkeypatch.setattr(fused, "substitute", lambda *args: calls.append(1) or original(*args))
+
+        def lower(params: Params) -> Tensor:
+            return relaxation.bound(case.graph, params, box, case.spec, "lower").lower
+
+        found = torch.func.vmap(lower)(members)
+    torch.testing.assert_close(found, torch.stack([b.lower for b in expected]), rtol=0, atol=1e-10)
+    if is_a_chain(case):  # whole layers at a time, whatever the number of members
+        relus = sum(isinstance(op, ReLU) for op in case.graph.ops)
+        assert 0 < len(calls) <= relus + 1
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["crown_ibp", "deeppoly"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_none_stay_visible(name: str, value: float) -> None:
+    graph, params, inputs = wide()
+    key = next(k for k in params if k.endswith("weight"))
+    poisoned = {**params, key: params[key].index_put((torch.tensor(0),), torch.tensor(value))}
+    assert not bounds(name, graph, poisoned, inputs, compiled=True).lower.isfinite().any()
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Compilation as in a new process, before and after the test."""
+    build_module.compiled.cache_clear()
+    yield
+    build_module.compiled.cache_clear()
+
+
+@pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize("reason", ["no compiler", "a compiler that fails", "no folder", "switched off"])
+def test_without_compiled_code_bounds_are_the_same(
+    reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = make_case("strided")
+    expected = build("deeppoly").bound(case.graph, case.params, case.box(0.05), case.spec).lower
+    build_module.compiled.cache_clear()
+    monkeypatch.setenv(build_module.CACHE_VARIABLE, str(tmp_path / "cache"))
+    match reason:
+        case "no compiler":
+            monkeypatch.setenv("PATH", str(tmp_path))
+        case "a compiler that fails":
+            monkeypatch.setattr(build_module, "FLAGS", ("--no-such-flag",))
+        case "no folder":
+            (tmp_path / "cache").write_text("a file where a folder should be")
+        case "switched off":
+            monkeypatch.setenv(build_module.CACHE_VARIABLE, "")
+    with caplog.at_level(logging.INFO):
+        assert fused.compiled(torch.float64) is None
+    assert (len(caplog.records) == 1) == (reason != "switched off")
+    assert all("\n" not in record.getMessage() for record in caplog.records)
+    problem = make_case("strided")
+    found = build("deeppoly").bound(problem.graph, problem.params, problem.box(0.05), problem.spec).lower
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("forgotten")
+def test_it_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(build_module.CACHE_VARIABLE, str(tmp_path))
+    assert fused.compiled(torch.float32) is not None
+    (kept,) = tmp_path.iterdir()
+    written = kept.stat().st_mtime_ns
+    build_module.compiled.cache_clear()
+    assert fused.compiled(torch.float32) is not None
+    assert [file.stat().st_mtime_ns for file in tmp_path.iterdir()] == [written]
+
+
+@needs_compiler
+def test_the_zoo_has_networks_that_are_compiled_to_the_end() -> None:
+    """Guards the tests above: they would pass if nothing were ever compiled."""
+    assert {name for name in zoo.NETWORKS if is_a_chain(make_case(name))} >= {"mlp", "strided"}
