@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,22 @@ def train_with_a_rank_that_drifts(directory: Path, overrides: tuple[str, ...]) -
     train(directory, overrides)
 
 
+def train_until_told(directory: Path, overrides: tuple[str, ...]) -> object:
+    """Rank 1 alone gets a signal after the third step of the second epoch; returns the exit code."""
+    from certtrain.training.module import CertifiedTraining
+
+    def tell(self: CertifiedTraining, *_: Any) -> None:
+        if self.ranks.rank == 1 and self.global_step == 23:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    CertifiedTraining.on_train_batch_end = tell
+    try:
+        train(directory, overrides)
+    except SystemExit as stop:
+        return stop.code
+    return None
+
+
 def train_with_a_rank_that_dies(directory: Path, overrides: tuple[str, ...]) -> None:
     """Rank 1 is gone without a word after the third step."""
     from certtrain.training.module import CertifiedTraining
@@ -128,6 +145,21 @@ def exchange(layout: str, arguments: tuple, items: int) -> dict[str, Any]:
         "b": total["b"],
         "traffic": (ranks.traffic.scalars, ranks.traffic.numbers, ranks.traffic.calls),
     }
+
+
+def mean_gradient(samples: int) -> tuple[float, float]:
+    """RGS's gradient and dropped samples, where rank 1 alone meets numbers that are not finite: right of 0.1."""
+    from certtrain.gradients import RGS, Distributed, Layout
+
+    ranks = Distributed(Layout.batch(2), 30)
+
+    def loss(p: dict[str, torch.Tensor]) -> torch.Tensor:
+        bad = ranks.rank == 1 and float(p["x"].detach()) > 0.1
+        return p["x"].sum() * (float("nan") if bad else 0.5)
+
+    params = {"x": torch.zeros(1, dtype=torch.float64)}
+    found = RGS(0.1, samples).estimate(loss, params, 0, ranks=ranks)
+    return found.gradient["x"].item(), found.statistics["population/dropped_samples"]
 
 
 def estimate(groups: int | None, population: int) -> tuple[dict[str, torch.Tensor], float]:

@@ -24,6 +24,7 @@ class Job:
         command: What runs it, and nothing else, in any shell.
         folder: Where the command is run.
         processes: How many processes it starts on a machine: its ranks there.
+        stop_code: The exit code by which it says that a signal has stopped it and it can go on.
     """
 
     number: int
@@ -32,6 +33,7 @@ class Job:
     command: tuple[str, ...]
     folder: Path
     processes: int = 1
+    stop_code: int = 75
 
     @property
     def is_finished(self) -> bool:

@@ -63,6 +63,7 @@ class FreshProcesses(Launcher):
             (sys.executable, "-m", "certtrain", *self._arguments(own, number), *overrides),
             Path(str(self.config.hydra.runtime.cwd)),
             processes=devices if isinstance(devices, int) and devices > 0 else 1,
+            stop_code=int(composed.preemption.exit_code),
         )
 
     def _arguments(self, directory: Path, number: int) -> list[str]:

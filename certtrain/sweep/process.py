@@ -70,7 +70,7 @@ def _status(job: Job, exit_code: int, stopped: bool) -> Status:
     if exit_code == 0 and job.is_finished:
         return "done"
     # Someone else may have told the job to stop: it saved and left without a result and without an error.
-    return "stopped" if stopped or exit_code == 0 else "failed"
+    return "stopped" if stopped or exit_code in (0, job.stop_code) else "failed"
 
 
 def _follow(process: subprocess.Popen[bytes], stop: Stopping, look: Callable[[], None]) -> bool:

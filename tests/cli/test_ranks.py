@@ -102,6 +102,18 @@ def test_a_rank_that_is_killed_ends_the_run(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] > 0
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+def test_a_signal_to_one_rank_stops_all_with_their_state_saved(tmp_path: Path) -> None:
+    process = start(tmp_path)
+    os.kill(ranks_of(tmp_path / "run")[1], signal.SIGTERM)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    step = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert f"stopped at step {step} by SIGTERM: the same command, or resume=" in output
+    assert errors.strip() == ""
+    assert not (tmp_path / "run" / "run.lock").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 def test_ranks_end_with_their_supervisor(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from certtrain._paths import config_dir
 from certtrain.cli.study import check, plan, read
 from certtrain.errors import CerttrainError
 
@@ -59,9 +58,9 @@ def test_jobs_have_processes_directories_and_wandb_runs_of_their_own(tmp_path: P
     (tmp_path / "planted.py").write_text(PLANTED)
     planted = ["optimizer._target_=planted.Planted", "optimizer.lr=0.1,2", "scheduler=constant"]
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "logger=wandb", "hydra.sweep.dir=sweep"]
-    code, output, errors = certtrain(
-        *("-m", *PLAIN, *planted, *launcher), cwd=tmp_path, WANDB_MODE="offline", LOCAL_RANK="1", WORLD_SIZE="2"
-    )
+    command = ("-m", *PLAIN, *planted, *launcher)
+    foreign = {"WANDB_MODE": "offline", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}
+    code, output, errors = certtrain(*command, cwd=tmp_path, **foreign)
     assert code != 0
     assert errors.strip() == "certtrain: error: 1 of 2 jobs failed; the same command runs them again"
     assert [row["status"] for row in recorded(tmp_path / "sweep")] == ["done", "failed"]
@@ -72,6 +71,11 @@ def test_jobs_have_processes_directories_and_wandb_runs_of_their_own(tmp_path: P
     assert sorted(ids) == sorted(path.name.rsplit("-", 1)[1] for path in runs)
     assert len(set(ids)) == 2
     assert "step 3/3" in (tmp_path / "sweep" / "0" / "output.log").read_text()
+    (tmp_path / "planted.py").write_text(PLANTED.replace('lr"] > 1', 'lr"] > 3'))
+    code, output, errors = certtrain(*command, cwd=tmp_path, **foreign)
+    assert code == 0, errors
+    assert [row["status"] for row in recorded(tmp_path / "sweep")] == ["done before", "done"]
+    assert not (tmp_path / "sweep" / "1" / "traceback.txt").exists()
 
 
 @pytest.mark.slow
@@ -128,7 +132,6 @@ def test_sigterm_stops_the_jobs_and_leaves_the_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (config_dir() / "trainer" / "ddp.yaml").is_file(), reason="needs trainer=ddp")
 def test_jobs_of_two_ranks_each(tmp_path: Path) -> None:
     ddp = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "seed=0,1", "hydra.sweep.dir=sweep"]
     code, _, errors = certtrain("-m", *PLAIN, *ddp, "logger=wandb", cwd=tmp_path, WANDB_MODE="offline")
@@ -154,7 +157,6 @@ def test_a_study_runs_its_sweeps_and_collects_them(tmp_path: Path) -> None:
     assert output.count("done before") == 3
 
 
-@pytest.mark.skipif(not (config_dir() / "method" / "rgs.yaml").is_file(), reason="needs method=rgs")
 def test_the_digits_study_can_run(tmp_path: Path) -> None:
     check(plan(read(DIGITS), tmp_path, []))
 

@@ -6,6 +6,7 @@ import torch
 
 from certtrain.errors import ConfigError
 from certtrain.gradients import Alone, Layout
+from certtrain.gradients.noise import GaussianNoise
 from certtrain.gradients.ranks import portion
 from certtrain.training.shards import Shard
 
@@ -60,6 +61,15 @@ def test_every_rank_gets_the_gradient_of_one_process(size: int, groups: int | No
         assert value == pytest.approx(loss, abs=1e-6)
         for name, g in gradient.items():
             torch.testing.assert_close(g, expected[name], atol=1e-6, rtol=1e-6)
+
+
+def test_a_sample_that_is_not_finite_on_one_rank_is_dropped_on_all() -> None:
+    noise = GaussianNoise(0, 0.1).sample({"x": torch.zeros(1, dtype=torch.float64)}, 0, range(20))["x"]
+    dropped = 2 * int((noise.abs() > 0.1).sum())
+    assert dropped > 0
+    for gradient, count in rank_jobs.on_ranks(2, rank_jobs.mean_gradient, 40):
+        assert gradient == pytest.approx(1.0)
+        assert count == dropped
 
 
 def test_groups_must_divide_the_ranks() -> None:

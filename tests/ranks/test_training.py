@@ -94,6 +94,28 @@ def test_plain_gradients_are_data_parallel(size: int, alone, tmp_path: Path) -> 
     compare(size, alone, tmp_path / "run", *GRAD, "data.test_batch_size=50")
 
 
+def test_mean_gradients_at_perturbed_weights_are_data_parallel(alone, tmp_path: Path) -> None:
+    rgs = ("method=rgs", "rgs.samples=4", *GRAD[1:])
+    compare(2, alone, tmp_path / "run", *rgs, steps=5)
+
+
+def test_a_warm_start_splits_the_batch_and_then_the_population(alone, tmp_path: Path) -> None:
+    compare(2, alone, tmp_path / "run", *PGPE, "warm_start.epochs=1", "pgpe.batch_per_generation=256", steps=23)
+
+
+def test_ranks_that_were_stopped_go_on_to_the_same_end(alone, tmp_path: Path) -> None:
+    overrides = (*PGPE, "trainer=ddp", "trainer.max_steps=27")
+    assert rank_jobs.on_ranks(2, rank_jobs.train_until_told, tmp_path / "run", overrides) == [75, 75]
+    stopped = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert 23 <= stopped <= 24
+    found, rows, _ = outcome(2, tmp_path / "run", *overrides)
+    expected, expected_rows, _ = outcome(2, tmp_path / "other", *overrides)
+    for name, tensor in expected["state_dict"].items():
+        assert torch.equal(found["state_dict"][name], tensor)
+    steps = [[row["step"] for row in some if "train/loss" in row] for some in (rows, expected_rows)]
+    assert steps[0] == steps[1] == list(range(27))
+
+
 def test_a_batch_smaller_than_the_ranks(alone, tmp_path: Path) -> None:
     compare(4, alone, tmp_path / "run", *GRAD, "data.batch_size=3", "data.validation=0", steps=5)
 
