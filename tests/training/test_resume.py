@@ -33,6 +33,11 @@ RUNS = {
     "grad": ("method=grad", *TWO, "schedule.eps.warmup=0.5", "schedule.eps.ramp=1", "scheduler=multistep"),
     "pgpe": (*PGPE, *TWO),
     "augmented, with batch norm": (*PGPE, *TWO, *NORM, "data.augment.crop=1", "optimizer=sgd"),
+    "rgs": ("method=rgs", "rgs.samples=2", *TWO),
+    "a warm start with batches of its own, a learned sigma and ClipUp": (
+        *(*PGPE, "pgpe/sigma_rule=learned", "pgpe.batch_per_generation=400", "optimizer=clipup", "optimizer.lr=0.1"),
+        *("warm_start.epochs=2", "trainer.max_epochs=3"),
+    ),
     "limited by steps, inside an epoch": ("method=grad", "trainer.max_steps=8"),
     "limited by steps, after an epoch": ("method=grad", "trainer.max_steps=10"),
     "validated every other epoch": ("method=grad", "trainer.max_epochs=3", "trainer.validate_every=2"),
