@@ -12,13 +12,16 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 AUTO_LIRPA := auto_LiRPA==0.3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint format bench clean
+.PHONY: help run study test test-slow lint format bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## run certtrain, e.g. make run ARGS="relaxation=deeppoly pgpe.sigma=0.01"
 	$(BIN)/python -m certtrain $(ARGS)
+
+study: $(INSTALLED) ## the digits study; called again it goes on
+	$(BIN)/python -m certtrain study studies/digits.yaml $(ARGS)
 
 test: lint ## lint, then the fast tests
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)

@@ -65,7 +65,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("setup.cfg", "setup.py", "pyproject.toml", "LICENSE", "README.md"):
         if (REPOSITORY / name).is_file():
             shutil.copy(REPOSITORY / name, copy)
-    for name in ("certtrain", "conf"):
+    for name in ("certtrain", "conf", "hydra_plugins"):
         shutil.copytree(REPOSITORY / name, copy / name, ignore=IGNORED)
     for name in ("tests/__init__.py", "outputs/run/.hydra/config.yaml", "benchmarks/__init__.py"):
         (copy / name).parent.mkdir(parents=True)
@@ -93,14 +93,15 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_and_its_configuration_only(source: Path, wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    files = (path for path in (source / "certtrain").rglob("*") if path.suffix in (".py", ".c", ".h"))
+    own = [*(source / "certtrain").rglob("*"), *(source / "hydra_plugins").rglob("*.py")]
+    files = (path for path in own if path.suffix in (".py", ".c", ".h"))
     modules = {path.relative_to(source).as_posix() for path in files}
     assert "certtrain/bounds/fused/substitute.c" in modules
     config = {f"certtrain/{path.relative_to(source).as_posix()}" for path in (source / "conf").rglob("*.yaml")}
-    assert {"certtrain/conf/config.yaml", "certtrain/conf/relaxation/deeppoly.yaml"} <= config
+    assert {"certtrain/conf/config.yaml", "certtrain/conf/hydra/launcher/joblib.yaml"} <= config
     assert modules - names == set(), "a folder of certtrain/ has no __init__.py"
     assert config - names == set()
-    assert {name.split("/")[0] for name in names} == {"certtrain", _dist_info(wheel)}
+    assert {name.split("/")[0] for name in names} == {"certtrain", "hydra_plugins", _dist_info(wheel)}
     assert {name for name in names if name.endswith(".yaml")} == config
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import hydra.utils
@@ -9,14 +10,18 @@ from hydra.errors import InstantiationException
 from torch import nn
 
 from certtrain.bounds import Relaxation, build
-from certtrain.cli.schema import Node, RunConfig
+from certtrain.cli.schema import Node, Pgpe, RunConfig
 from certtrain.data.augment import Augmentation
-from certtrain.data.module import ImageData
+from certtrain.data.module import EarlyBatches, ImageData
 from certtrain.data.source import Source
 from certtrain.errors import CerttrainError, ConfigError
-from certtrain.gradients import PGPE, Backprop, GradientEstimator
+from certtrain.gradients import PGPE, RGS, Backprop, Distributed, GradientEstimator, LayerScale, Layout, Ranks
+from certtrain.gradients.base import ALONE
 from certtrain.networks import Graph, trace
-from certtrain.training.module import CertifiedTraining, Objective, Optimization
+from certtrain.training.checkpoints import load_network
+from certtrain.training.module import CertifiedTraining
+from certtrain.training.objective import Objective, Optimization
+from certtrain.training.phases import NO_WARM_START, WarmStart
 from certtrain.training.schedules import Ramp
 
 
@@ -49,14 +54,16 @@ def make_data(config: RunConfig) -> ImageData:
     """Batches; nothing is read before `setup`."""
     data = config.data
     augment = Augmentation(data.augment.crop, data.augment.flip)
+    generation = None if config.pgpe is None else config.pgpe.batch_per_generation
     return ImageData(
         make_source(config),
-        data.batch_size,
+        data.batch_size if generation is None else generation,
         data.test_batch_size,
         data.validation,
         data.split_seed,
         augment,
         config.seed,
+        EarlyBatches(config.warm_start.epochs, data.batch_size),
     )
 
 
@@ -73,15 +80,74 @@ def make_network(config: RunConfig, source: Source) -> tuple[nn.Module, Graph]:
     return network, trace(network, source.shape)
 
 
+def begin_from_checkpoint(config: RunConfig, network: nn.Module) -> None:
+    """Gives the network the weights that the run starts from, if it names a checkpoint.
+
+    Raises:
+        ConfigError: If the file is absent, is no checkpoint, or belongs to another architecture.
+    """
+    if config.warm_start.path is None:
+        return
+    path = Path(config.warm_start.path)
+    try:
+        load_network(network, path)
+    except CerttrainError as error:
+        raise ConfigError(f"warm_start.path: {error}") from error
+
+
 def make_estimator(config: RunConfig) -> GradientEstimator:
     """The method."""
-    if config.method == "grad" or config.pgpe is None:
-        return Backprop()
-    options = config.pgpe
-    return PGPE(options.sigma, options.population_size, config.seed, options.strategy, options.member_chunk)
+    if config.pgpe is not None:
+        return _make_pgpe(config.pgpe, config.seed)
+    if config.rgs is not None:
+        rgs = config.rgs
+        return RGS(rgs.sigma, rgs.samples, config.seed, rgs.sampling, rgs.strategy, rgs.member_chunk)
+    return Backprop()
 
 
-def make_training(config: RunConfig, network: nn.Module, graph: Graph) -> CertifiedTraining:
+def _make_pgpe(options: Pgpe, seed: int) -> PGPE:
+    return PGPE(
+        options.sigma,
+        options.population_size,
+        seed,
+        options.strategy,
+        options.member_chunk,
+        options.fitness,
+        instantiate(options.sigma_rule, "pgpe.sigma_rule"),
+        instantiate({**options.noise, "_partial_": True}, "pgpe.noise"),
+        LayerScale(options.layer_scale or {}),
+        options.max_dropped,
+    )
+
+
+def make_layout(config: RunConfig) -> Layout:
+    """How the ranks of a run divide its generations."""
+    size = config.trainer.ranks
+    if make_estimator(config).splits == "batch":
+        return Layout.batch(size)
+    if config.pgpe is not None and config.pgpe.parallel == "hybrid":
+        return Layout.hybrid(size, config.pgpe.groups or 0)
+    return Layout.population(size)
+
+
+def make_ranks(config: RunConfig, layout: Layout) -> Ranks:
+    """This process among the ranks of its run, which have joined already; every rank calls it at the same point."""
+    return ALONE if layout.size == 1 else Distributed(layout, config.trainer.timeout_s)
+
+
+def make_warm_start(config: RunConfig) -> WarmStart:
+    """The epochs of plain gradients, whose ranks divide the batch; see `make_ranks`."""
+    epochs = config.warm_start.epochs
+    return WarmStart(epochs, make_ranks(config, Layout.batch(config.trainer.ranks))) if epochs else NO_WARM_START
+
+
+def make_training(
+    config: RunConfig,
+    network: nn.Module,
+    graph: Graph,
+    ranks: Ranks = ALONE,
+    warm_start: WarmStart = NO_WARM_START,
+) -> CertifiedTraining:
     """The LightningModule of a run."""
     eps, natural = config.schedule.eps, config.schedule.natural_weight
     objective = Objective(
@@ -97,4 +163,4 @@ def make_training(config: RunConfig, network: nn.Module, graph: Graph) -> Certif
         instantiate({**config.scheduler, "_partial_": True}, "scheduler"),
         config.optimizer.clip_norm,
     )
-    return CertifiedTraining(network, graph, make_estimator(config), objective, optimization)
+    return CertifiedTraining(network, graph, make_estimator(config), objective, optimization, ranks, warm_start)

@@ -11,6 +11,8 @@ GROUPS = {
     "model": "the network",
     "relaxation": "how bounds are computed while training",
     "method": "how the gradient is estimated",
+    "pgpe/sigma_rule": "how sigma changes (method=pgpe)",
+    "pgpe/noise": "what the weight noise is like (method=pgpe)",
     "loss": "what is minimised",
     "optimizer": "how parameters move",
     "scheduler": "how the learning rate changes",
@@ -18,12 +20,15 @@ GROUPS = {
     "logger": "who else sees the numbers",
     "certify": "how the result is judged",
     "experiment": "complete settings on top of all this",
+    "hydra/launcher": "how the jobs of a sweep are run",
 }
 
 INTRO = """certtrain trains networks whose robustness can be proved, and proves it.
 
 usage: python -m certtrain [group=choice ...] [key=value ...]
        python -m certtrain -m key=a,b,c ...             every combination, one run each
+       python -m certtrain collect DIRECTORY ...        mean and deviation over seeds of all runs below directories
+       python -m certtrain study FILE                   several sweeps, collected, such as studies/digits.yaml
 
 Without arguments it trains a small network on 8x8 digits by Gaussian loss smoothing (pgpe) with DeepPoly bounds at
 eps 0.05, certifies the test images with every verifier, and leaves everything under outputs/<date>/<time>/.
@@ -47,12 +52,20 @@ KEYS = {
     "seed": "same seed, same numbers",
     "pgpe.sigma": "standard deviation of the weight noise (method=pgpe)",
     "pgpe.population_size": "members per generation, even (method=pgpe)",
+    "pgpe.fitness": "raw differences, centered_ranks or normalized losses (method=pgpe)",
+    "rgs.sigma": "standard deviation of the weight noise (method=rgs)",
+    "rgs.samples": "gradients per step (method=rgs)",
+    "warm_start.path": "checkpoint to begin from",
+    "warm_start.epochs": "epochs of plain gradients before pgpe or rgs takes over",
     "optimizer.lr": "learning rate",
     "trainer.max_epochs": "length of the training",
     "trainer.max_steps": "the same in steps (generations)",
     "certify.enabled": "false trains only",
     "certify.limit": "certify the first so many test images",
+    "sweep.fail_fast": "true: the first job of a sweep that fails stops the others",
     "hydra.run.dir": "where the run goes",
+    "hydra.sweep.dir": "where a sweep goes; the same sweep with the same directory runs what has no result yet",
+    "resume": "auto: an unfinished run of the same command goes on; never; or a run directory",
 }
 
 
@@ -66,16 +79,19 @@ def choices(group: Path) -> dict[str, str]:
 
 
 def default_choices(config: Path) -> dict[str, str]:
-    """Which choice of each group is the default."""
+    """Which choice of each group is the default; groups of a method stand in the method's file, with a slash."""
     lines = [line.strip() for line in config.read_text(encoding="utf-8").splitlines()]
     pairs = (line[2:].split(": ", 1) for line in lines if line.startswith("- ") and ": " in line)
-    return dict(pair for pair in pairs if len(pair) == 2)
+    found = {pair[0].removeprefix("/"): pair[1] for pair in pairs if len(pair) == 2}
+    return {"hydra/launcher": "basic", **found}
 
 
 def help_page() -> str:
     """Groups, what they choose, frequent keys, and three examples."""
     root = config_dir()
-    defaults = default_choices(root / "config.yaml")
+    defaults: dict[str, str] = {}
+    for file in (*root.glob("method/*.yaml"), root / "config.yaml"):
+        defaults |= default_choices(file)
     lines = [INTRO, "Groups (group=choice; * is the default)"]
     for group, purpose in GROUPS.items():
         lines.append(f"  {group}: {purpose}")

@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
+import signal
 import time
-import uuid
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, WandbLogger
 from rich.console import Console
 
 from certtrain.certify import Attack, Verdict, certify, summarize
-from certtrain.cli.assemble import make_data, make_network, make_training
+from certtrain.cli import cluster
+from certtrain.cli.assemble import (
+    begin_from_checkpoint,
+    make_data,
+    make_layout,
+    make_network,
+    make_ranks,
+    make_training,
+    make_warm_start,
+)
+from certtrain.cli.lock import locked
+from certtrain.cli.logs import quiet_libraries, run_loggers
+from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import RunConfig, parse, plain
+from certtrain.cli.supervisor import run_ranks
 from certtrain.data.batches import as_float
 from certtrain.data.module import ImageData
+from certtrain.errors import CerttrainError
+from certtrain.gradients import Distributed
+from certtrain.gradients.distributed import noticing_lost_peers
 from certtrain.report import certification_progress, print_verdict, write_report, write_summary
-from certtrain.training.checkpoints import AtomicCheckpointIO, checkpoint_callbacks, load_network
-from certtrain.training.metrics import JsonlLogger
+from certtrain.sweep.jobs import certified_accuracy
+from certtrain.training.checkpoints import AtomicCheckpointIO, load_network
+from certtrain.training.metrics import drop_rows
 from certtrain.training.module import CertifiedTraining
 from certtrain.training.progress import progress_callback
+from certtrain.training.replicas import CommunicationReport, Replicas, SameParameters
+from certtrain.training.stopping import Stopped, StopRequest, signal_numbers
+from certtrain.training.survival import BEST, LAST, MONITOR, Survival, newest, reached_step
 
 Record = dict[str, Any]
 
 
 def run(composed: DictConfig) -> float | None:
-    """Runs one job in the directory that Hydra made for it.
+    """Runs one job in the directory that Hydra made for it: here, with other ranks that wait, or on ranks of its own.
 
     Returns:
         The certified accuracy on the test images, for sweepers that optimise; None if nothing was certified.
@@ -43,15 +62,48 @@ def run(composed: DictConfig) -> float | None:
     """
     node = plain(composed)
     config = parse(node)
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    OmegaConf.save(OmegaConf.create(node), directory / "config.yaml")
-    console = Console()
-    with _quiet_libraries(), _loggers(config, node, directory) as loggers:
-        record = Job(config, directory, console).run(loggers)
-        for logger in loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.summary.update(record)
-    return record.get("certified_accuracy")
+    directory = Path(HydraConfig.get().runtime.output_dir).absolute()
+    with locked(directory):
+        RunDirectory(directory).write_configuration(node)
+        cluster.tell(cluster.Orders(node, directory))
+        if config.trainer.ranks > 1 and not dist.is_initialized():
+            run_ranks(directory, config.trainer.ranks, signal_numbers(config.preemption.signals))
+            return certified_accuracy(directory)
+        return run_in(directory, node).get("certified_accuracy")
+
+
+def run_in(directory: Path, node: Record) -> Record:
+    """Runs a resolved configuration in this process: the whole run, or what one of its ranks has to do.
+
+    Args:
+        directory: The run directory; exists.
+        node: The configuration.
+
+    Returns:
+        What stands in summary.json; nothing on ranks other than the first.
+
+    Raises:
+        KeyboardInterrupt: If Ctrl-C has stopped it.
+        SystemExit: If another signal has; it goes on later.
+    """
+    config = parse(node)
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    console = Console() if first else Console(quiet=True)
+    with StopRequest(signal_numbers(config.preemption.signals)).listening() as request, quiet_libraries():
+        try:
+            with ExitStack() as stack:
+                loggers = stack.enter_context(run_loggers(config, node, directory)) if first else []
+                start = newest(directory / "checkpoints")
+                record = Job(config, directory, console, request, start).run(loggers)
+                for logger in loggers:
+                    if isinstance(logger, WandbLogger):
+                        logger.experiment.summary.update(record)
+        except Stopped as stop:
+            console.print(f"{stop}: the same command, or resume={directory}, goes on", highlight=False, soft_wrap=True)
+            if stop.signal is signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise SystemExit(config.preemption.exit_code) from None
+    return record
 
 
 class Job:
@@ -61,29 +113,50 @@ class Job:
         config: What to run.
         directory: The run directory; exists.
         console: Where people read.
+        request: Who may ask the run to stop.
+        start: The checkpoint that training goes on from; None begins at the first generation.
     """
 
-    def __init__(self, config: RunConfig, directory: Path, console: Console) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        directory: Path,
+        console: Console,
+        request: StopRequest = StopRequest(),  # noqa: B008  (listens to nothing)
+        start: Path | None = None,
+    ) -> None:
         self.config = config
         self.directory = directory
         self.console = console
+        self.start = start
+        self.survival = Survival(directory / "checkpoints", config.checkpoint.every_generations, request)
 
     def run(self, loggers: list[Logger]) -> Record:
-        """Trains, certifies if asked to, and returns what stands in summary.json."""
+        """Trains, certifies if asked to, and returns what stands in summary.json.
+
+        Ranks other than the first one are done after the training and return nothing.
+        """
         config, console = self.config, self.console
         console.print(
             f"[bold]{config.method}[/] with [bold]{config.relaxation.name}[/] bounds on {config.data.name}, "
             f"eps {config.eps:g}, seed {config.seed}\n{self.directory}",
             highlight=False,
         )
+        if self.start is not None:
+            console.print(f"goes on from step {reached_step(self.start)} (resume=never begins anew)", highlight=False)
         pl.seed_everything(config.seed % 2**32, verbose=False)
         data = make_data(config)
         data.setup()
         network, graph = make_network(config, data.source)
-        training = make_training(config, network, graph)
-        started = time.perf_counter()
-        checkpoint = self._fit(training, data, loggers)
-        train_seconds = time.perf_counter() - started
+        begin_from_checkpoint(config, network)
+        ranks = make_ranks(config, make_layout(config))
+        training = make_training(config, network, graph, ranks, make_warm_start(config))
+        with noticing_lost_peers(ranks):
+            checkpoint = self._fit(training, data, loggers)
+        train_seconds = self.survival.seconds
+        cluster.leave()
+        if ranks.rank > 0:
+            return {}
         load_network(network, checkpoint)
         verdicts, certify_seconds = self._certify(network, data) if config.certify.enabled else ([], None)
         parameters = sum(p.numel() for p in network.parameters())
@@ -91,6 +164,7 @@ class Job:
 
     def _trainer(self, loggers: list[Logger], callbacks: list[Callback]) -> pl.Trainer:
         options = self.config.trainer
+        environment = cluster.detect()
         return pl.Trainer(
             accelerator=options.accelerator,
             devices=options.devices,
@@ -100,46 +174,64 @@ class Job:
             log_every_n_steps=options.log_every_n_steps,
             logger=loggers,
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
+            num_nodes=options.num_nodes,
+            strategy=Replicas() if environment else "auto",
+            plugins=[AtomicCheckpointIO(), *([environment] if environment else [])],
             num_sanity_val_steps=0,
             enable_model_summary=False,
             enable_progress_bar=self.console.is_terminal,
             use_distributed_sampler=False,
+            # A warm start may have batches of another size: the loader is made anew when it is over, which a resumed
+            # run may be at any time.
+            reload_dataloaders_every_n_epochs=1 if self.config.warm_start.epochs else 0,
             default_root_dir=self.directory,
         )
 
     def _fit(self, training: CertifiedTraining, data: ImageData, loggers: list[Logger]) -> Path:
         """Trains and returns the checkpoint to judge."""
-        best, last = checkpoint_callbacks(self.directory / "checkpoints")
-        validated = len(data.validation_rows) > 0
-        callbacks = [*([best] if validated else []), last, progress_callback(self.console)]
+        callbacks: list[Callback] = [self.survival, progress_callback(self.console)]
+        if isinstance(training.ranks, Distributed):
+            every = self.config.checkpoint.every_generations
+            callbacks += [SameParameters(every), CommunicationReport(training.ranks)]
         trainer = self._trainer(loggers, callbacks)
+        if training.ranks.rank == 0:
+            drop_rows(self.directory / "metrics.jsonl", 0 if self.start is None else reached_step(self.start))
         try:
-            trainer.fit(training, data)
-        except SystemExit:  # what Lightning makes of an interrupt
-            self.console.print(f"stopped at step {trainer.global_step}; {self.directory} keeps the checkpoints so far")
-            raise KeyboardInterrupt from None
-        reached = training.objective.eps(trainer.global_step / trainer.num_training_batches)
+            trainer.fit(training, data, ckpt_path=self.start)
+        except CerttrainError as error:
+            raise type(error)(f"{error}; {self._kept(trainer.global_step)}") from error
+        reached = training.objective.eps(training.phases.epoch(trainer.global_step))
         if reached < self.config.eps:
             self.console.print(
                 f"note: training ended at eps {reached:g}, below {self.config.eps:g}: "
                 "train longer or shorten schedule.eps.warmup and schedule.eps.ramp",
                 style="yellow",
             )
-        return self._choose(trainer, training, data, best)
+        return self._choose(trainer, training, data, loggers)
 
-    def _choose(self, trainer: pl.Trainer, training: CertifiedTraining, data: ImageData, keep: ModelCheckpoint) -> Path:
+    def _kept(self, failed: int) -> str:
+        """Which checkpoint holds weights whose loss was a number; the one of the failed step itself does not."""
+        directory = self.directory / "checkpoints"
+        steps = {path: reached_step(path) for path in (directory / LAST, directory / BEST) if path.is_file()}
+        good = {path: step for path, step in steps.items() if step < failed}
+        if not good:
+            return "no checkpoint is older than this step"
+        path = max(good, key=good.__getitem__)
+        return f"the last good checkpoint is {path} (step {good[path]})"
+
+    def _choose(self, trainer: pl.Trainer, training: CertifiedTraining, data: ImageData, loggers: list[Logger]) -> Path:
         """The best checkpoint; weights that max_steps left behind since the last validation are judged now."""
-        last = self.directory / "checkpoints" / "last.ckpt"
+        best, last = self.directory / "checkpoints" / BEST, self.directory / "checkpoints" / LAST
         if not len(data.validation_rows):
-            trainer.save_checkpoint(last)
             return last
         if training.validated_step == trainer.global_step:
-            return Path(keep.best_model_path)
-        trainer.save_checkpoint(last)
-        best = keep.best_model_score
+            return best
+        trainer.loggers = []  # they would get this row with the step and the epoch of no generation
         (found,) = trainer.validate(training, data, verbose=False)
-        return last if best is None or found["val/certified_accuracy"] > float(best) else Path(keep.best_model_path)
+        step = trainer.global_step
+        for logger in loggers:
+            logger.log_metrics({**found, "epoch": training.phases.place(step)[0]}, step=step)
+        return last if self.survival.best is None or found[MONITOR] > self.survival.best else best
 
     def _certify(self, network: torch.nn.Module, data: ImageData) -> tuple[list[Verdict], float]:
         options = self.config.certify
@@ -195,47 +287,3 @@ class Job:
             highlight=False,
         )
         return record
-
-
-@contextmanager
-def _loggers(config: RunConfig, node: Record, directory: Path) -> Iterator[list[Logger]]:
-    """metrics.jsonl always, W&B on request; a W&B run is finished with this job, as failed if the job failed."""
-    loggers: list[Logger] = [JsonlLogger(directory / "metrics.jsonl")]
-    if config.logger.name == "local":
-        yield loggers
-        return
-    import wandb
-
-    run_id = uuid.uuid4().hex[:8]
-    # Written before anything is logged, so that whoever resumes this directory finds the same W&B run.
-    (directory / "wandb_id.txt").write_text(run_id + "\n", encoding="utf-8")
-    group = config.logger.group or directory.parent.name
-    view = WandbLogger(
-        project=config.logger.project, save_dir=directory, id=run_id, group=group, config=node, name=_title(config)
-    )
-    exit_code = 1
-    try:
-        yield [*loggers, view]
-        exit_code = 0
-    finally:
-        wandb.finish(exit_code=exit_code)
-
-
-def _title(config: RunConfig) -> str:
-    parts = [config.data.name, config.method, config.relaxation.name, f"eps{config.eps:g}", f"seed{config.seed}"]
-    return "-".join(parts)
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Hides notices that no user of certtrain can act on."""
-    with warnings.catch_warnings():
-        for notice in (
-            r".*does not have many workers.*",
-            r".*The number of training batches.*is smaller than the logging interval.*",
-            r".*Checkpoint directory .* exists and is not empty.*",
-            r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
-            r".*GPU available but not used.*",
-        ):
-            warnings.filterwarnings("ignore", notice)
-        yield

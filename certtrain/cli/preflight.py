@@ -4,42 +4,68 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from hydra.core.utils import setup_globals
+from omegaconf import DictConfig
 
 from certtrain.certify.verifiers import resolve
-from certtrain.cli.assemble import make_network, make_source, make_training
+from certtrain.cli.assemble import begin_from_checkpoint, make_network, make_source, make_training
 from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.schema import Node, RunConfig, parse, plain
+from certtrain.cli.resume import Place, find_place
+from certtrain.cli.rundir import WATCHING
+from certtrain.cli.schema import Node, RunConfig, Trainer, parse, plain
 from certtrain.data.source import Source
 from certtrain.errors import ConfigError, one_line
-from certtrain.gradients import PGPE
 from certtrain.losses import Problem
 from certtrain.networks import parameters
+from certtrain.sweep.plugins import check as check_launcher
+from certtrain.sweep.record import check_continues
 from certtrain.training.module import CertifiedTraining
 from certtrain.training.schedules import with_horizon
 
 
-def preflight(command: Command) -> None:
+def preflight(command: Command) -> Place:
     """Composes, parses and assembles every job of a command; the whole sweep before its first job.
+
+    Returns:
+        Where the run goes.
 
     Raises:
         CerttrainError: One line about the first job that cannot run.
     """
+    if command.multirun and dist.is_initialized():
+        raise ConfigError("a sweep starts the ranks of its jobs itself: call it without torchrun or srun")
     setup_globals()
     seen: set[str] = set()
-    for composed in compose_jobs(command):
-        _refuse_used_directory(Path(composed.hydra.sweep.dir if command.multirun else composed.hydra.run.dir))
+    jobs = list(compose_jobs(command))
+    if command.multirun:
+        _check_sweep(jobs)
+    place = Place()
+    for composed in jobs:
         node = plain(composed)
         config = parse(node)
+        if not command.multirun:
+            place = find_place(composed, node)
+            if place.finished:
+                return place
         resolve(config.certify.verifiers)
         key = _fingerprint(node)
         if key not in seen:
             seen.add(key)
             check_parts(config)
+    return place
+
+
+def _check_sweep(jobs: list[DictConfig]) -> None:
+    node = jobs[0].hydra
+    check_launcher(dict(node.launcher))
+    check_continues(Path(node.sweep.dir), [list(job.hydra.overrides.task) for job in jobs])
+    for job in jobs:
+        if str(job.resume) not in ("auto", "never"):
+            raise ConfigError(f"resume={job.resume} is one run: leave -m out")
 
 
 def check_parts(config: RunConfig) -> None:
@@ -48,13 +74,34 @@ def check_parts(config: RunConfig) -> None:
     Raises:
         CerttrainError: One line about what is wrong.
     """
-    if config.trainer.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-        raise ConfigError("trainer.accelerator=gpu: there is no GPU that torch can use; choose cpu or auto")
+    _check_devices(config.trainer)
     _check_logger(config)
     source = make_source(config)
     source.check()
     network, graph = make_network(config, source)
+    begin_from_checkpoint(config, network)
     _rehearse(config, make_training(config, network, graph), source)
+
+
+def _check_devices(trainer: Trainer) -> None:
+    if trainer.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise ConfigError("trainer.accelerator=gpu: there is no GPU that torch can use; choose cpu or auto")
+    # One process per GPU; a CPU takes any number.
+    if trainer.accelerator != "cpu" and torch.cuda.is_available() and trainer.devices > torch.cuda.device_count():
+        raise ConfigError(
+            f"trainer.devices={trainer.devices}: there are {torch.cuda.device_count()} GPUs; "
+            "trainer.accelerator=cpu trains on the CPU"
+        )
+    started = dist.get_world_size() if dist.is_initialized() else 1
+    if started > 1 and started != trainer.ranks:
+        raise ConfigError(
+            f"{started} processes were started for trainer.devices={trainer.devices} on trainer.num_nodes="
+            f"{trainer.num_nodes}: these must multiply to the number of processes"
+        )
+    if trainer.num_nodes > 1 and started == 1:
+        raise ConfigError(
+            f"trainer.num_nodes={trainer.num_nodes}: start the command on every node, with torchrun or srun"
+        )
 
 
 def _rehearse(config: RunConfig, training: CertifiedTraining, source: Source) -> None:
@@ -67,9 +114,7 @@ def _rehearse(config: RunConfig, training: CertifiedTraining, source: Source) ->
     inputs, labels = torch.zeros((2, *source.shape)), torch.arange(2) % source.num_classes
     problem = Problem(training.graph, training.objective.relaxation, inputs, labels, eps, 0.0, config.clip)
     params = parameters(training.network)
-    estimator = training.estimator.decided("loop")  # what is measured, is measured in the run
-    if isinstance(estimator, PGPE):
-        estimator = replace(estimator, population_size=2)
+    estimator = training.estimator.decided("loop").rehearsing()  # what is measured, is measured in the run
     key = "loss"
     try:
         estimate = estimator.estimate(lambda p: training.objective.loss(problem, p), params, generation=0)
@@ -98,9 +143,4 @@ def _check_logger(config: RunConfig) -> None:
 
 def _fingerprint(node: Node) -> str:
     """What the parts depend on: a sweep over other keys checks them once."""
-    return json.dumps({k: v for k, v in node.items() if k not in ("seed", "eps", "certify")}, default=str)
-
-
-def _refuse_used_directory(directory: Path) -> None:
-    if directory.is_file() or (directory.is_dir() and any(directory.iterdir())):
-        raise ConfigError(f"{directory} exists and is not empty: choose another hydra.run.dir or hydra.sweep.dir")
+    return json.dumps({k: v for k, v in node.items() if k not in ("seed", "eps", "certify", *WATCHING)}, default=str)

@@ -59,6 +59,37 @@ class Pgpe(Strict):
     population_size: int = Field(ge=2, multiple_of=2)
     strategy: Literal["vmap", "loop", "auto"]
     member_chunk: int = Field(ge=1)
+    batch_per_generation: int | None = Field(ge=1)
+    fitness: Literal["raw", "centered_ranks", "normalized"]
+    sigma_rule: Node
+    noise: Node
+    layer_scale: dict[str, float] | None
+    parallel: Literal["population", "hybrid"]
+    groups: int | None = Field(ge=1)
+    max_dropped: float = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _groups_belong_to_hybrid(self) -> Pgpe:
+        if (self.parallel == "hybrid") != (self.groups is not None):
+            raise ValueError(f"groups is for parallel=hybrid, which needs it; got {self.parallel} with {self.groups}")
+        return self
+
+
+class Rgs(Strict):
+    """See conf/method/rgs.yaml."""
+
+    sigma: float = Field(gt=0)
+    samples: int = Field(ge=1)
+    sampling: Literal["antithetic", "independent"]
+    strategy: Literal["loop", "vmap"]
+    member_chunk: int = Field(ge=1)
+
+
+class WarmStart(Strict):
+    """See conf/config.yaml."""
+
+    path: str | None
+    epochs: int = Field(ge=0)
 
 
 class EpsSchedule(Strict):
@@ -98,21 +129,47 @@ class Optimizer(BaseModel):
         return {"lr": self.lr, **(self.model_extra or {})}
 
 
+class Sweep(Strict):
+    """See conf/config.yaml."""
+
+    fail_fast: bool
+
+
 class Trainer(Strict):
     """See conf/trainer."""
 
     accelerator: Literal["cpu", "gpu", "auto"]
-    devices: Literal[1]
+    devices: int = Field(ge=1)
+    num_nodes: int = Field(default=1, ge=1)
+    timeout_s: float = Field(default=60.0, gt=0)
     max_epochs: int = Field(ge=1)
     max_steps: int
     log_every_n_steps: int = Field(ge=1)
     validate_every: int = Field(ge=1)
+
+    @property
+    def ranks(self) -> int:
+        """Processes of the run."""
+        return self.devices * self.num_nodes
 
     @model_validator(mode="after")
     def _some_steps(self) -> Trainer:
         if self.max_steps < 1 and self.max_steps != -1:
             raise ValueError(f"max_steps must be at least 1, or -1 for no limit, got {self.max_steps}")
         return self
+
+
+class Checkpoint(Strict):
+    """See conf/config.yaml."""
+
+    every_generations: int = Field(ge=1)
+
+
+class Preemption(Strict):
+    """See conf/config.yaml."""
+
+    signals: tuple[Literal["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU"], ...] = Field(strict=False)
+    exit_code: int = Field(ge=0, le=255)
 
 
 class Logger(Strict):
@@ -150,23 +207,58 @@ class RunConfig(Strict):
     data: Data
     model: Node
     relaxation: Relaxation
-    method: Literal["grad", "pgpe"]
+    method: Literal["grad", "pgpe", "rgs"]
     pgpe: Pgpe | None = None
+    rgs: Rgs | None = None
+    warm_start: WarmStart
     loss: Node
     schedule: Schedule
     optimizer: Optimizer
     scheduler: Node
     trainer: Trainer
+    resume: str
+    checkpoint: Checkpoint
+    preemption: Preemption
     logger: Logger
     certify: Certify
+    sweep: Sweep
 
     @model_validator(mode="after")
     def _method_has_its_node(self) -> RunConfig:
+        for name, node in (("pgpe", self.pgpe), ("rgs", self.rgs)):
+            if (self.method == name) != (node is not None):
+                raise ValueError(f"method {name} and the node {name} belong together: choose both with method={name}")
+        if self.pgpe is not None:
+            self._refuse_idle_ranks(self.pgpe)
         if self.method == "pgpe" and self.pgpe is None:
             raise ValueError("method pgpe needs the node pgpe: choose it with method=pgpe")
+        if self.method == "pgpe" and self.pgpe is not None:
+            self._refuse_idle_ranks(self.pgpe)
         if not self.clip[0] <= 0 < 1 <= self.clip[1]:
             raise ValueError(f"clip must be [low, high] and contain all pixels, 0 to 1, got {list(self.clip)}")
         return self
+
+    @model_validator(mode="after")
+    def _warm_start_ends(self) -> RunConfig:
+        epochs = self.warm_start.epochs
+        if epochs > 0 and self.method == "grad":
+            raise ValueError(
+                "warm_start.epochs: method=grad takes plain gradients anyway; choose pgpe or rgs, or 0 epochs"
+            )
+        if epochs >= self.trainer.max_epochs:
+            raise ValueError(f"warm_start.epochs must be less than trainer.max_epochs, got {epochs}")
+        return self
+
+    def _refuse_idle_ranks(self, pgpe: Pgpe) -> None:
+        ranks = self.trainer.ranks
+        groups = ranks if pgpe.groups is None else pgpe.groups
+        if ranks % groups:
+            raise ValueError(f"pgpe.groups must divide the number of ranks, {ranks}, got {groups}")
+        if pgpe.population_size // 2 < groups:
+            raise ValueError(
+                f"pgpe.population_size={pgpe.population_size} has {pgpe.population_size // 2} antithetic pairs, "
+                f"too few for {groups} " + ("ranks" if pgpe.groups is None else "groups")
+            )
 
 
 def plain(config: DictConfig) -> Node:
@@ -210,8 +302,6 @@ def _one_line(error: ValidationError) -> str:
     message = message.replace("Input should be", "must be").replace("Input", "it")
     if first["type"] == "float_type" and "/" in str(first["input"]):
         message += " (a fraction is not computed: write 0.00784 for 2/255)"
-    if key == "trainer.devices":
-        message = "must be 1: training on several devices is not supported yet"
     if key == "pgpe.population_size" and first["type"] == "multiple_of":
         message = "must be even (antithetic pairs)"
     return f"{key} {message}, got {first['input']!r}"

@@ -1,6 +1,7 @@
 """The one LightningDataModule: any source, a fixed validation split, reproducible batches."""
 
 import warnings
+from dataclasses import dataclass
 from typing import TypeVar
 
 import pytorch_lightning as pl
@@ -15,6 +16,19 @@ from certtrain.data.splits import stratified_split
 from certtrain.errors import ConfigError
 
 Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class EarlyBatches:
+    """Another batch size in the first epochs. A Trainer has to reload the training loader when they are over.
+
+    Attributes:
+        epochs: how many epochs.
+        batch_size: training images per batch in them.
+    """
+
+    epochs: int
+    batch_size: int
 
 
 class ImageData(pl.LightningDataModule):
@@ -46,6 +60,7 @@ class ImageData(pl.LightningDataModule):
         split_seed: int,
         augment: Augmentation,
         seed: int,
+        early: EarlyBatches | None = None,
     ) -> None:
         """Reads nothing yet.
 
@@ -57,6 +72,7 @@ class ImageData(pl.LightningDataModule):
             split_seed: decides which images are held out, independently of `seed`.
             augment: how training images are varied.
             seed: decides the order of the training images and their variations.
+            early: another batch size for the first epochs, if they have one.
 
         Raises:
             ConfigError: a value is out of range.
@@ -80,6 +96,7 @@ class ImageData(pl.LightningDataModule):
         self.split_seed = split_seed
         self.augment = augment
         self.seed = seed
+        self.early = early
 
     def setup(self, stage: str | None = None) -> None:
         """Loads the data and splits them, the first time it is called; the stage makes no difference.
@@ -101,13 +118,21 @@ class ImageData(pl.LightningDataModule):
         self.train_rows, self.validation_rows = stratified_split(splits.train.labels, size, self.split_seed)
         self.splits = splits
 
-    def train_dataloader(self) -> DataLoader[TrainingBatch]:
-        """Batches of inputs [batch, channels, height, width], float32 in [0, 1], and labels [batch]."""
+    def batches_in(self, epoch: int) -> int:
+        """Training batches of an epoch, after `setup`."""
+        return len(self._sampler(epoch))
+
+    def _sampler(self, epoch: int) -> ShuffledBatches:
+        early = self.early
+        size = early.batch_size if early is not None and epoch < early.epochs else self.batch_size
         # Full batches weigh and cost the same in every step, and every epoch leaves out other images. Fewer
         # images than one batch are a batch all the same.
-        drop_last = len(self.train_rows) >= self.batch_size
-        sampler = ShuffledBatches(self.train_rows, self.batch_size, self.seed, drop_last)
-        return _loader(TrainingBatches(self.splits.train, self.augment, self.seed), sampler)
+        return ShuffledBatches(self.train_rows, size, self.seed, drop_last=len(self.train_rows) >= size)
+
+    def train_dataloader(self) -> DataLoader[TrainingBatch]:
+        """Batches of inputs [batch, channels, height, width], float32 in [0, 1], and labels [batch]."""
+        epoch = 0 if self.trainer is None else self.trainer.current_epoch
+        return _loader(TrainingBatches(self.splits.train, self.augment, self.seed), self._sampler(epoch))
 
     def val_dataloader(self) -> DataLoader[EvaluationBatch] | list[DataLoader[EvaluationBatch]]:
         """Batches as in `train_dataloader`, and their rows [batch]; an empty list if no image is held out."""
@@ -124,7 +149,11 @@ class ImageData(pl.LightningDataModule):
 
 def _loader(dataset: Dataset[Batch], sampler: Sampler[list[int]]) -> DataLoader[Batch]:
     # batch_size=None: what the sampler yields is handed to the dataset as it is, and its answer is the batch.
-    return DataLoader(dataset, batch_size=None, sampler=sampler, collate_fn=_as_it_is)
+    # Its own generator: every pass takes a seed for workers from it, and how many passes there were before a batch is
+    # not the same in a resumed run.
+    return DataLoader(
+        dataset, batch_size=None, sampler=sampler, collate_fn=_as_it_is, generator=torch.Generator().manual_seed(0)
+    )
 
 
 def _as_it_is(batch: Batch) -> Batch:

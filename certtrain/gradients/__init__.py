@@ -1,26 +1,51 @@
 """How the gradient of a loss is estimated: `backprop` differentiates it, `pgpe` smooths it and reads values only.
 
-An estimator takes `loss(params) -> scalar` and never looks inside: it does not know which relaxation, network or data
-the loss is made of. `noise` is a pure function of (seed, generation, pair); `population` evaluates many members,
-and `strategy` finds out which way to do so is the faster one.
+Between them stands `rgs`, the mean of gradients at perturbed weights. An estimator takes `loss(params) -> scalar` and
+never looks inside: it does not know which relaxation, network or data the loss is made of. `noise` (Gaussian) and
+`low_rank` are pure functions of (seed, generation, pair). `population` evaluates many members, and `strategy` finds out
+which way to do so is the faster one. PGPE is composed of `fitness` (what is made of losses), `sigma` (how the noise
+changes), `layer_scale` (where it differs) and `pairs` (sums over noise). `ranks` is what an estimator sees of the
+processes that work with it, `distributed` those of torch.distributed, `statistics` says how good an estimate is.
 """
 
 from certtrain.gradients.backprop import Backprop
-from certtrain.gradients.base import Choice, Estimate, GradientEstimator, LossFunction
-from certtrain.gradients.noise import GaussianNoise
+from certtrain.gradients.base import (
+    Choice,
+    Estimate,
+    EstimationError,
+    GradientEstimator,
+    LossFunction,
+    State,
+)
+from certtrain.gradients.distributed import Distributed, Layout
+from certtrain.gradients.layer_scale import LayerScale
+from certtrain.gradients.low_rank import LowRankNoise
+from certtrain.gradients.noise import GaussianNoise, Noise
 from certtrain.gradients.pgpe import PGPE
 from certtrain.gradients.population import STRATEGIES, evaluate
+from certtrain.gradients.ranks import Alone, Ranks
+from certtrain.gradients.rgs import RGS
 from certtrain.gradients.strategy import fastest
 
 __all__ = [
     "PGPE",
+    "RGS",
     "STRATEGIES",
+    "Alone",
     "Backprop",
     "Choice",
+    "Distributed",
     "Estimate",
+    "EstimationError",
     "GaussianNoise",
     "GradientEstimator",
+    "LayerScale",
+    "Layout",
     "LossFunction",
+    "LowRankNoise",
+    "Noise",
+    "Ranks",
+    "State",
     "evaluate",
     "fastest",
 ]

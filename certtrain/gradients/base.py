@@ -5,12 +5,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import Tensor
 
+from certtrain.errors import CerttrainError
+from certtrain.gradients.ranks import Alone, Ranks
 from certtrain.networks.graph import Params
 
 LossFunction = Callable[[Params], Tensor]
+
+# What an estimator remembers from one generation to the next: plain tensors, so that a checkpoint can hold them.
+State = dict[str, Tensor]
+
+ALONE = Alone()
+
+
+class EstimationError(CerttrainError):
+    """No usable gradient could be estimated."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +33,13 @@ class Estimate:
         gradient: Parameter name -> estimate of its gradient, detached, in the parameter's shape.
         loss: Scalar: the loss where it was evaluated (for a population, its mean).
         statistics: Further numbers worth logging, name -> scalar.
+        state: What the next estimate continues from.
     """
 
     gradient: Params
     loss: Tensor
     statistics: dict[str, float] = field(default_factory=dict)
+    state: State = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,16 @@ class GradientEstimator(ABC):
     def evaluations(self) -> int:
         """Members evaluated for one estimate."""
 
+    @property
+    @abstractmethod
+    def splits(self) -> Literal["population", "batch"]:
+        """What several processes divide among them: a population reads values, the others differentiate a batch."""
+
+    @property
+    def perturbs(self) -> bool:
+        """Whether `Estimate.loss` is a mean over perturbed parameters instead of the loss at the centre."""
+        return True
+
     def choose(self, loss: LossFunction, params: Params) -> Choice | None:
         """Measures what is left open for the machine to decide; None where nothing is.
 
@@ -70,14 +94,35 @@ class GradientEstimator(ABC):
         """The same estimator with what was left open decided; what was named stays as it is."""
         return self
 
+    def planned(self, generations: int) -> GradientEstimator:
+        """The same estimator for a run of so many generations, if it was not told another number."""
+        return self
+
+    def rehearsing(self) -> GradientEstimator:
+        """The same estimator with the smallest population: finds the same mistakes at the least cost."""
+        return self
+
+    def initial_state(self, params: Params) -> State:
+        """What the first estimate continues from."""
+        return {}
+
     @abstractmethod
-    def estimate(self, loss: LossFunction, params: Params, generation: int) -> Estimate:
+    def estimate(
+        self,
+        loss: LossFunction,
+        params: Params,
+        generation: int,
+        state: State | None = None,
+        ranks: Ranks = ALONE,
+    ) -> Estimate:
         """Estimates the gradient at `params`.
 
         Args:
             loss: Maps parameters to a scalar that is minimised.
             params: Parameter name -> tensor; not modified.
             generation: Number of this estimate; randomness is a function of it.
+            state: `Estimate.state` of the estimate before; None or nothing begins anew.
+            ranks: The processes that work on this estimate together.
 
         Raises:
             EstimationError: If no usable estimate comes out.

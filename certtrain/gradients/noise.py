@@ -1,4 +1,4 @@
-"""Gaussian weight noise as a pure function of (seed, generation, pair).
+"""Weight noise as a pure function of (seed, generation, pair).
 
 Counter-based generation (Philox, Salmon et al., SC 2011) makes every pair's noise its own stream: it does not depend on
 which process, chunk or device asks for it, and it can be generated again instead of being stored.
@@ -6,17 +6,20 @@ which process, chunk or device asks for it, and it can be generated again instea
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from certtrain.networks.graph import Params
 
 
 @dataclass(frozen=True)
-class GaussianNoise:
-    """ε ~ N(0, σ² I) over all parameters.
+class Noise(ABC):
+    """Noise of mean 0 and variance σ² in every weight, uncorrelated between weights.
 
     Attributes:
         seed: Seed of the run.
@@ -26,18 +29,41 @@ class GaussianNoise:
     seed: int
     sigma: float
 
-    def sample(self, params: Params, generation: int, pairs: range) -> Params:
-        """Noise of some pairs: name -> [len(pairs), *parameter shape], in the parameter's dtype and device.
+    @property
+    @abstractmethod
+    def gaussian(self) -> bool:
+        """Whether weights are independent and normal, as a learned sigma needs it."""
 
-        Parameters take their part of one long vector in the order of `params`.
-        """
-        size = sum(p.numel() for p in params.values())
-        flat = np.empty((len(pairs), size), dtype=np.float32)
+    @abstractmethod
+    def sample(self, params: Params, generation: int, pairs: range) -> Params:
+        """Noise of some pairs: name -> [len(pairs), *parameter shape], in the parameter's dtype and device."""
+
+    def normal(self, numbers: int, generation: int, pairs: range) -> Tensor:
+        """Standard normal numbers, float32 [len(pairs), numbers]; every pair's row is its own stream."""
+        flat = np.empty((len(pairs), numbers), dtype=np.float32)
         for row, pair in enumerate(pairs):
             # The two upper words of the counter name the stream; the lower two count within it.
             stream = np.random.Philox(key=[self.seed, 0], counter=[0, 0, generation, pair])
             np.random.Generator(stream).standard_normal(out=flat[row], dtype=np.float32)
-        vector = torch.from_numpy(flat).mul_(self.sigma)
+        return torch.from_numpy(flat)
+
+
+# (seed, sigma) -> noise; sigma may be another one in every generation.
+NoiseFamily = Callable[[int, float], Noise]
+
+
+@dataclass(frozen=True)
+class GaussianNoise(Noise):
+    """ε ~ N(0, σ² I) over all parameters, which take their part of one long vector in the order of `params`."""
+
+    @property
+    def gaussian(self) -> bool:
+        """By definition."""
+        return True
+
+    def sample(self, params: Params, generation: int, pairs: range) -> Params:
+        """See `Noise.sample`."""
+        vector = self.normal(sum(p.numel() for p in params.values()), generation, pairs).mul_(self.sigma)
         parts = vector.split([p.numel() for p in params.values()], dim=1)
         return {
             name: part.reshape(len(pairs), *p.shape).to(dtype=p.dtype, device=p.device)

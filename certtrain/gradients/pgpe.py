@@ -4,31 +4,31 @@ L_σ(θ) = E L(θ + ε) with ε ~ N(0, σ² I) is smooth wherever L is merely bo
 
     ∇L_σ(θ) ≈ 1/n Σ_i ε_i (L(θ + ε_i) - L(θ - ε_i)) / (2 σ²)      over n antithetic pairs
 
-is unbiased (Gaussian Loss Smoothing, arXiv 2403.07095). Raw differences: no ranks, no baseline, always minimised.
+is unbiased (Gaussian Loss Smoothing, arXiv 2403.07095). Raw differences are the default; shaped fitness, a sigma that
+changes, sigma per layer and low-rank noise are parts that can be exchanged, each in a file of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from certtrain.errors import CerttrainError, ConfigError
-from certtrain.gradients.base import Choice, Estimate, GradientEstimator, LossFunction
-from certtrain.gradients.noise import GaussianNoise
+from certtrain.errors import ConfigError
+from certtrain.gradients.base import ALONE, Choice, Estimate, EstimationError, GradientEstimator, LossFunction, State
+from certtrain.gradients.fitness import SHAPINGS, shape
+from certtrain.gradients.layer_scale import LayerScale
+from certtrain.gradients.noise import GaussianNoise, NoiseFamily
+from certtrain.gradients.pairs import Blocks, Sums, antithetic, pairs_at_once, weigh
 from certtrain.gradients.population import STRATEGIES, evaluate
+from certtrain.gradients.ranks import Ranks
+from certtrain.gradients.sigma import Constant, SigmaRule
+from certtrain.gradients.statistics import signal_to_noise, squared_norm
 from certtrain.gradients.strategy import fastest
 from certtrain.networks.graph import Params
-
-# Noise numbers held at once. Pairs are drawn and summed in blocks of a size that depends on nothing but the network, so
-# that neither the chunk nor the strategy of the evaluation changes the order of a sum.
-NOISE_NUMBERS = 1 << 26
-MAX_BLOCK = 64
-
-
-class EstimationError(CerttrainError):
-    """No usable gradient could be estimated."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,21 @@ class PGPE(GradientEstimator):
     """Antithetic finite differences of a population.
 
     Attributes:
-        sigma: Standard deviation of the weight noise.
+        sigma: Standard deviation of the weight noise, in the first generation.
         population_size: Members P, an even number: P/2 antithetic pairs.
         seed: Seed of the noise.
         strategy: How members are evaluated, see `evaluate`. "auto" is open: `choose` measures and `decided` settles it;
             an estimate before that measures by itself, every time.
         member_chunk: Members per vectorised call.
+        fitness: What is made of the losses, see `fitness.SHAPINGS`.
+        sigma_rule: How sigma changes.
+        noise: Makes the noise of a sigma.
+        layer_scale: Factors of sigma for some parameters.
+        max_dropped: Largest fraction of pairs, 0 to 1, that may be dropped because a loss is not finite.
 
     Raises:
-        ConfigError: If sigma is not positive, the population odd, the strategy unknown or the chunk empty.
+        ConfigError: If sigma is not positive, the population odd, a name unknown, the chunk empty, the fraction none,
+            or a learned sigma is asked for with noise that is not Gaussian.
     """
 
     sigma: float
@@ -52,6 +58,11 @@ class PGPE(GradientEstimator):
     seed: int = 0
     strategy: str = "vmap"
     member_chunk: int = 64
+    fitness: str = "raw"
+    sigma_rule: SigmaRule = field(default_factory=Constant)
+    noise: NoiseFamily = GaussianNoise
+    layer_scale: LayerScale = field(default_factory=LayerScale)
+    max_dropped: float = 0.5
 
     def __post_init__(self) -> None:
         if not self.sigma > 0:
@@ -60,78 +71,116 @@ class PGPE(GradientEstimator):
             raise ConfigError(
                 f"pgpe.population_size must be even and at least 2 (antithetic pairs), got {self.population_size}"
             )
-        if self.strategy not in STRATEGIES:
-            raise ConfigError(f"pgpe.strategy must be one of {', '.join(STRATEGIES)}, got {self.strategy}")
+        for key, value, legal in (("strategy", self.strategy, STRATEGIES), ("fitness", self.fitness, SHAPINGS)):
+            if value not in legal:
+                raise ConfigError(f"pgpe.{key} must be one of {', '.join(legal)}, got {value}")
         if self.member_chunk < 1:
             raise ConfigError(f"pgpe.member_chunk must be at least 1, got {self.member_chunk}")
+        if not 0 <= self.max_dropped <= 1:
+            raise ConfigError(f"pgpe.max_dropped is a fraction of the pairs, 0 to 1, got {self.max_dropped}")
+        gaussian = self.noise(self.seed, self.sigma).gaussian  # made once here, so that wrong options show at once
+        if self.sigma_rule.learns and not gaussian:
+            raise ConfigError("pgpe/sigma_rule=learned needs pgpe/noise=gaussian: its slope is one of normal densities")
 
     @property
     def evaluations(self) -> int:
         """The whole population."""
         return self.population_size
 
+    @property
+    def splits(self) -> Literal["population", "batch"]:
+        """Losses are numbers, so the population is what is cheap to divide."""
+        return "population"
+
     def choose(self, loss: LossFunction, params: Params) -> Choice | None:
         """See `GradientEstimator.choose`; members are those of an estimate's first vectorised call."""
         if self.strategy != "auto":
             return None
         params = {name: p.detach() for name, p in params.items()}
-        pairs = min(self._pairs_at_once(params), (self.member_chunk + 1) // 2)
-        epsilon = GaussianNoise(self.seed, self.sigma).sample(params, 0, range(pairs))
-        return fastest(loss, params, _antithetic(epsilon), self.member_chunk)
+        pairs = min(pairs_at_once(params, self.population_size // 2), (self.member_chunk + 1) // 2)
+        epsilon = self.noise(self.seed, self.sigma).sample(params, 0, range(pairs))
+        return fastest(loss, params, antithetic(epsilon), self.member_chunk)
 
     def decided(self, strategy: str) -> PGPE:
         """See `GradientEstimator.decided`."""
         return replace(self, strategy=strategy) if self.strategy == "auto" else self
 
-    def estimate(self, loss: LossFunction, params: Params, generation: int) -> Estimate:
+    def planned(self, generations: int) -> PGPE:
+        """See `GradientEstimator.planned`."""
+        return replace(self, sigma_rule=self.sigma_rule.planned(generations))
+
+    def rehearsing(self) -> PGPE:
+        """See `GradientEstimator.rehearsing`."""
+        return replace(self, population_size=2)
+
+    def initial_state(self, params: Params) -> State:
+        """See `GradientEstimator.initial_state`."""
+        return self.sigma_rule.initial_state(self.sigma)
+
+    def estimate(
+        self,
+        loss: LossFunction,
+        params: Params,
+        generation: int,
+        state: State | None = None,
+        ranks: Ranks = ALONE,
+    ) -> Estimate:
         """See `GradientEstimator.estimate`. A pair with a loss that is not finite is dropped and counted."""
         params = {name: p.detach() for name, p in params.items()}
-        noise = GaussianNoise(self.seed, self.sigma)
+        sigma = self.sigma_rule.sigma(self.sigma, generation, state or self.initial_state(params))
+        noise, scale = self.noise(self.seed, sigma), self.layer_scale.of(params)
         pairs = self.population_size // 2
-        block = self._pairs_at_once(params)
-        gradient = {name: torch.zeros_like(p) for name, p in params.items()}
-        losses: list[Tensor] = []
-        for start in range(0, pairs, block):
-            epsilon = noise.sample(params, generation, range(start, min(start + block, pairs)))
-            values = self._evaluate_pairs(loss, params, epsilon)
-            losses.append(values)
-            weights = _weights(values, self.sigma)
-            for name, e in epsilon.items():
-                gradient[name] += torch.tensordot(weights.to(e.dtype), e, dims=1)
-        return self._finish(gradient, torch.cat(losses, dim=1))
+        own = ranks.share(pairs)
+        blocks = Blocks(noise, scale, params, generation, own).kept()
+        losses = ranks.gather(ranks.reduce(self._evaluate(loss, params, blocks)), pairs)
+        finite = self._finite(losses)
+        weights, deviations = self._weights(losses, finite, sigma)
+        mine = slice(own.start, own.stop)
+        sums = weigh(blocks, noise, scale, params, weights[mine], deviations[mine], ranks)
+        return self._conclude(sums, losses, finite, sigma)
 
-    def _pairs_at_once(self, params: Params) -> int:
-        size = sum(p.numel() for p in params.values())
-        return min(self.population_size // 2, max(1, min(MAX_BLOCK, NOISE_NUMBERS // size)))
+    def _evaluate(self, loss: LossFunction, params: Params, blocks: Iterable[Params]) -> Tensor:
+        """Losses [2, own pairs]: row 0 at θ + ε, row 1 at θ - ε."""
+        first = next(iter(params.values()))
+        losses = [torch.empty((2, 0), dtype=first.dtype, device=first.device)]
+        for epsilon in blocks:
+            values = evaluate(loss, params, antithetic(epsilon), strategy=self.strategy, chunk=self.member_chunk)
+            losses.append(values.reshape(2, -1))
+        return torch.cat(losses, dim=1)
 
-    def _evaluate_pairs(self, loss: LossFunction, params: Params, epsilon: Params) -> Tensor:
-        """Losses [2, pairs]: row 0 at θ + ε, row 1 at θ - ε."""
-        values = evaluate(loss, params, _antithetic(epsilon), strategy=self.strategy, chunk=self.member_chunk)
-        return values.reshape(2, -1)
-
-    def _finish(self, gradient: Params, losses: Tensor) -> Estimate:
+    def _finite(self, losses: Tensor) -> Tensor:
+        """[pairs]: which pairs count; both losses are finite."""
         finite = losses.isfinite().all(0)
-        kept = int(finite.sum())
-        if kept == 0:
+        pairs, dropped = len(finite), int((~finite).sum())
+        if dropped == pairs:
             raise EstimationError(
-                f"none of the {losses.shape[1]} antithetic pairs has a finite loss: lower optimizer.lr or pgpe.sigma"
+                f"none of the {pairs} antithetic pairs has a finite loss: lower optimizer.lr or pgpe.sigma"
             )
+        if dropped > self.max_dropped * pairs:
+            raise EstimationError(
+                f"{dropped} of the {pairs} antithetic pairs have no finite loss, more than pgpe.max_dropped="
+                f"{self.max_dropped:g} allows: lower optimizer.lr or pgpe.sigma"
+            )
+        return finite
+
+    def _weights(self, losses: Tensor, finite: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+        """(L⁺ - L⁻) / (2 σ²) per pair, and how far the mean loss of the pair is from that of all; 0 where dropped."""
+        shaped = shape(self.fitness, losses, finite)
+        means = shaped.mean(0)
+        deviations = torch.where(finite, means - means[finite].mean(), torch.zeros_like(means))
+        return (shaped[0] - shaped[1]) / (2 * sigma**2), deviations
+
+    def _conclude(self, sums: Sums, losses: Tensor, finite: Tensor, sigma: float) -> Estimate:
+        kept = int(finite.sum())
         values = losses[:, finite]
-        gradient = {name: g / kept for name, g in gradient.items()}
+        gradient = {name: g / kept for name, g in sums.gradient.items()}
+        numbers = sum(g.numel() for g in gradient.values())
         statistics = {
-            "sigma": self.sigma,
-            "population/std": float(values.std()) if values.numel() > 1 else 0.0,
+            "sigma": sigma,
+            "population/std": float(values.std()),
             "population/dropped_pairs": float(losses.shape[1] - kept),
+            "gradient_snr": signal_to_noise(squared_norm(gradient), sums.squares, kept),
         }
-        return Estimate(gradient, values.mean(), statistics)
-
-
-def _antithetic(epsilon: Params) -> Params:
-    """Noise of the members: all pairs' first halves, then their twins."""
-    return {name: torch.cat([e, -e]) for name, e in epsilon.items()}
-
-
-def _weights(losses: Tensor, sigma: float) -> Tensor:
-    """(L⁺ - L⁻) / (2 σ²) per pair, zero where either is not finite."""
-    difference = (losses[0] - losses[1]) / (2 * sigma**2)
-    return torch.where(losses.isfinite().all(0), difference, torch.zeros_like(difference))
+        # One pair has no deviation from the mean of all: it says nothing about sigma.
+        slope = sums.slope / (max(1, kept - 1) * sigma * numbers)
+        return Estimate(gradient, values.mean(), statistics, self.sigma_rule.updated(sigma, slope))

@@ -1,8 +1,9 @@
 """What a run leaves for people: a table in the terminal, summary.json, plots, and one HTML page.
 
 `terminal` prints and shows progress; `summary` writes the numbers; `metrics` reads the training record and
-`curves` draws it; `margins` draws what the verifiers proved; `page` puts everything into report.html. Every
-result names the relaxation that trained and the verifiers that certified.
+`curves` draws it; `margins` draws what the verifiers proved; `page` puts everything into report.html. `collect`
+groups many runs, `collected` and `collected_figure` show them. Every result names the relaxation that trained and
+the verifiers that certified.
 """
 
 from certtrain.report.curves import write_curves

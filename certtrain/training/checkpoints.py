@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
-from certtrain.errors import CerttrainError
+from certtrain.errors import CerttrainError, one_line
 
 PREFIX = "network."
 
@@ -33,17 +33,36 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         finally:
             temporary.unlink(missing_ok=True)
 
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """See Lightning's `CheckpointIO`; tensors and plain containers only, on the CPU."""
+        return read_checkpoint(Path(path))
 
-def checkpoint_callbacks(directory: Path) -> tuple[ModelCheckpoint, ModelCheckpoint]:
-    """best.ckpt, chosen by certified validation accuracy, and last.ckpt, replaced after every epoch.
 
-    Two callbacks: Lightning's `save_last` writes only when the best improves.
+def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
+    """What a checkpoint holds: tensors and plain containers.
+
+    Args:
+        path: The file.
+        mmap: Leaves tensors in the file until they are used: for whoever wants a number out of a large checkpoint.
+
+    Raises:
+        CerttrainError: If the file is absent or damaged.
     """
-    best = ModelCheckpoint(
-        directory, filename="best", monitor="val/certified_accuracy", mode="max", enable_version_counter=False
-    )
-    last = ModelCheckpoint(directory, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
-    return best, last
+    if not path.is_file():
+        raise CerttrainError(f"no checkpoint at {path}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise CerttrainError(f"{path} is no checkpoint that can be read: {one_line(error)}") from error
+    if not isinstance(checkpoint, dict):
+        raise CerttrainError(f"{path} is no checkpoint: it holds no dictionary")
+    return checkpoint
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Removes what a process that was killed while saving left beside its checkpoints."""
+    for partial in directory.glob(".*.ckpt.*"):
+        partial.unlink(missing_ok=True)
 
 
 def network_state(path: Path) -> dict[str, Tensor]:
@@ -52,10 +71,7 @@ def network_state(path: Path) -> dict[str, Tensor]:
     Raises:
         CerttrainError: If the file is absent or is no such checkpoint.
     """
-    if not path.is_file():
-        raise CerttrainError(f"no checkpoint at {path}")
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    state = checkpoint.get("state_dict", {})
+    state = read_checkpoint(path).get("state_dict", {})
     network = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
     if not network:
         raise CerttrainError(f"{path} holds no network trained by certtrain")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,3 +45,19 @@ class JsonlLogger(Logger):
             row["epoch"] = int(row["epoch"] or 0)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **row}) + "\n")
+
+
+def drop_rows(path: Path, step: int) -> None:
+    """Cuts the record to what a run that goes on after `step` optimizer steps has behind it.
+
+    Rows from `step` on are removed, because they will be written again, and so is a last line that is not complete.
+    """
+    if not path.is_file():
+        return
+    kept = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n") or json.loads(line)["step"] >= step:
+                break
+            kept += len(line)
+    os.truncate(path, kept)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,65 +13,34 @@ import torch
 import torch.nn.functional as F
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from certtrain.bounds.base import Relaxation
 from certtrain.errors import CerttrainError
-from certtrain.gradients.base import Estimate, GradientEstimator
-from certtrain.losses.base import Loss, Problem
+from certtrain.gradients.backprop import Backprop
+from certtrain.gradients.base import ALONE, Estimate, GradientEstimator, State
+from certtrain.gradients.ranks import Ranks, portion
+from certtrain.losses.base import Problem
 from certtrain.losses.robust_cross_entropy import lower_margins, robust_cross_entropy
 from certtrain.networks.graph import Graph, Params, parameters
 from certtrain.networks.statistics import batch_statistics, update_running_statistics
-from certtrain.training.schedules import Ramp, with_horizon
+from certtrain.training.objective import Objective, Optimization
+from certtrain.training.phases import NO_WARM_START, Phases, WarmStart
+from certtrain.training.recorder import Recorder
+from certtrain.training.schedules import with_horizon
+from certtrain.training.shards import Shard
 
 Batch = tuple[Tensor, Tensor]
 _log = logging.getLogger(__name__)
 
-# Key in a checkpoint.
+# Keys in a checkpoint.
 STRATEGY = "population_strategy"
+STATE = "estimator_state"
+VALIDATED = "validated_step"
 
 
 class NonFiniteLoss(CerttrainError):
     """The loss or its gradient stopped being a number."""
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What is minimised, and how it changes over the epochs.
-
-    Attributes:
-        relaxation: Bounds the margins, in training and validation.
-        loss: Made of these bounds.
-        target_eps: Radius that validation certifies, in pixel units.
-        clip: Range of legal pixels.
-        eps: Radius that is trained for over the epochs; recipes let it end above the target.
-        natural_weight: Weight κ of the natural loss over the epochs.
-    """
-
-    relaxation: Relaxation
-    loss: Loss
-    target_eps: float
-    clip: tuple[float, float]
-    eps: Ramp
-    natural_weight: Ramp
-
-
-@dataclass(frozen=True)
-class Optimization:
-    """How parameters move along an estimated gradient.
-
-    Attributes:
-        optimizer: Parameters -> optimizer.
-        scheduler: Optimizer -> learning-rate scheduler, stepped once per optimizer step.
-        clip_norm: Largest norm of a gradient; None leaves it.
-    """
-
-    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
-    scheduler: Callable[[Optimizer], LRScheduler]
-    clip_norm: float | None = None
 
 
 class CertifiedTraining(pl.LightningModule):
@@ -86,11 +55,17 @@ class CertifiedTraining(pl.LightningModule):
         estimator: The method.
         objective: Relaxation, loss and schedules.
         optimization: Optimizer, scheduler and clipping.
+        ranks: The processes that train together. Each is given the same batches.
+        warm_start: Epochs of plain gradients before the method takes over.
 
     Attributes:
         validated_step: `global_step` at the last validation, -1 before the first.
         strategy: What was measured to be the fastest way to evaluate the population, "" where nothing had to be.
+        estimator_state: What the estimator remembers from one generation to the next.
+        total_steps: Steps of the whole run, once training begins.
     """
+
+    total_steps: int
 
     def __init__(
         self,
@@ -99,6 +74,8 @@ class CertifiedTraining(pl.LightningModule):
         estimator: GradientEstimator,
         objective: Objective,
         optimization: Optimization,
+        ranks: Ranks = ALONE,
+        warm_start: WarmStart = NO_WARM_START,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -107,6 +84,9 @@ class CertifiedTraining(pl.LightningModule):
         self.estimator = estimator
         self.objective = objective
         self.optimization = optimization
+        self.ranks = ranks
+        self.warm_start = warm_start
+        self.estimator_state: State = {}
         classes = graph.num_outputs
         self.validated_step = -1
         self.strategy = ""
@@ -122,21 +102,38 @@ class CertifiedTraining(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimizer and a scheduler that `training_step` steps."""
         optimizer = self.optimization.optimizer(self.network.parameters())
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = with_horizon(self.optimization.scheduler, optimizer, steps)
+        self.total_steps = self._count_steps()
+        self.estimator = self.estimator.planned(self.total_steps)
+        scheduler = with_horizon(self.optimization.scheduler, optimizer, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @cached_property
+    def phases(self) -> Phases:
+        """Which steps belong to which epoch and phase, once training begins and the batches of an epoch are counted."""
+        epochs = self.warm_start.epochs
+        if epochs == 0:
+            return Phases(0, 0, int(self.trainer.num_training_batches))
+        batches_in = self.trainer.datamodule.batches_in  # type: ignore[attr-defined]
+        return Phases(epochs, batches_in(0), batches_in(epochs))
+
+    def _count_steps(self) -> int:
+        if self.warm_start.epochs == 0:
+            return int(self.trainer.estimated_stepping_batches)
+        limits = (self.trainer.max_steps, self.phases.steps(self.trainer.max_epochs or 0))
+        return min(n for n in limits if n > 0)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Before the first generation: settles what the estimator leaves to a measurement, on its batch."""
-        if self._settled:
+        if self._settled or self.phases.warm(self.global_step):
             return
         self._settled = True
-        inputs, labels = batch
+        shard = Shard.of(batch, self.ranks)
         params = parameters(self.network)
         # At the radius where training ends. Where it begins, at 0, there may be no bounds to compute.
-        problem = self._problem(inputs, labels, self.objective.eps.end, self.objective.natural_weight.end)
-        loss = self._loss_of(problem, self._batch_statistics(params, inputs))
-        choice = self.estimator.choose(loss, params)
+        problem = self._problem(shard.inputs, shard.labels, self.objective.eps.end, self.objective.natural_weight.end)
+        loss = self._loss_of(problem, self._batch_statistics(params, shard.batch), shard, self.estimator)
+        # Every rank measures, under the load of the others; the first one's clock decides for all.
+        choice = self.trainer.strategy.broadcast(self.estimator.choose(loss, params))
         if choice is None:
             return
         self._decide(choice.strategy)
@@ -152,27 +149,49 @@ class CertifiedTraining(pl.LightningModule):
             self.strategy, self.estimator = strategy, decided
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The measured strategy is part of a run: another one would give other last bits."""
+        """The estimator's state; the measured strategy too: another one would give other last bits."""
+        checkpoint[STATE] = dict(self.estimator_state)
+        checkpoint[VALIDATED] = self.validated_step
         if self.strategy:
             checkpoint[STRATEGY] = self.strategy
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Goes on with the strategy that the run began with, unless the configuration names one."""
+        """Goes on with the state and the strategy that the run had, unless the configuration names a strategy."""
+        self.estimator_state = dict(checkpoint.get(STATE, {}))
+        self.validated_step = checkpoint.get(VALIDATED, -1)
         if STRATEGY in checkpoint:
             self._decide(checkpoint[STRATEGY])
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One generation: estimate, clip, step, schedule, log."""
-        started = time.perf_counter()
-        inputs, labels = batch
-        epoch = self.global_step / self.trainer.num_training_batches
-        problem = self._problem(inputs, labels, self.objective.eps(epoch), self.objective.natural_weight(epoch))
+        step = self.global_step
+        estimator, ranks = self._method_at(step)
+        shard = Shard.of(batch, ranks)
+        if step == self.phases.switch > 0:
+            # Moments of plain gradients say nothing about the scale of a population's.
+            self.optimizers().optimizer.state.clear()  # type: ignore[union-attr]
+        epoch = self.phases.epoch(step)
+        eps, natural_weight = self.objective.eps(epoch), self.objective.natural_weight(epoch)
+        problem = self._problem(shard.inputs, shard.labels, eps, natural_weight)
         params = parameters(self.network)
-        statistics = self._batch_statistics(params, inputs)
+        statistics = self._batch_statistics(params, shard.batch)
         update_running_statistics(self.network, self.graph, statistics)
-        estimate = self.estimator.estimate(self._loss_of(problem, statistics), params, self.global_step)
+        loss = self._loss_of(problem, statistics, shard, estimator)
+        recorder = Recorder(params, lambda p: ranks.reduce(loss(p)), estimator, active=self._recorded(step))
+        started = time.perf_counter()
+        estimate = estimator.estimate(loss, params, step, self.estimator_state, ranks)
         norm = self._step(params, estimate)
-        self._log_step(problem, estimate, norm, len(inputs), time.perf_counter() - started)
+        rate = estimator.evaluations / max(time.perf_counter() - started, 1e-9)
+        self.estimator_state = estimate.state
+        self._log_step(problem, estimate, {"gradient_norm": norm, **recorder.numbers(params)}, rate)
+
+    def _method_at(self, step: int) -> tuple[GradientEstimator, Ranks]:
+        """What estimates the gradient of a step, and how the ranks divide its work."""
+        return (Backprop(), self.warm_start.ranks) if self.phases.warm(step) else (self.estimator, self.ranks)
+
+    def _recorded(self, step: int) -> bool:
+        """Whether the numbers of a step go to the loggers."""
+        return (step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
     def _problem(self, inputs: Tensor, labels: Tensor, eps: float, natural_weight: float) -> Problem:
         objective = self.objective
@@ -184,12 +203,15 @@ class CertifiedTraining(pl.LightningModule):
             return {}
         return {k: v.detach() for k, v in batch_statistics(self.graph, params, inputs).items()}
 
-    def _loss_of(self, problem: Problem, statistics: Params) -> Callable[[Params], Tensor]:
-        """The loss as a function of the parameters, given the centre's batch statistics."""
-        if statistics and self.estimator.evaluations == 1:
-            return lambda p: self.objective.loss(problem, {**p, **batch_statistics(self.graph, p, problem.inputs)})
+    def _loss_of(
+        self, problem: Problem, statistics: Params, shard: Shard, estimator: GradientEstimator
+    ) -> Callable[[Params], Tensor]:
+        """The weighted loss as a function of the parameters, given the centre's statistics of the whole batch."""
+        loss, weight = self.objective.loss, shard.weight
+        if statistics and estimator.splits == "batch":  # it differentiates, through the statistics too
+            return lambda p: weight * loss(problem, {**p, **batch_statistics(self.graph, p, shard.batch)})
         # A population shares the centre's statistics: members differ by their weights alone.
-        return lambda p: self.objective.loss(problem, {**p, **statistics})
+        return lambda p: weight * loss(problem, {**p, **statistics})
 
     def _step(self, params: Params, estimate: Estimate) -> Tensor:
         for name, parameter in params.items():
@@ -207,21 +229,36 @@ class CertifiedTraining(pl.LightningModule):
         scheduler.step()  # type: ignore[union-attr]
         return norm
 
-    def _log_step(self, problem: Problem, estimate: Estimate, norm: Tensor, images: int, seconds: float) -> None:
-        rate = self.estimator.evaluations / max(seconds, 1e-9)
+    def _log_step(self, problem: Problem, estimate: Estimate, step: dict[str, Tensor | float], rate: float) -> None:
         shown: dict[str, Tensor | float] = {"train/loss": estimate.loss, "eps": problem.eps, "members_per_second": rate}
         quiet: dict[str, Tensor | float] = {
-            "gradient_norm": norm,
             "natural_weight": problem.natural_weight,
             "lr": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
+            **step,
             **estimate.statistics,
         }
-        self.log_dict(shown, prog_bar=True, batch_size=images)
-        self.log_dict(quiet, batch_size=images)
+        self.log_dict(shown, prog_bar=True, logger=False, batch_size=len(problem.inputs))
+        self._record({**shown, **quiet})
+
+    def _record(self, metrics: Mapping[str, Tensor | float]) -> None:
+        """Writes the row of a generation at once: Lightning would after the checkpoint that already holds its step."""
+        if not self._recorded(self.global_step - 1):
+            return
+        row = {**{name: float(value) for name, value in metrics.items()}, "epoch": self.current_epoch}
+        for logger in self.loggers:
+            logger.log_metrics(row, step=self.global_step - 1)
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
-        """Natural and certified accuracy at the final eps, by the relaxation that trains."""
-        inputs, labels, _ = batch
+        """Natural and certified accuracy at the final eps, by the relaxation that trains; each rank judges a part."""
+        own = portion(len(batch[0]), self.ranks.rank, self.ranks.size)
+        if len(own):
+            self._judge(*(part[own.start : own.stop] for part in batch[:2]))
+        # Also where nothing was judged: every rank takes part when the numbers are added up at the end of the epoch.
+        self.log("val/natural_accuracy", self.natural_accuracy, on_epoch=True, prog_bar=True)
+        self.log("val/certified_accuracy", self.certified_accuracy, on_epoch=True, prog_bar=True)
+        self.log("val/loss", self.validation_loss, on_epoch=True)
+
+    def _judge(self, inputs: Tensor, labels: Tensor) -> None:
         problem = self._problem(inputs, labels, self.objective.target_eps, self.objective.natural_weight.end)
         params = parameters(self.network)
         margins = lower_margins(problem, params)
@@ -232,9 +269,6 @@ class CertifiedTraining(pl.LightningModule):
         # A NaN margin is not positive, so it never counts as certified.
         self.certified_accuracy.update((margins > 0).all(1).float())
         self.validation_loss.update(loss)
-        self.log("val/natural_accuracy", self.natural_accuracy, on_epoch=True, prog_bar=True)
-        self.log("val/certified_accuracy", self.certified_accuracy, on_epoch=True, prog_bar=True)
-        self.log("val/loss", self.validation_loss, on_epoch=True)
 
     def on_validation_epoch_end(self) -> None:
         """Remembers which weights have been judged."""

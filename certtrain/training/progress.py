@@ -9,6 +9,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from rich.console import Console
 
+from certtrain.training.module import CertifiedTraining
+
 SHOWN = {
     "train/loss": ("loss", "{:.3f}"),
     "eps": ("eps", "{:.4g}"),
@@ -48,7 +50,8 @@ class LineProgress(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """See `Callback`."""
-        total = int(trainer.estimated_stepping_batches)
+        assert isinstance(pl_module, CertifiedTraining)
+        total = pl_module.total_steps
         if time.monotonic() < self._next and trainer.global_step < total:
             return
         self._next = time.monotonic() + self.seconds

@@ -61,25 +61,16 @@ def test_plain_gradients_and_a_directory_that_is_taken(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")}
     assert summary(tmp_path / "mine")["method"] == "grad"
     again = certtrain(*command, cwd=tmp_path)
-    assert again.returncode != 0
-    assert "mine exists and is not empty: choose another hydra.run.dir" in again.stderr
+    assert again.returncode == 0
+    assert "mine has finished" in again.stdout
+    for other, message in (
+        (["seed=1"], "mine holds another run (seed is 0 there, 1 here): choose another hydra.run.dir"),
+        (["resume=never"], "mine exists and is not empty: choose another hydra.run.dir"),
+    ):
+        refused = certtrain(*command, *other, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert message in refused.stderr
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")} == before
-
-
-def test_a_sweep(tmp_path: Path) -> None:
-    done = certtrain(
-        "-m",
-        "relaxation=ibp,hbox,crown_ibp,deeppoly",
-        "pgpe.sigma=1e-3,1e-2",
-        "pgpe.population_size=64,128",
-        "trainer.max_steps=1",
-        *QUICK[1:],
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    jobs = sorted(tmp_path.glob("outputs/multirun/*/*/summary.json"))
-    assert len(jobs) == 16
-    assert {json.loads(job.read_text())["relaxation"] for job in jobs} == {"ibp", "hbox", "crown_ibp", "deeppoly"}
 
 
 def test_mnist_with_a_convolutional_network(tmp_path: Path, mnist_folder: Path) -> None:
@@ -97,17 +88,6 @@ def test_mnist_with_a_convolutional_network(tmp_path: Path, mnist_folder: Path) 
     assert done.returncode == 0, done.stderr
     (run,) = tmp_path.glob("outputs/*/*")
     assert summary(run)["parameters"] == 24_330
-
-
-def test_wandb_offline_is_one_run_per_job(tmp_path: Path) -> None:
-    done = certtrain(
-        "-m", "logger=wandb", "method=grad", "relaxation=ibp", "seed=0,1", *QUICK, cwd=tmp_path, WANDB_MODE="offline"
-    )
-    assert done.returncode == 0, done.stderr
-    ids = [path.read_text().strip() for path in tmp_path.glob("outputs/multirun/*/*/wandb_id.txt")]
-    runs = [path for path in tmp_path.glob("outputs/multirun/*/*/wandb/offline-run-*") if path.is_dir()]
-    assert len(set(ids)) == len(runs) == 2
-    assert sorted(ids) == sorted(path.name.rsplit("-", 1)[1] for path in runs)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +131,6 @@ def test_an_interrupt_is_no_traceback_and_loses_nothing(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
-    assert "stopped at step" in output
     assert errors.strip() == "certtrain: interrupted"
-    assert torch.load(checkpoint, weights_only=True)["global_step"] > 0
+    step = torch.load(checkpoint, weights_only=True)["global_step"]
+    assert f"stopped at step {step} by SIGINT: the same command, or resume=" in output

@@ -13,7 +13,7 @@ from certtrain._paths import config_dir
 from certtrain.bounds import Box
 from certtrain.cli import schema
 from certtrain.cli.assemble import make_network, make_relaxation, make_source, make_training
-from certtrain.cli.compose import Command, compose_jobs, parse_command
+from certtrain.cli.compose import Command, compose_jobs, parse_command, with_configured_sweep
 from certtrain.cli.help import GROUPS, choices, help_page
 from certtrain.cli.preflight import preflight
 from certtrain.cli.schema import parse, plain
@@ -89,8 +89,8 @@ def test_every_group_is_explained_in_the_help_page() -> None:
         assert group in page
         assert choice in page
         assert sentence in page
-    folders = {path.name for path in config_dir().iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders == set(GROUPS)
+    folders = {path.parent.relative_to(config_dir()).as_posix() for path in config_dir().rglob("*.yaml")}
+    assert folders == {".", *GROUPS}
 
 
 BAD = {
@@ -104,6 +104,24 @@ BAD = {
     "pgpe.sigma=-0.1": "pgpe.sigma must be greater than 0",
     "pgpe.sigma=nan": "pgpe.sigma must be a finite number",
     "pgpe.strategy=fastest": "pgpe.strategy must be 'vmap', 'loop' or 'auto'",
+    "pgpe.fitness=rank": "pgpe.fitness must be 'raw', 'centered_ranks' or 'normalized'",
+    "pgpe.batch_per_generation=0": "pgpe.batch_per_generation must be",
+    "pgpe.layer_scale={nope:2.0}": "pgpe.layer_scale: no parameter matches 'nope'; there are ",
+    "pgpe.layer_scale={*:0.0}": "pgpe.layer_scale: the factor of '\\*' must be positive",
+    "pgpe/sigma_rule=nope": "unknown pgpe/sigma_rule 'nope': possible are constant, learned, schedule",
+    "pgpe/sigma_rule=schedule pgpe.sigma_rule.end=0.0": "pgpe.sigma_rule.end must be positive",
+    "pgpe/sigma_rule=schedule pgpe.sigma_rule.end=abc": "pgpe.sigma_rule: ",
+    "pgpe/sigma_rule=learned pgpe.sigma_rule.max_change=2.0": "max_change must be between 0 and 1",
+    "pgpe/sigma_rule=learned pgpe.sigma=1e-6": "begins below pgpe.sigma_rule.minimum",
+    "pgpe/sigma_rule=learned pgpe/noise=low_rank": "needs pgpe/noise=gaussian",
+    "pgpe/noise=low_rank pgpe.noise.rank=0": "pgpe.noise.rank must be at least 1",
+    "method=grad pgpe/noise=low_rank": "unknown group 'pgpe/noise' here: it needs method=pgpe",
+    "method=rgs pgpe.sigma=1": "unknown key 'pgpe.sigma' here: it needs method=pgpe",
+    "method=rgs rgs.samples=3": "even with rgs.sampling=antithetic",
+    "optimizer=clipup optimizer.momentum=1": "optimizer.momentum must be at least 0 and below 1",
+    "warm_start.path=/no/such.ckpt": "warm_start.path: no checkpoint at /no/such.ckpt",
+    "warm_start.epochs=100": "warm_start.epochs must be less than trainer.max_epochs",
+    "method=grad warm_start.epochs=1": "method=grad takes plain gradients anyway",
     "eps=1.5": "eps must be less than or equal to 1",
     "eps=-0.1": "eps must be greater than or equal to 0",
     "eps=big": "eps must be a valid number",
@@ -117,7 +135,12 @@ BAD = {
     "optimizer=sgd +optimizer.foo=1": "optimizer: .*foo",
     "certify.verifiers=[nope]": "unknown relaxation 'nope'",
     "certify.limit=0": "certify.limit must be",
-    "trainer.devices=2": "trainer.devices must be 1",
+    "trainer.devices=0": "trainer.devices must be greater than or equal to 1",
+    "trainer=ddp trainer.num_nodes=2": "start the command on every node, with torchrun or srun",
+    "trainer=ddp pgpe.groups=2": "pgpe: groups is for parallel=hybrid",
+    "trainer=ddp pgpe.parallel=hybrid": "pgpe: groups is for parallel=hybrid, which needs it",
+    "trainer=ddp trainer.devices=4 pgpe.parallel=hybrid pgpe.groups=3": "pgpe.groups must divide the number of ranks",
+    "trainer=ddp trainer.devices=3 pgpe.population_size=4": "2 antithetic pairs, too few for 3 ranks",
     "clip=[1,0]": "clip must be",
     "clip=[0,0.5]": "contain all pixels",
     "eps=true": "eps must be a valid number",
@@ -132,7 +155,13 @@ BAD = {
     "relaxation=intersection relaxation.parts=5": "relaxation.parts must be a list",
     "model.widths=5": "model.widths must be positive whole numbers",
     "pgpe.sigma=0.1,0.2": "add -m",
+    "checkpoint.every_generations=0": "checkpoint.every_generations must be greater than or equal to 1",
+    "preemption.signals=[SIGKILL]": "preemption.signals.0 must be 'SIGTERM', 'SIGUSR1'",
+    "pgpe.max_dropped=2": "pgpe.max_dropped must be less than or equal to 1",
+    "resume=no/such/run": "resume=no/such/run: there is no such run directory or checkpoint",
     "optimizer.clip_norm=-1": "optimizer.clip_norm must be greater than 0",
+    "sweep.fail_fast=1": "sweep.fail_fast must be a valid boolean",
+    "hydra/launcher=moon": "unknown hydra/launcher 'moon': possible are basic, joblib, submitit",
 }
 
 
@@ -158,6 +187,38 @@ def test_a_sweep_is_checked_whole_before_its_first_job() -> None:
         preflight(Command(("certify.verifiers=[ibp],[nope]",), True, False))
     with pytest.raises(CerttrainError, match="pgpe.sigma must be greater than 0"):
         preflight(Command(("pgpe.sigma=0.1,0.2,0", "relaxation=ibp,deeppoly"), True, False))
+
+
+def test_a_sweep_is_run_by_launchers_that_start_fresh_processes() -> None:
+    refused = {
+        "hydra.launcher._target_=hydra._internal.core_plugins.basic_launcher.BasicLauncher": "are run by basic, joblib",
+        "hydra/launcher=joblib hydra.launcher.n_jobs=0": "hydra.launcher.n_jobs must be",
+        "hydra/launcher=submitit hydra.launcher.cluster=moon": "hydra.launcher.cluster must be",
+    }
+    for overrides, message in refused.items():
+        with pytest.raises(CerttrainError, match=message):
+            preflight(Command(("seed=0,1", *overrides.split()), True, False))
+
+
+def test_a_sweep_may_stand_in_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params: {seed: '1,2', eps: '0.01'}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text, encoding="utf-8")
+    command = with_configured_sweep(parse_command([f"--config-dir={tmp_path}", "experiment=mine", "seed=3,4"]))
+    assert command.multirun
+    jobs = [parse(plain(job)) for job in compose_jobs(command)]
+    assert [(job.seed, job.eps) for job in jobs] == [(3, 0.01), (4, 0.01)]
+    assert not with_configured_sweep(Command(("seed=1",), False, False)).multirun
+
+
+def test_values_that_a_sweeper_will_choose_are_checked_at_their_ends() -> None:
+    def seen(*overrides: str) -> list[tuple[float, int]]:
+        jobs = compose_jobs(Command((*overrides, "hydra.sweeper={_target_:another.Sweeper}"), True, False))
+        return [(job.eps, job.seed) for job in jobs]
+
+    assert seen("eps=interval(0.1,0.3)", "seed=choice(1,2)") == [(0.1, 1), (0.3, 1), (0.1, 2)]
+    with pytest.raises(CerttrainError, match="only lists of values can be swept"):
+        list(compose_jobs(Command(("eps=interval(0.1,0.3)",), True, False)))
 
 
 def test_a_sweep_expands_to_all_combinations() -> None:

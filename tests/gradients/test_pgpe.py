@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certtrain.errors import ConfigError
-from certtrain.gradients import PGPE, Backprop, GaussianNoise, evaluate
-from certtrain.gradients.pgpe import EstimationError
+from certtrain.gradients import PGPE, Backprop, EstimationError, GaussianNoise, evaluate
 
 Params = dict[str, torch.Tensor]
 
@@ -127,13 +126,15 @@ def test_a_pair_that_is_not_finite_is_dropped_with_its_twin() -> None:
         x = p["x"].sum()
         return torch.where(x > 0.1, torch.full_like(x, float("nan")), x)
 
-    estimator = PGPE(0.1, 40, seed=0)
+    estimator = PGPE(0.1, 40, seed=0, max_dropped=0.6)
     estimate = estimator.estimate(partly_nan, params, 0)
     noise = GaussianNoise(0, 0.1).sample(params, 0, range(20))["x"][:, 0]
     kept = noise.abs() <= 0.1
     assert estimate.statistics["population/dropped_pairs"] == int((~kept).sum()) > 0
     expected = (noise[kept] * noise[kept]).mean() / 0.1**2
     torch.testing.assert_close(estimate.gradient["x"][0], expected)
+    with pytest.raises(EstimationError, match=r"12 of the 20 antithetic .* more than pgpe.max_dropped=0\.59 allows"):
+        PGPE(0.1, 40, seed=0, max_dropped=0.59).estimate(partly_nan, params, 0)
     with pytest.raises(EstimationError, match="none of the 20 antithetic pairs"):
         estimator.estimate(lambda p: p["x"].sum() * float("inf"), params, 0)
 
@@ -147,6 +148,7 @@ def test_a_pair_that_is_not_finite_is_dropped_with_its_twin() -> None:
         ({"sigma": 0.1, "population_size": 0}, "at least 2"),
         ({"sigma": 0.1, "population_size": 4, "strategy": "fastest"}, "must be one of vmap, loop, auto"),
         ({"sigma": 0.1, "population_size": 4, "member_chunk": 0}, "member_chunk must be at least 1"),
+        ({"sigma": 0.1, "population_size": 4, "max_dropped": 1.5}, "max_dropped is a fraction"),
     ],
 )
 def test_impossible_options_are_refused(options: dict, message: str) -> None:

@@ -1,0 +1,65 @@
+"""Who sees the numbers of a run, and what nobody has to see."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pytorch_lightning.loggers import Logger, WandbLogger
+
+from certtrain.cli.schema import Node, RunConfig
+from certtrain.training.metrics import JsonlLogger
+
+
+@contextmanager
+def run_loggers(config: RunConfig, node: Node, directory: Path) -> Iterator[list[Logger]]:
+    """metrics.jsonl always, W&B on request; a W&B run is finished with this job, as failed if the job failed."""
+    loggers: list[Logger] = [JsonlLogger(directory / "metrics.jsonl")]
+    if config.logger.name == "local":
+        yield loggers
+        return
+    import wandb
+
+    # Written before anything is logged, so that whoever resumes this directory finds the same W&B run.
+    known = directory / "wandb_id.txt"
+    if not known.is_file():
+        known.write_text(uuid.uuid4().hex[:8] + "\n", encoding="utf-8")
+    run_id = known.read_text(encoding="utf-8").strip()
+    group = config.logger.group or directory.parent.name
+    view = WandbLogger(
+        project=config.logger.project, save_dir=directory, id=run_id, group=group, config=node, name=_title(config)
+    )
+    exit_code = 1
+    try:
+        yield [*loggers, view]
+        exit_code = 0
+    finally:
+        wandb.finish(exit_code=exit_code)
+
+
+def _title(config: RunConfig) -> str:
+    parts = [config.data.name, config.method, config.relaxation.name, f"eps{config.eps:g}", f"seed{config.seed}"]
+    return "-".join(parts)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Hides notices that no user of certtrain can act on."""
+    for name in ("pytorch_lightning", "lightning"):  # as conf/config.yaml has it, for ranks that Hydra does not start
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for notice in (
+            r".*does not have many workers.*",
+            r".*The number of training batches.*is smaller than the logging interval.*",
+            r".*Checkpoint directory .* exists and is not empty.*",
+            r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+            r".*GPU available but not used.*",
+            r".*Total length of `.*` across ranks is zero.*",
+            r".*your dataloader is not resumable.*",  # `Survival` moves the sampler
+        ):
+            warnings.filterwarnings("ignore", notice)
+        yield

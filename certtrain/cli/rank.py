@@ -1,0 +1,60 @@
+"""`python -m certtrain.cli.rank DIRECTORY`: one rank of a run, started by `supervisor`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from certtrain.cli import cluster
+from certtrain.cli.failure import keeping_traceback
+from certtrain.cli.job import run_in
+from certtrain.cli.memory import keep_freed_memory
+from certtrain.cli.schema import plain
+from certtrain.cli.supervisor import LOST, REFUSED
+from certtrain.errors import CerttrainError
+from certtrain.gradients.distributed import PeerLost
+
+
+def main() -> int:
+    """Runs one rank; the exit code says to the supervisor what became of it."""
+    directory = Path(sys.argv[1])
+    threading.Thread(target=_end_with_supervisor, daemon=True).start()
+    keep_freed_memory()
+    rank = os.environ["RANK"]
+    _configure_logging(directory, rank)
+    try:
+        environment = cluster.detect()
+        assert environment is not None
+        cluster.join(environment)
+        config = OmegaConf.load(directory / "config.yaml")
+        assert isinstance(config, DictConfig)
+        with keeping_traceback(directory):
+            run_in(directory, plain(config))
+    except CerttrainError as error:
+        (directory / "ranks" / f"{rank}.error").write_text(f"{error}\n", encoding="utf-8")
+        return LOST if isinstance(error, PeerLost) else REFUSED
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _configure_logging(directory: Path, rank: str) -> None:
+    """As conf/config.yaml has it for a job of one process: the first rank goes on with its log."""
+    if rank == "0":
+        form = "[%(asctime)s %(levelname)s] %(message)s"
+        logging.basicConfig(filename=directory / "certtrain.log", level=logging.INFO, format=form)
+
+
+def _end_with_supervisor() -> None:
+    """The supervisor never writes: this read ends when it does."""
+    os.read(0, 1)
+    os._exit(LOST)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""What all launchers share: from a sweeper's overrides to jobs, and from jobs to what the sweeper gets back."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from certtrain.sweep.jobs import Job, certified_accuracy
+from certtrain.sweep.runner import Runner
+from certtrain.sweep.sweep import current_sweep
+
+# Hydra's own settings that belong to the sweep and not to a job.
+OF_THE_SWEEP = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep", "hydra.mode")
+OF_THE_JOB = ("hydra.run", "hydra.job.num")
+
+
+class FreshProcesses(Launcher):
+    """A launcher whose jobs are command lines of their own.
+
+    Args:
+        runner: When and where they run.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.context = hydra_context
+        self.config = config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        sweep = current_sweep()
+        directory = Path(os.path.abspath(self.config.hydra.sweep.dir))
+        jobs = [self._job(directory, initial_job_idx + i, overrides) for i, overrides in enumerate(job_overrides)]
+        waiting = sweep.plan(directory, jobs, self.config.sweep.fail_fast)
+        with sweep.running(self.runner.side_by_side):
+            self.runner.run(waiting, sweep)
+        if sweep.stop.asked:
+            sweep.conclude()
+        return [self._returned(job) for job in jobs]
+
+    def _job(self, directory: Path, number: int, overrides: Sequence[str]) -> Job:
+        composed = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(composed):
+            composed.hydra.job.id = composed.hydra.job.num = number
+        HydraConfig.instance().set_config(composed)  # for ${hydra:...} in the name of its directory
+        own = directory / str(composed.hydra.sweep.subdir)
+        devices = OmegaConf.select(composed, "trainer.devices")
+        return Job(
+            number,
+            tuple(overrides),
+            own,
+            (sys.executable, "-m", "certtrain", *self._arguments(own, number), *overrides),
+            Path(str(self.config.hydra.runtime.cwd)),
+            processes=devices if isinstance(devices, int) and devices > 0 else 1,
+            stop_code=int(composed.preemption.exit_code),
+        )
+
+    def _arguments(self, directory: Path, number: int) -> list[str]:
+        """What Hydra is told about a job beside its overrides."""
+        folders = [
+            argument
+            for source in self.config.hydra.runtime.config_sources
+            if source.provider == "command-line"
+            for argument in ("--config-dir", source.path)
+        ]
+        typed = list(self.config.hydra.overrides.hydra)
+        keys = [override.get_key_element() for override in OverridesParser.create().parse_overrides(typed)]
+        kept = [t for t, k in zip(typed, keys, strict=True) if not k.startswith((*OF_THE_SWEEP, *OF_THE_JOB))]
+        return [*folders, *kept, "hydra.mode=RUN", f"hydra.job.num={number}", f"hydra.run.dir={quoted(str(directory))}"]
+
+    def _returned(self, job: Job) -> JobReturn:
+        """A job that failed has no value; whether a sweeper can go on without it is the sweeper's to say."""
+        value = certified_accuracy(job.directory)
+        return JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=value)
+
+
+def quoted(value: str) -> str:
+    """A value of an override, whatever characters it has."""
+    # Backslashes mean themselves, except in front of a quote.
+    text = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
+    return "'" + text.replace("${", "\\${") + "'"

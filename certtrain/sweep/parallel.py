@@ -1,0 +1,52 @@
+"""Several jobs side by side on this machine, by joblib."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from typing import ClassVar
+
+from certtrain.errors import ConfigError
+from certtrain.sweep import process
+from certtrain.sweep.environment import cores, for_job
+from certtrain.sweep.jobs import Job, Outcome
+from certtrain.sweep.runner import Runner
+from certtrain.sweep.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class Joblib(Runner):
+    """See conf/hydra/launcher/joblib.yaml.
+
+    joblib's threads only wait for the processes of the jobs.
+
+    Attributes:
+        n_jobs: Jobs at a time; negative counts back from the number of cores, as joblib does.
+    """
+
+    n_jobs: int
+    side_by_side: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.n_jobs, int) or isinstance(self.n_jobs, bool) or self.n_jobs == 0:
+            raise ConfigError(
+                f"hydra.launcher.n_jobs must be a whole number but 0 (-1: all cores), got {self.n_jobs!r}"
+            )
+        if find_spec("joblib") is None:
+            raise ConfigError('hydra/launcher=joblib needs joblib: pip install "certtrain[joblib]"')
+
+    def run(self, jobs: Sequence[Job], sweep: Sweep) -> None:
+        from joblib import Parallel, delayed
+
+        wanted = self.n_jobs if self.n_jobs > 0 else max(1, cores() + 1 + self.n_jobs)
+        at_a_time = max(1, min(wanted, len(jobs)))
+
+        def run_one(job: Job) -> Outcome:
+            environment = for_job(os.environ, at_a_time, job.processes)
+            return process.run(job, environment, sweep.stop, partial(sweep.board.said, job))
+
+        pool = Parallel(n_jobs=at_a_time, backend="threading", batch_size=1, pre_dispatch="all")
+        pool(delayed(sweep.run)(job, run_one) for job in jobs)

@@ -1,0 +1,46 @@
+"""The launchers that run sweeps, and their places in Hydra.
+
+Hydra finds the plugins themselves in the package `hydra_plugins`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+
+from certtrain.errors import ConfigError
+from certtrain.sweep.basic import Basic
+from certtrain.sweep.parallel import Joblib
+from certtrain.sweep.runner import Runner
+from certtrain.sweep.slurm import Submitit
+
+RUNNERS: dict[str, type[Runner]] = {"basic": Basic, "joblib": Joblib, "submitit": Submitit}
+
+
+def take_places() -> None:
+    """Lets conf/hydra/launcher stand for Hydra's own launchers, and those of plugins, of the same names.
+
+    Hydra's basic launcher runs all jobs in one process. A stored configuration would be merged with a file of its name.
+    """
+    Plugins.instance()  # whose discovery is what stores them
+    stored = ConfigStore.instance().repo["hydra"]["launcher"]
+    for name in RUNNERS:
+        stored.pop(f"{name}.yaml", None)
+
+
+def check(node: Mapping[str, Any]) -> None:
+    """Checks the node hydra.launcher.
+
+    Raises:
+        ConfigError: One line about what is wrong.
+    """
+    options = dict(node)
+    target = str(options.pop("_target_", None))
+    for runner in RUNNERS.values():
+        if target == f"hydra_plugins.certtrain_launchers.{runner.__name__}":
+            runner(**options)
+            return
+    raise ConfigError(f"hydra.launcher: the jobs of a sweep are run by {', '.join(RUNNERS)}, not by {target}")

@@ -1,0 +1,39 @@
+"""One rank's part of a batch, and what it weighs in the whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from certtrain.gradients.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The images that one rank computes losses on.
+
+    Attributes:
+        batch: [batch, *input_shape], the whole batch: batch norm's statistics are taken of it.
+        inputs: [own, *input_shape], the rank's own of these.
+        labels: [own].
+        weight: Own images over all images, so that the weighted mean losses of all shards add up to the batch's.
+    """
+
+    batch: Tensor
+    inputs: Tensor
+    labels: Tensor
+    weight: float
+
+    @staticmethod
+    def of(batch: tuple[Tensor, Tensor], ranks: Ranks) -> Shard:
+        """The rank's shard of a batch of (inputs, labels).
+
+        A rank without images, in a batch smaller than the number of ranks, gets the first one with weight 0: it takes
+        part in every step like the others.
+        """
+        inputs, labels = batch
+        images = ranks.shard(len(inputs))
+        own = images if len(images) else range(1)
+        part = slice(own.start, own.stop)
+        return Shard(inputs, inputs[part], labels[part], len(images) / len(inputs))

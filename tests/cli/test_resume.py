@@ -1,0 +1,190 @@
+"""Where the run of a command goes; nothing is trained here."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from certtrain.cli.compose import Command, compose_jobs
+from certtrain.cli.lock import InUse, holder, locked
+from certtrain.cli.preflight import preflight
+from certtrain.cli.resume import Place, find_place
+from certtrain.cli.rundir import RunDirectory, difference
+from certtrain.cli.schema import Node, plain
+from certtrain.errors import CerttrainError, ConfigError
+from certtrain.sweep.launcher import quoted
+
+SMALL = ("method=grad", "relaxation=ibp", "optimizer.lr=1e-5")
+
+
+def place(*overrides: str) -> Place:
+    (job,) = compose_jobs(Command((*SMALL, *overrides), False, False))
+    return find_place(job, plain(job))
+
+
+def node(*overrides: str) -> Node:
+    (job,) = compose_jobs(Command((*SMALL, *overrides), False, False))
+    return plain(job)
+
+
+def begun(path: Path, *overrides: str, step: int | None = 7, finished: bool = False) -> Path:
+    """A run directory as a process leaves it."""
+    (path / "checkpoints").mkdir(parents=True)
+    (path / ".hydra").mkdir()
+    RunDirectory(path).write_configuration(node(*overrides))
+    if step is not None:
+        torch.save({"global_step": step}, path / "checkpoints" / "last.ckpt")
+    for name in ("summary.json", "report.html") if finished else ():
+        (path / name).write_text("")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_configuration_survives_its_file() -> None:
+    options = ("pgpe.sigma=1e-7", "method=pgpe", "data.path=null", "certify.verifiers=[ibp,deeppoly]", "model=cnn7")
+    path = begun(Path("run"), *options)
+    there = RunDirectory(path).configuration()
+    assert there is not None
+    assert difference(there, node(*options)) is None
+    assert there == node(*options)
+    assert difference(there, node(*options, "seed=3")) == "seed is 0 there, 3 here"
+    assert difference(there, node(*options, "pgpe.sigma=1e-6")) == "pgpe.sigma is 1e-07 there, 1e-06 here"
+    assert difference(there, node(*options, "certify.verifiers=[ibp]")) == (
+        "certify.verifiers is ['ibp', 'deeppoly'] there, ['ibp'] here"
+    )
+
+
+def test_how_a_run_is_watched_over_makes_it_no_other_run() -> None:
+    others = ("checkpoint.every_generations=3", "preemption.signals=[]", "preemption.exit_code=0", "resume=never")
+    assert difference(node(), node(*others, "logger=wandb")) is None
+
+
+def test_the_unfinished_run_that_is_furthest_goes_on() -> None:
+    assert place() == Place()
+    begun(Path("outputs/2026-01-01/10-00-00-1"), step=9, finished=True)
+    begun(Path("outputs/2026-01-01/10-00-00-2"), "seed=1", step=9)
+    assert place() == Place(), "one has finished, the other one is another run"
+    begun(Path("outputs/2026-01-01/10-00-00-3"), step=None)
+    assert place().directory == Path("outputs/2026-01-01/10-00-00-3")
+    begun(Path("outputs/2026-01-02/10-00-00-4"), step=5)
+    begun(Path("outputs/2026-01-03/10-00-00-5"), step=3)
+    begun(Path("outputs/multirun/sweep/0"), step=8)
+    assert place() == Place(Path("outputs/2026-01-02/10-00-00-4"))
+    assert place("resume=never") == Place()
+    with locked(Path("outputs/2026-01-02/10-00-00-4")):
+        assert place() == Place(Path("outputs/2026-01-03/10-00-00-5")), "the other one is in use"
+
+
+def test_runs_are_searched_where_new_ones_go() -> None:
+    begun(Path("mine/grad/2026-01-02/10-00"))
+    assert place("hydra.run.dir=mine/${method}/${now:%Y-%m-%d}/${now:%H-%M}").directory == Path(
+        "mine/grad/2026-01-02/10-00"
+    )
+    assert place("hydra.run.dir=mine/${now:%Y-%m-%d}") == Place()
+
+
+def test_a_directory_that_is_named() -> None:
+    begun(Path("run"))
+    assert place("hydra.run.dir=run") == Place(Path("run"))
+    assert place("hydra.run.dir=other") == Place()
+    begun(Path("done"), finished=True)
+    assert place("hydra.run.dir=done") == Place(Path("done"), finished=True)
+    for overrides, message in (
+        (("hydra.run.dir=run", "seed=2"), r"run holds another run \(seed is 0 there, 2 here\)"),
+        (("hydra.run.dir=run", "resume=never"), "run exists and is not empty: choose another hydra.run.dir"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            place(*overrides)
+    with locked(Path("run")), pytest.raises(ConfigError, match=rf"run is in use by process {os.getpid()} on "):
+        place("hydra.run.dir=run")
+
+
+def test_a_directory_with_something_else_in_it_is_left_alone() -> None:
+    Path("full").mkdir()
+    Path("full/thesis.tex").write_text("")
+    Path("file").write_text("")
+    for name in ("full", "file"):
+        with pytest.raises(ConfigError, match=f"{name} exists and is not empty"):
+            place(f"hydra.run.dir={name}")
+    (Path("early") / ".hydra").mkdir(parents=True)
+    Path("early/certtrain.log").write_text("")
+    assert place("hydra.run.dir=early") == Place(), "a process was killed before its run had begun"
+
+
+def test_a_run_that_is_named() -> None:
+    run = begun(Path("somewhere/run"))
+    assert place("resume=somewhere/run") == Place(run)
+    assert place("resume=somewhere/run", "hydra.run.dir=somewhere/run") == Place(run)
+    last = run / "checkpoints" / "last.ckpt"
+    assert place(f"resume={last}") == Place(run.resolve())
+    torch.save({"global_step": 3}, run / "checkpoints" / "best.ckpt")
+    Path("empty").mkdir()
+    for overrides, message in (
+        (("resume=nowhere",), "resume=nowhere: there is no such run directory or checkpoint"),
+        (("resume=empty",), "no run has begun in empty, which has no config.yaml"),
+        ((f"resume={last}", "seed=1"), r"holds another run \(seed is 0 there, 1 here\)"),
+        ((f"resume={last}", "hydra.run.dir=other"), "leave hydra.run.dir=other out"),
+        ((f"resume={run}/checkpoints/best.ckpt",), r"is at step 7 by now, not 3: resume=.*run goes on from there"),
+    ):
+        with pytest.raises(ConfigError, match=message) as refusal:
+            place(*overrides)
+        assert "\n" not in str(refusal.value)
+    with pytest.raises(CerttrainError, match="leave -m out"):
+        preflight(Command((*SMALL, f"resume={run}"), True, False))
+
+
+def test_a_run_without_its_checkpoints_being_readable_is_not_begun_anew() -> None:
+    run = begun(Path("outputs/2026-01-01/10-00-00-1"))
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"")
+    with pytest.raises(CerttrainError, match=r"last\.ckpt is no checkpoint that can be read"):
+        place()
+
+
+@pytest.mark.parametrize("path", ["run", "my runs/it's", "a=b,c", "x\\'y", "tail\\", '"quoted" (1) [2] {3}'])
+def test_any_path_can_be_handed_to_hydra(path: str) -> None:
+    (override,) = OverridesParser.create().parse_overrides([f"hydra.run.dir={quoted(path)}"])
+    assert override.value() == path
+
+
+def test_one_process_per_directory() -> None:
+    run = begun(Path("run"))
+    assert holder(run) is None
+    with locked(run):
+        assert holder(run) == f"process {os.getpid()} on {os.uname().nodename}"
+        with pytest.raises(InUse, match=rf"run is in use by process {os.getpid()}"), locked(run):
+            pass
+    assert holder(run) is None
+    assert not (run / "run.lock").exists()
+    with locked(run):
+        pass
+
+
+def test_a_killed_process_leaves_no_lock() -> None:
+    run = begun(Path("run"))
+    code = "import sys, time; from pathlib import Path; from certtrain.cli.lock import locked\n"
+    code += "with locked(Path('run')): print('locked', flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "locked\n"
+    assert holder(run) == f"process {process.pid} on {os.uname().nodename}"
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    for _ in range(50):
+        if holder(run) is None:
+            break
+        time.sleep(0.1)
+    assert (run / "run.lock").exists()
+    assert place("hydra.run.dir=run") == Place(run)
+    with locked(run):
+        assert str(os.getpid()) in str(holder(run))
