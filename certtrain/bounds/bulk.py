@@ -1,7 +1,7 @@
 """All rows of one bound: by the compiled code where it knows the way, elsewhere piece by piece with tensor operations.
 
-When gradients are recorded, nothing that rows compute on their way is kept: the backward pass takes every piece through
-it again.
+When gradients are recorded, what rows compute on their way is kept for one piece at most: with more of them, the
+backward pass takes every piece through it again.
 """
 
 from __future__ import annotations
@@ -57,13 +57,21 @@ class Bulk:
         reaches = substitution.reaches(start, rows.reach)
         carried = carry(substitution, Carried({start: rows}), lines, Operators(substitution.values), shared=True)
         bulk = Bulk(substitution, carried, lines, {i: r for i, r in reaches.items() if i <= max(carried.pending)})
-        assert bulk.piece  # refuses a budget before anything is computed
+        bulk.check_budget()
         return bulk
 
     @cached_property
     def piece(self) -> int:
         """Rows that fit into the memory budget."""
         return self._rows_at_once(0)
+
+    def check_budget(self) -> None:
+        """Refuses a memory budget before anything is computed.
+
+        Raises:
+            ConfigError: If it is too small for one row.
+        """
+        self._rows_at_once(0)
 
     def _rows_at_once(self, last: int) -> int:
         """Rows that fit into the budget on their way to an operation."""
@@ -138,15 +146,18 @@ class Bulk:
     def _call(self, carried: Carried, rows: fused.Rows, wanted: Tensor | None = None) -> Tensor:
         """Lower bounds [rows] by the compiled code."""
         ((index, start),) = carried.pending.items()
-        substitution, data = self.substitution, start.flat
+        # Under autocast rows and operands may have come out in other types than the box.
+        like = self.substitution.anchor.radius
+        substitution, data = self.substitution, start.flat.to(like.dtype)
         code = fused.compiled(data.dtype)
         assert code is not None
         program = fused.translate(substitution.graph, substitution.anchor, index, start.reach, code.lanes)
         given = fused.Operands(substitution.values, self.lines, substitution.anchor)
-        constant = data.new_zeros((1, data.shape[1])) if carried.constant is None else carried.constant
+        constant = data.new_zeros((1, data.shape[1])) if carried.constant is None else carried.constant.to(data.dtype)
+        operands = [x.to(data.dtype) for x in fused.operands(program, given)]
         job = fused.Job(program, start.reach, rows, self.piece)
         chosen = None if wanted is None else wanted.to(data.dtype).flatten()
-        return fused.substitute(job, data, constant, fused.operands(program, given), chosen)
+        return fused.substitute(job, data, constant, operands, chosen)
 
 
 Rebuild = Callable[[Sequence[Tensor]], Bulk]

@@ -26,9 +26,12 @@ def is_transformed(*tensors: Tensor) -> bool:
 
 
 def is_differentiated(*tensors: Tensor) -> bool:
-    """Whether derivatives may be asked for: inside a `torch.func` gradient, or under vmap while autograd records."""
+    """Whether derivatives may be asked for: inside a `torch.func` gradient, or under vmap while autograd records.
+
+    Nested transformations count, too: nothing but a single vmap is told apart.
+    """
     stack = torch._C._functorch.get_interpreter_stack() or ()
-    if any(level.key() != torch._C._functorch.TransformType.Vmap for level in stack):
+    if len(stack) > 1 or any(level.key() != torch._C._functorch.TransformType.Vmap for level in stack):
         return True
     return torch.is_grad_enabled() and is_transformed(*tensors)
 

@@ -86,6 +86,49 @@ def test_compiled_gradients_are_those_of_tensor_operations(name: str) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("name", RELAXATIONS)
+@pytest.mark.parametrize("first", [nn.ReLU(), nn.BatchNorm1d(4), nn.Sequential(nn.BatchNorm1d(4), nn.ReLU())])
+def test_layers_that_are_neither_vectors_nor_images(name: str, first: nn.Module) -> None:
+    """A series [channels, length] was once read as one pixel: bounds above values that the network takes."""
+    torch.manual_seed(0)
+    network = nn.Sequential(first, nn.Flatten(), nn.Linear(20, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    graph, params = trace(network, (4, 5)), {k: p.detach() for k, p in parameters(network).items()}
+    inputs = torch.rand(3, 4, 5)
+    found, expected = (bounds(name, graph, params, inputs, compiled, eps=0.1) for compiled in (True, False))
+    torch.testing.assert_close(found.lower, expected.lower, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.upper, expected.upper, rtol=1e-5, atol=1e-5)
+    spec = margin_spec(torch.arange(3), 3)
+    for _ in range(200):
+        x = (inputs + 0.2 * (torch.rand_like(inputs) - 0.5)).clamp(0, 1)
+        margins = (spec @ network(x)[..., None]).squeeze(-1)
+        assert (found.lower <= margins + 1e-5).all()
+        assert (found.upper >= margins - 1e-5).all()
+
+
+@needs_compiler
+def test_autocast_and_nested_vmap_change_nothing() -> None:
+    graph, params, inputs = wide()
+    expected = bounds("deeppoly", graph, params, inputs, compiled=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        found = bounds("deeppoly", graph, params, inputs, compiled=True)
+    assert found.lower.isfinite().all()
+    assert (found.lower - expected.lower).abs().max() < 0.2 * (1 + expected.lower.abs().max())
+    nested = {k: p.expand(1, 1, *p.shape) for k, p in params.items()}
+    box, spec = Box.linf(inputs, 0.02), margin_spec(torch.arange(3), 4)
+
+    def lower(p: Params) -> Tensor:
+        return build("crown_ibp").bound(graph, p, box, spec, "lower").lower
+
+    with torch.no_grad():
+        found = torch.func.vmap(torch.func.vmap(lower))(nested)[0, 0]
+    torch.testing.assert_close(found, build("crown_ibp").bound(graph, params, box, spec, "lower").lower)
+
+
+@needs_compiler
 def test_the_box_has_gradients_too() -> None:
     graph, params, inputs = wide()
     params, inputs = {k: p.double() for k, p in params.items()}, inputs.double().mul(0.5).add(0.2)
@@ -174,6 +217,7 @@ def test_without_compiled_code_bounds_are_the_same(
     match reason:
         case "no compiler":
             monkeypatch.setenv("PATH", str(tmp_path))
+            monkeypatch.delenv("CC", raising=False)
         case "a compiler that fails":
             monkeypatch.setattr(build_module, "FLAGS", ("--no-such-flag",))
         case "no folder":

@@ -13,6 +13,7 @@ import logging
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from certtrain.errors import one_line
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +34,8 @@ FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-pthread")
 NATIVE = ("-march=native", "-mcpu=native")
 DTYPES = {torch.float32: (), torch.float64: ("-DCERTTRAIN_DOUBLE",)}
 SECONDS = 120
+# No compiler, no home, no text: whatever it is, bounds can be computed without.
+FAILURES = (OSError, subprocess.SubprocessError, RuntimeError, ValueError)
 # Folder of compiled code; empty switches compilation off.
 CACHE_VARIABLE = "CERTTRAIN_CACHE"
 
@@ -57,8 +62,8 @@ def compiled(dtype: torch.dtype) -> Compiled | None:
         return None
     try:
         library = ctypes.CDLL(str(_library(DTYPES[dtype])))
-    except (OSError, subprocess.SubprocessError) as error:
-        _log.info("back-substitution runs uncompiled, which is slower: %s", str(error).splitlines()[0])
+    except FAILURES as error:
+        _log.info("back-substitution runs uncompiled, which is slower: %s", one_line(error))
         return None
     entries = library.certtrain_substitute, library.certtrain_differentiate
     for entry in (*entries, library.certtrain_lanes):
@@ -79,15 +84,37 @@ def _library(definitions: tuple[str, ...]) -> Path:
     if compiler is None:
         raise FileNotFoundError("there is no C compiler")
     version = subprocess.run(
-        [compiler, "--version"], capture_output=True, text=True, timeout=SECONDS, check=True
+        [compiler, "--version"], capture_output=True, text=True, errors="replace", timeout=SECONDS, check=True
     ).stdout
-    depends_on = (*(source.read_text() for source in SOURCES), version, str(FLAGS), str(definitions), _processor())
+    # Homes may be shared by machines with different C libraries.
+    system = platform.machine() + "".join(platform.libc_ver())
+    depends_on = (
+        *(source.read_text() for source in SOURCES),
+        version,
+        str(FLAGS),
+        str(definitions),
+        system,
+        _processor(),
+    )
     digest = hashlib.sha256("\0".join(depends_on).encode()).hexdigest()[:20]
     target = _cache() / f"substitute-{digest}.so"
     if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _compile(compiler, definitions, target)
+    _refuse_foreign(target)
     return target
+
+
+def _refuse_foreign(library: Path) -> None:
+    """Code from the cache runs in this process: nobody else may have put it there.
+
+    Raises:
+        PermissionError: If file or folder belong to another user, or others may write them.
+    """
+    for path in (library, library.parent):
+        found = path.stat()
+        if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(f"{path} belongs to or can be written by somebody else")
 
 
 def _compile(compiler: str, definitions: tuple[str, ...], target: Path) -> None:
@@ -96,7 +123,9 @@ def _compile(compiler: str, definitions: tuple[str, ...], target: Path) -> None:
         made = Path(folder, target.name)
         for native in NATIVE:  # x86 compilers know the first one, those of ARM the second
             command = [compiler, *FLAGS, native, *definitions, str(SOURCES[0]), "-o", str(made)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False
+            )
             if done.returncode == 0:
                 made.replace(target)
                 return

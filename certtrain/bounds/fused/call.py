@@ -112,6 +112,7 @@ def _with_members(x: Tensor, axis: int | None) -> Given:
 
 def _bound(job: Job, wanted: Given | None, tensors: list[Given], members: int) -> Tensor:
     """Lower bounds [members, rows]."""
+    _check([x for x, _ in tensors])
     start = tensors[0][0]
     lower = torch.empty((members, len(job.rows)), dtype=start.dtype)
     if lower.numel():
@@ -123,7 +124,8 @@ def _bound(job: Job, wanted: Given | None, tensors: list[Given], members: int) -
 
 def _differentiate(job: Job, tensors: list[Tensor], by_lower: Tensor) -> list[Tensor]:
     """Derivatives in the start, the constants and the operands."""
-    threads = torch.get_num_threads()
+    # Images are dealt out whole: more threads than images would have nothing to do.
+    threads = min(torch.get_num_threads(), max(1, len(job.rows.image.unique())))
     operands = [operand for step in job.program.steps for operand in step.operands]
     per_image = [True, True, *(operand.per_image for operand in operands)]
     # Of what all images share every thread adds up its own.
@@ -146,6 +148,19 @@ def _differentiate(job: Job, tensors: list[Tensor], by_lower: Tensor) -> list[Te
         task = [*_task(job, None, given, steps, members=1), 0, by_lower.data_ptr(), *entries[0], *entries[1]]
         _run(_compiled(by_lower.dtype).differentiate, task, threads)
     return [g.sum(0) if s else g for g, s in zip(found, shared, strict=True)]
+
+
+def _check(tensors: list[Tensor]) -> None:
+    """What follows hands out addresses: nothing else may be there than numbers of one kind.
+
+    Raises:
+        TypeError: If there is.
+    """
+    kinds = {(x.dtype, x.device.type) for x in tensors}
+    if kinds != {(tensors[0].dtype, "cpu")}:
+        raise TypeError(
+            f"compiled bounds need tensors of one floating-point type on the CPU, got {sorted(map(str, kinds))}"
+        )
 
 
 def _compiled(dtype: torch.dtype) -> Compiled:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,6 +24,10 @@ from certtrain.networks.ops import ChannelAffine, Conv2d, Linear, LinearMap, Op,
 CACHE = 256 << 10
 # Rows at a time; and as few of them as still make a matrix that is larger than the cache worth reading.
 MOST_ROWS, FEW_ROWS = 64, 16
+# Axes of a vector and of an image.
+RANKS = (1, 3)
+# Pixels of a window whose taps are listed on a thread's stack.
+LARGEST_KERNEL = 1024
 # Channels of a last layer that are too few to fill a vector.
 THIN = 4
 
@@ -53,9 +58,12 @@ class Program:
 def chain(graph: Graph, anchor: Anchor) -> int:
     """The last operation from which the compiled code can carry rows to the anchor.
 
-    The path must not branch. A matrix has its place in it if it stays in the cache or serves enough rows at a time.
+    The path must not branch, and layers are vectors or images. A matrix has its place in it if it stays in the cache or
+    serves enough rows at a time.
     """
     index, largest = anchor.index, graph.ops[anchor.index].size
+    if len(graph.ops[index].shape) not in RANKS:
+        return index
     while True:
         readers = [i for i, op in enumerate(graph.ops) if index in op.inputs]
         if len(readers) != 1 or not _is_known(graph, readers[0], largest):
@@ -68,11 +76,14 @@ def chain(graph: Graph, anchor: Anchor) -> int:
 
 
 def _is_known(graph: Graph, index: int, largest: int) -> bool:
+    if len(graph.ops[index].shape) not in RANKS:
+        return False
     match op := graph.ops[index]:
         case ReLU() | ChannelAffine():
             return True
         case Conv2d():
-            return op.groups == 1 and op.window.dilation == (1, 1)
+            small = prod(op.window.kernel) <= LARGEST_KERNEL
+            return small and op.groups == 1 and op.window.dilation == (1, 1)
         case Linear():
             small = op.size * op.in_shape[0] * 4 <= CACHE
             return small or CACHE // (8 * largest) >= FEW_ROWS

@@ -138,10 +138,9 @@ static void *differentiate_rows(void *argument) {
     real *memory = NULL;
     if (posix_memalign((void **)&memory, 64, sizeof(real) * ((t->count + 5) * state + 2 * LANES))) return argument;
     real *tape = memory + 3 * state;
-    int64_t run = 0;
-    for (int64_t first = 0, end; first < t->rows; first = end, run++) {
+    for (int64_t first = 0, end; first < t->rows; first = end) {
         for (end = first + 1; end < t->rows && t->image[end] == t->image[first];) end++;
-        if (run % worker->threads != worker->thread) continue;
+        if (t->image[first] % worker->threads != worker->thread) continue;
         for (int64_t row = first; row < end; row += t->block)
             differentiate(t, worker->thread, row, least(t->block, end - row), tape, memory, memory + state,
                           memory + 2 * state);

@@ -21,7 +21,7 @@ typedef real vec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real))
 typedef bits ivec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(real)))
 
-/* Kept in step with program.py. */
+/* Kept in step with steps.py. */
 enum { RELU, VALUE, OFFSET, SCALE, CONVOLUTION, THIN_CONVOLUTION, LINEAR, SPREAD };
 
 typedef struct {
@@ -59,6 +59,9 @@ typedef struct {
     const real *by_lower;          /* derivatives in them [rows]; for gradients, of one member */
     Gradient by_start, by_constant;
 } Task;
+
+/* call.py lays both out as numbers of 64 bits. */
+_Static_assert(sizeof(Step) == 30 * 8 && sizeof(Task) == 38 * 8, "call.py counts other numbers");
 
 typedef struct {
     int64_t y, x, h, w; /* the rectangle */
