@@ -75,8 +75,19 @@ def _dismiss() -> None:
         cluster.tell(None)
 
 
+def _register_launchers() -> None:
+    """Tells Hydra of our launchers, which its own search does not find where certtrain is installed to be edited."""
+    from hydra.core.plugins import Plugins
+
+    from hydra_plugins.certtrain_launchers import Basic, Joblib, Submitit
+
+    for launcher in (Basic, Joblib, Submitit):
+        Plugins.instance().register(launcher)
+
+
 def _launch(arguments: list[str]) -> None:
     """Preflight, then one job or a sweep."""
+    _register_launchers()
     command = parse_command(arguments)
     if not command.inspects:
         from certtrain.cli.preflight import preflight
