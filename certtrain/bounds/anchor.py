@@ -35,7 +35,7 @@ def find_anchor(graph: Graph, values: Values, box: Box) -> Anchor:
     """See `Anchor`."""
     index, region = 0, Interval(box.lower, box.upper)
     while True:
-        readers = [i for i, op in enumerate(graph.ops) if index in op.inputs]
+        readers = graph.readers(index)
         reader = graph.ops[readers[0]] if len(readers) == 1 else None
         if not isinstance(reader, (ChannelAffine, Reshape)):
             break

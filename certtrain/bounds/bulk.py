@@ -57,21 +57,13 @@ class Bulk:
         reaches = substitution.reaches(start, rows.reach)
         carried = carry(substitution, Carried({start: rows}), lines, Operators(substitution.values), shared=True)
         bulk = Bulk(substitution, carried, lines, {i: r for i, r in reaches.items() if i <= max(carried.pending)})
-        bulk.check_budget()
+        bulk._rows_at_once(0)  # refuses a budget before anything is computed
         return bulk
 
     @cached_property
     def piece(self) -> int:
         """Rows that fit into the memory budget."""
         return self._rows_at_once(0)
-
-    def check_budget(self) -> None:
-        """Refuses a memory budget before anything is computed.
-
-        Raises:
-            ConfigError: If it is too small for one row.
-        """
-        self._rows_at_once(0)
 
     def _rows_at_once(self, last: int) -> int:
         """Rows that fit into the budget on their way to an operation."""
@@ -128,7 +120,7 @@ class Bulk:
             return lower_bounds(self.substitution, self.carried, piece.where, piece.forms, self.lines, self.operators)
         substitution, chunk = self.substitution, self.carried.select(piece.where, piece.forms)
         done = carry(substitution, chunk, self.lines, self.operators, until=substitution.compiled_from)
-        (rows,) = done.pending.values()
+        ((index, rows),) = done.pending.items()
         constant = done.constant
         data, groups = rows.flat, rows.groups
         k = data.shape[1]
@@ -138,7 +130,6 @@ class Bulk:
             constant = constant.expand(data.shape[1] // constant.shape[1], -1).reshape(1, -1)
         image, position = (x.to(torch.int32).repeat_interleave(k) for x in groups)
         form = torch.arange(data.shape[1], dtype=torch.int32)
-        index = max(done.pending)
         start = Carried({index: rows.with_data(data)}, constant)
         found = self._call(start, fused.Rows(image, position, form))
         return found.reshape(piece.groups.stop - piece.groups.start, -1)

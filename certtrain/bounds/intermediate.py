@@ -18,7 +18,8 @@ from certtrain.bounds.slopes import ReluLines
 from certtrain.networks.graph import Graph
 from certtrain.networks.ops import ReLU, Shape
 
-# Share of unstable elements from which computing all of them is cheaper: the rows of a position then share its slopes.
+# Share of unstable elements from which all are computed: by tensor operations that is cheaper, since the rows of a
+# position then share its slopes. Rows of the compiled code share nothing; what is best there was not measured.
 MANY = 0.5
 
 
@@ -55,21 +56,22 @@ def bound_operation(substitution: Substitution, index: int, lines: Lines, known:
     op, batch = substitution.graph.ops[index], substitution.batch
     rows, forms = _identity(op.shape, substitution.anchor.radius)
     bulk = Bulk.of(substitution, index, rows, lines)
-    if known is not None and not substitution.is_transformed:
-        elements = channels_last(_unstable(known)).flatten().nonzero()[:, 0]
+    unstable = None if known is None else _unstable(known)
+    if known is not None and unstable is not None and not substitution.is_transformed:
+        elements = channels_last(unstable).flatten().nonzero()[:, 0]
         if not len(elements):
             return known
         if len(elements) <= MANY * batch * op.size:
             return _bound_some(bulk, elements, known, op.shape, forms)
     wanted = None
-    if known is not None and substitution.is_transformed:
+    if unstable is not None and substitution.is_transformed:
         # No rows can be left out where nothing may depend on the data, but the compiled code may pass over them.
-        wanted = channels_last(_unstable(known)).reshape(-1, forms).repeat(1, 2)
+        wanted = channels_last(unstable).reshape(-1, forms).repeat(1, 2)
     lower = bulk.lower(All(batch, op.size // forms, 2 * forms), wanted).reshape(batch, -1, 2 * forms)
     found = Interval(_as_layer(lower[..., :forms], op.shape), _as_layer(-lower[..., forms:], op.shape))
-    if known is None:
+    if known is None or unstable is None:
         return found
-    both, unstable = found.intersect(known), _unstable(known)
+    both = found.intersect(known)
     return Interval(torch.where(unstable, both.lower, known.lower), torch.where(unstable, both.upper, known.upper))
 
 

@@ -47,6 +47,10 @@ class Graph:
     input_shape: Shape
     num_outputs: int
 
+    def readers(self, index: int) -> list[int]:
+        """Indices of the operations that read an operation's output."""
+        return [i for i, op in enumerate(self.ops) if index in op.inputs]
+
     @property
     def has_batch_norm(self) -> bool:
         """Whether running statistics take part in the network's function."""

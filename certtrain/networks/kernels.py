@@ -1,7 +1,7 @@
 """Two products that back-substitution spends its time in, each in the form that runs fastest.
 
 On CPUs a matrix product goes through a convolution of one pixel: PyTorch hands convolutions to oneDNN, which is between
-even with the BLAS behind `torch.matmul` (square matrices) and a third faster (many rows, few columns);
+a tenth slower than the BLAS behind `torch.matmul` (square matrices) and a quarter faster (many rows, few columns);
 docs/performance.md has the measurements.
 """
 

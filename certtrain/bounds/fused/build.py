@@ -83,14 +83,13 @@ def _library(definitions: tuple[str, ...]) -> Path:
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise FileNotFoundError("there is no C compiler")
-    version = subprocess.run(
-        [compiler, "--version"], capture_output=True, text=True, errors="replace", timeout=SECONDS, check=True
-    ).stdout
+    asked = _run(compiler, "--version")
+    asked.check_returncode()
     # Homes may be shared by machines with different C libraries.
     system = platform.machine() + "".join(platform.libc_ver())
     depends_on = (
         *(source.read_text() for source in SOURCES),
-        version,
+        asked.stdout,
         str(FLAGS),
         str(definitions),
         system,
@@ -122,14 +121,15 @@ def _compile(compiler: str, definitions: tuple[str, ...], target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder, target.name)
         for native in NATIVE:  # x86 compilers know the first one, those of ARM the second
-            command = [compiler, *FLAGS, native, *definitions, str(SOURCES[0]), "-o", str(made)]
-            done = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False
-            )
+            done = _run(compiler, *FLAGS, native, *definitions, str(SOURCES[0]), "-o", str(made))
             if done.returncode == 0:
                 made.replace(target)
                 return
     raise subprocess.SubprocessError(f"{compiler} failed: {done.stderr.strip()}")
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False)
 
 
 def _cache() -> Path:

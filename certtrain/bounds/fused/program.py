@@ -64,15 +64,13 @@ def chain(graph: Graph, anchor: Anchor) -> int:
     index, largest = anchor.index, graph.ops[anchor.index].size
     if len(graph.ops[index].shape) not in RANKS:
         return index
-    while True:
-        readers = [i for i, op in enumerate(graph.ops) if index in op.inputs]
-        if len(readers) != 1 or not _is_known(graph, readers[0], largest):
-            # Rows over a flattened image are taken back to the image first.
-            return (
-                graph.ops[index].inputs[0] if isinstance(graph.ops[index], Reshape) and index > anchor.index else index
-            )
+    while len(readers := graph.readers(index)) == 1 and _is_known(graph, readers[0], largest):
         index = readers[0]
         largest = max(largest, graph.ops[index].size)
+    if isinstance(graph.ops[index], Reshape) and index > anchor.index:
+        # Rows over a flattened image are taken back to the image first.
+        return graph.ops[index].inputs[0]
+    return index
 
 
 def _is_known(graph: Graph, index: int, largest: int) -> bool:
@@ -89,8 +87,8 @@ def _is_known(graph: Graph, index: int, largest: int) -> bool:
             return small or CACHE // (8 * largest) >= FEW_ROWS
         case Reshape():
             # A flattened image is spelled out by the matrix that reads it.
-            readers = [reader for reader in graph.ops if index in reader.inputs]
-            return len(op.in_shape) == 3 and len(op.shape) == 1 and all(isinstance(r, Linear) for r in readers)
+            read_by_matrices = all(isinstance(graph.ops[i], Linear) for i in graph.readers(index))
+            return len(op.in_shape) == 3 and len(op.shape) == 1 and read_by_matrices
     return False
 
 
@@ -109,7 +107,7 @@ def translate(graph: Graph, anchor: Anchor, start: int, reach: Reach | None, lan
     index, here = start, layer
     while index > anchor.index:
         op = graph.ops[index]
-        steps += _constant(op, index, anchor, here, lanes)
+        steps += _constant(op, index, anchor, here)
         below = op.inputs[0]
         if isinstance(op, Linear) and isinstance(graph.ops[below], Reshape) and below > anchor.index:
             below = graph.ops[below].inputs[0]
@@ -132,7 +130,7 @@ def _last(layer: Layer, op: Op, is_last: bool) -> Layer:
     return layer
 
 
-def _constant(op: Op, index: int, anchor: Anchor, here: Layer, lanes: int) -> list[Step]:
+def _constant(op: Op, index: int, anchor: Anchor, here: Layer) -> list[Step]:
     """What an affine operation adds to the constant: the value at the centre, once and for all, or its offset."""
     if not isinstance(op, LinearMap):
         return []
