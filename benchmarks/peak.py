@@ -121,7 +121,7 @@ def _compiled_operations() -> Iterator[list[int]]:
     original = fused.substitute
 
     def counting(job: fused.Job, *tensors: Any) -> Tensor:
-        found.append(job.program.operations * len(job.rows))
+        found.append(job.bundled.operations * len(job.rows))
         return original(job, *tensors)
 
     fused.substitute = counting

@@ -20,7 +20,7 @@ from certtrain.bounds.backsubstitution import Carried, Lines, Substitution, carr
 from certtrain.bounds.base import Bounds, Sides
 from certtrain.bounds.chunks import rows_at_once
 from certtrain.bounds.reach import Reach
-from certtrain.bounds.rows import DenseRows, Operators, Rows
+from certtrain.bounds.rows import DenseRows, Operators
 from certtrain.bounds.selection import All, Piece, Selection
 from certtrain.bounds.slopes import ReluLines
 
@@ -42,20 +42,20 @@ class Bulk:
     reaches: dict[int, Reach | None]
 
     @staticmethod
-    def of(substitution: Substitution, start: int, rows: Rows, lines: Lines) -> Bulk:
+    def of(substitution: Substitution, start: Carried, lines: Lines) -> Bulk:
         """Carries rows as far as they serve all images.
 
         Args:
             substitution: The network and the box.
-            start: The operation that the rows read.
-            rows: Of all images.
-            lines: Relaxation of every ReLU between the input and `start`.
+            start: The rows of all images, in one operation's output.
+            lines: Relaxation of every ReLU between the input and that operation.
 
         Raises:
             ConfigError: If the memory budget is too small for one row.
         """
-        reaches = substitution.reaches(start, rows.reach)
-        carried = carry(substitution, Carried({start: rows}), lines, Operators(substitution.values), shared=True)
+        ((index, rows),) = start.pending.items()
+        reaches = substitution.reaches(index, rows.reach)
+        carried = carry(substitution, start, lines, Operators(substitution.values), shared=True)
         bulk = Bulk(substitution, carried, lines, {i: r for i, r in reaches.items() if i <= max(carried.pending)})
         bulk._rows_at_once(0)  # refuses a budget before anything is computed
         return bulk
@@ -142,11 +142,13 @@ class Bulk:
         substitution, data = self.substitution, start.flat.to(like.dtype)
         code = fused.compiled(data.dtype)
         assert code is not None
-        program = fused.translate(substitution.graph, substitution.anchor, index, start.reach, code.lanes)
+        bundle = fused.bundle_size(rows, fused.bundlers(data.dtype), self.piece // torch.get_num_threads())
+        job = fused.Job(
+            substitution.graph, substitution.anchor, index, start.reach, rows, bundle, code.lanes, self.piece
+        )
         given = fused.Operands(substitution.values, self.lines, substitution.anchor)
+        operands = [x.to(data.dtype) for x in fused.operands(job.program, given)]
         constant = data.new_zeros((1, data.shape[1])) if carried.constant is None else carried.constant.to(data.dtype)
-        operands = [x.to(data.dtype) for x in fused.operands(program, given)]
-        job = fused.Job(program, start.reach, rows, self.piece)
         chosen = None if wanted is None else wanted.to(data.dtype).flatten()
         return fused.substitute(job, data, constant, operands, chosen)
 
@@ -224,6 +226,6 @@ def bound_rows(substitution: Substitution, spec: Tensor | None, lines: Lines, si
     rows = spec_rows(substitution.graph, spec, substitution.anchor.radius)
     count = rows.shape[1]
     data = rows if sides == "lower" else torch.cat([rows, -rows], dim=1)
-    bulk = Bulk.of(substitution, len(substitution.graph.ops) - 1, DenseRows(data), lines)
+    bulk = Bulk.of(substitution, Carried({len(substitution.graph.ops) - 1: DenseRows(data)}), lines)
     lower = bulk.lower(All(substitution.batch, 1, data.shape[1]))
     return Bounds(lower[:, :count], None if sides == "lower" else -lower[:, count:])

@@ -7,16 +7,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from certtrain.bounds.backsubstitution import Lines, Substitution
+from certtrain.bounds.backsubstitution import Carried, Lines, Substitution
 from certtrain.bounds.bulk import Bulk
 from certtrain.bounds.interval import Interval
 from certtrain.bounds.patches import PatchRows
 from certtrain.bounds.reach import Reach
-from certtrain.bounds.rows import DenseRows, Rows, channels_last
+from certtrain.bounds.rows import DenseRows, channels_last
 from certtrain.bounds.selection import All, Some
 from certtrain.bounds.slopes import ReluLines
 from certtrain.networks.graph import Graph
-from certtrain.networks.ops import ReLU, Shape
+from certtrain.networks.ops import Linear, ReLU, Shape
 
 # Share of unstable elements from which all are computed: by tensor operations that is cheaper, since the rows of a
 # position then share its slopes. Rows of the compiled code share nothing; what is best there was not measured.
@@ -54,8 +54,8 @@ def bound_operation(substitution: Substitution, index: int, lines: Lines, known:
             ReLU is exact whatever its bounds, and where most are, only the others are computed.
     """
     op, batch = substitution.graph.ops[index], substitution.batch
-    rows, forms = _identity(op.shape, substitution.anchor.radius)
-    bulk = Bulk.of(substitution, index, rows, lines)
+    start, forms = _elements(substitution, index)
+    bulk = Bulk.of(substitution, start, lines)
     unstable = None if known is None else _unstable(known)
     if known is not None and unstable is not None and not substitution.is_transformed:
         elements = channels_last(unstable).flatten().nonzero()[:, 0]
@@ -80,14 +80,23 @@ def _unstable(bounds: Interval) -> Tensor:
     return (bounds.lower < 0) & (bounds.upper > 0)
 
 
-def _identity(shape: Shape, like: Tensor) -> tuple[Rows, int]:
+def _elements(substitution: Substitution, index: int) -> tuple[Carried, int]:
     """A row for every element of a layer and one for its negative, and the number of elements per position."""
-    forms = shape[0] if len(shape) == 3 else torch.Size(shape).numel()
-    eye = torch.eye(forms, dtype=like.dtype, device=like.device)
-    data = torch.cat([eye, -eye])
-    if len(shape) == 3:
-        return PatchRows(data[None], Reach.pixels(shape), inside=True), forms
-    return DenseRows(data.reshape(1, -1, *shape)), forms
+    op, like = substitution.graph.ops[index], substitution.anchor.radius
+    if isinstance(op, Linear) and index > substitution.anchor.center_index:
+        # The rows of a matrix are there already: no need to multiply it by the identity.
+        weight, bias = substitution.values[op.weight], op.offset(substitution.values)
+        constant = None if bias is None else _with_negatives(bias)[None]
+        return Carried({op.inputs[0]: DenseRows(_with_negatives(weight)[None])}, constant), len(weight)
+    forms = op.shape[0] if len(op.shape) == 3 else op.size
+    data = _with_negatives(torch.eye(forms, dtype=like.dtype, device=like.device))
+    if len(op.shape) == 3:
+        return Carried({index: PatchRows(data[None], Reach.pixels(op.shape), inside=True)}), forms
+    return Carried({index: DenseRows(data.reshape(1, -1, *op.shape))}), forms
+
+
+def _with_negatives(x: Tensor) -> Tensor:
+    return torch.cat([x, -x])
 
 
 def _as_layer(x: Tensor, shape: Shape) -> Tensor:

@@ -1,8 +1,6 @@
 """The compiled back-substitution against the tensor operations that it replaces. (`oracle` checks both elsewhere.)"""
 
-import logging
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -11,7 +9,7 @@ from cases import Case, make_case
 from torch import Tensor, nn
 
 from certtrain.bounds import Bounds, Box, backsubstitution, build, fused, margin_spec
-from certtrain.bounds.fused import build as build_module
+from certtrain.bounds.fused import task
 from certtrain.networks import Graph, Params, parameters, trace
 from certtrain.networks.ops import ReLU
 
@@ -20,6 +18,8 @@ RELAXATIONS = {
     "deeppoly": {"name": "deeppoly"},
     "deeppoly_textbook": {"name": "deeppoly", "intersect": False},
 }
+
+Network = Callable[[], tuple[Graph, Params, Tensor]]
 
 needs_compiler = pytest.mark.skipif(fused.compiled(torch.float32) is None, reason="no C compiler works here")
 
@@ -43,6 +43,24 @@ def wide() -> tuple[Graph, Params, Tensor]:
     return graph, {k: p.detach() for k, p in parameters(network).items()}, torch.rand(3, 3, 12, 12)
 
 
+def awkward() -> tuple[Graph, Params, Tensor]:
+    """Patches that leave the layer, paddings and strides larger than kernels, kernels that are no squares."""
+    torch.manual_seed(1)
+    network = nn.Sequential(
+        nn.Conv2d(2, 4, (1, 2), stride=(3, 4), padding=(2, 1)),
+        nn.ReLU(),
+        nn.Conv2d(4, 5, 1, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(5, 17, 2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.LazyLinear(4),
+    )
+    network(torch.zeros(1, 2, 9, 11))
+    graph = trace(network, (2, 9, 11))
+    return graph, {k: p.detach() for k, p in parameters(network).items()}, torch.rand(3, 2, 9, 11)
+
+
 def is_a_chain(case: Case) -> bool:
     values = case.graph.values(case.params, case.inputs)
     substitution = backsubstitution.Substitution.of(case.graph, values, case.box(0.1), None)
@@ -57,15 +75,76 @@ def bounds(name: str, graph: Graph, params: Params, inputs: Tensor, compiled: bo
         return build(**RELAXATIONS[name]).bound(graph, params, Box.linf(inputs, eps), spec)
 
 
+LAYOUTS = ["alone", "narrow bundles", "wide bundles"]
+
+
+def lay_out(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has all rows laid out in one way, whatever is fastest."""
+
+    def choose(rows: fused.Rows, sizes: dict[int, object], most_rows: int) -> int | None:
+        return {"alone": None, "narrow bundles": min(sizes), "wide bundles": max(sizes)}[layout]
+
+    monkeypatch.setattr(fused, "bundle_size", choose)
+
+
 @needs_compiler
+@pytest.mark.parametrize("network", [wide, awkward])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", RELAXATIONS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-12)])
-def test_compiled_bounds_are_those_of_tensor_operations(name: str, dtype: torch.dtype, tolerance: float) -> None:
-    graph, params, inputs = wide()
+def test_compiled_bounds_are_those_of_tensor_operations(
+    name: str, dtype: torch.dtype, tolerance: float, layout: str, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out(layout, monkeypatch)
+    graph, params, inputs = network()
     params, inputs = {k: p.to(dtype) for k, p in params.items()}, inputs.to(dtype)
     found, expected = (bounds(name, graph, params, inputs, compiled) for compiled in (True, False))
     torch.testing.assert_close(found.lower, expected.lower, rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(found.upper, expected.upper, rtol=tolerance, atol=tolerance)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("eps", [0.005, 0.1])
+def test_every_layout_knows_every_operation(case: Case, eps: float, layout: str, monkeypatch) -> None:
+    """Few unstable neurons (some rows, bundles that are not full) and many of them."""
+    torch.set_num_threads(3)
+    lay_out(layout, monkeypatch)
+    found, expected = (
+        bounds("deeppoly", case.graph, case.params, case.inputs, compiled, eps) for compiled in (True, False)
+    )
+    torch.testing.assert_close(found.lower, expected.lower, rtol=0, atol=1e-10)
+    torch.testing.assert_close(found.upper, expected.upper, rtol=0, atol=1e-10)
+
+
+def rows_of_places(*counts: int) -> fused.Rows:
+    """So many rows of each image's only position."""
+    image = torch.arange(len(counts), dtype=torch.int32).repeat_interleave(torch.tensor(counts))
+    return fused.Rows(image, torch.zeros_like(image), torch.arange(len(image), dtype=torch.int32))
+
+
+def test_bundles_are_chosen_by_how_full_they_are() -> None:
+    assert rows_of_places(3, 1, 5).places.tolist() == [3, 1, 5]
+    assert fused.bundle_size(rows_of_places(16, 32), (16, 8), 16) == 16
+    assert fused.bundle_size(rows_of_places(6, 8, 7), (16, 8), 16) == 8
+    assert fused.bundle_size(rows_of_places(*[1] * 9), (16, 8), 16) is None
+    assert fused.bundle_size(rows_of_places(16, 32), (16, 8), 8) == 8  # the budget allows no more
+    assert fused.bundle_size(rows_of_places(16, 32), (16, 8), 7) is None
+    assert fused.bundle_size(rows_of_places(16, 32), (), 100) is None
+
+
+@needs_compiler
+@pytest.mark.usefixtures("threads")
+def test_threads_of_its_own_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, params, inputs = wide()
+    torch.set_num_threads(3)
+    in_pool = bounds("deeppoly", graph, params, inputs, compiled=True).lower
+    gradients = gradient("deeppoly", graph, params, inputs, compiled=True)
+    monkeypatch.setattr(task, "parallel", lambda: None)
+    assert torch.equal(bounds("deeppoly", graph, params, inputs, compiled=True).lower, in_pool)
+    again = gradient("deeppoly", graph, params, inputs, compiled=True)
+    assert all(torch.equal(g, again[k]) for k, g in gradients.items())
 
 
 def gradient(name: str, graph: Graph, params: Params, inputs: Tensor, compiled: bool) -> Params:
@@ -76,9 +155,10 @@ def gradient(name: str, graph: Graph, params: Params, inputs: Tensor, compiled: 
 
 
 @needs_compiler
+@pytest.mark.parametrize("network", [wide, awkward])
 @pytest.mark.parametrize("name", RELAXATIONS)
-def test_compiled_gradients_are_those_of_tensor_operations(name: str) -> None:
-    graph, params, inputs = wide()
+def test_compiled_gradients_are_those_of_tensor_operations(name: str, network: Network) -> None:
+    graph, params, inputs = network()
     params, inputs = {k: p.double() for k, p in params.items()}, inputs.double()
     expected = gradient(name, graph, params, inputs, compiled=False)
     for key, found in gradient(name, graph, params, inputs, compiled=True).items():
@@ -165,8 +245,10 @@ def test_threads_change_no_bound_and_only_the_rounding_of_gradients() -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", RELAXATIONS)
-def test_a_population_is_one_call_and_equals_its_members(case: Case, name: str, monkeypatch) -> None:
+def test_a_population_is_one_call_and_equals_its_members(case: Case, name: str, layout: str, monkeypatch) -> None:
+    lay_out(layout, monkeypatch)
     members = {k: torch.stack([p, p + 0.01, p * 0.9]) for k, p in case.params.items()}
     relaxation, box = build(**RELAXATIONS[name]), case.box(0.05)
     with torch.no_grad():
@@ -195,54 +277,6 @@ def test_numbers_that_are_none_stay_visible(name: str, value: float) -> None:
     key = next(k for k in params if k.endswith("weight"))
     poisoned = {**params, key: params[key].index_put((torch.tensor(0),), torch.tensor(value))}
     assert not bounds(name, graph, poisoned, inputs, compiled=True).lower.isfinite().any()
-
-
-@pytest.fixture
-def forgotten() -> Iterator[None]:
-    """Compilation as in a new process, before and after the test."""
-    build_module.compiled.cache_clear()
-    yield
-    build_module.compiled.cache_clear()
-
-
-@pytest.mark.usefixtures("forgotten")
-@pytest.mark.parametrize("reason", ["no compiler", "a compiler that fails", "no folder", "switched off"])
-def test_without_compiled_code_bounds_are_the_same(
-    reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    case = make_case("strided")
-    expected = build("deeppoly").bound(case.graph, case.params, case.box(0.05), case.spec).lower
-    build_module.compiled.cache_clear()
-    monkeypatch.setenv(build_module.CACHE_VARIABLE, str(tmp_path / "cache"))
-    match reason:
-        case "no compiler":
-            monkeypatch.setenv("PATH", str(tmp_path))
-            monkeypatch.delenv("CC", raising=False)
-        case "a compiler that fails":
-            monkeypatch.setattr(build_module, "FLAGS", ("--no-such-flag",))
-        case "no folder":
-            (tmp_path / "cache").write_text("a file where a folder should be")
-        case "switched off":
-            monkeypatch.setenv(build_module.CACHE_VARIABLE, "")
-    with caplog.at_level(logging.INFO):
-        assert fused.compiled(torch.float64) is None
-    assert (len(caplog.records) == 1) == (reason != "switched off")
-    assert all("\n" not in record.getMessage() for record in caplog.records)
-    problem = make_case("strided")
-    found = build("deeppoly").bound(problem.graph, problem.params, problem.box(0.05), problem.spec).lower
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-
-
-@needs_compiler
-@pytest.mark.usefixtures("forgotten")
-def test_it_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(build_module.CACHE_VARIABLE, str(tmp_path))
-    assert fused.compiled(torch.float32) is not None
-    (kept,) = tmp_path.iterdir()
-    written = kept.stat().st_mtime_ns
-    build_module.compiled.cache_clear()
-    assert fused.compiled(torch.float32) is not None
-    assert [file.stat().st_mtime_ns for file in tmp_path.iterdir()] == [written]
 
 
 @needs_compiler

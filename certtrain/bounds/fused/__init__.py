@@ -1,15 +1,30 @@
-"""Back-substitution as one compiled call: rows never leave the core's own cache.
+"""Back-substitution as one compiled call: a few rows at a time, all the way, so that memory does not grow with rows.
 
-`substitute.c` carries a few rows at a time from the layer that they start in to the input (`steps.h`), and their
-derivatives back (`adjoints.h`); both spend their time in one loop (`products.h`). `build` compiles it for this
-processor when it is first needed and keeps the result; where that is not possible, on another device and for operations
-that it does not know, the tensor operations of `bounds.rows` and `bounds.patches` do the same work. `program` makes the
-steps from a chain of operations, and `call` runs them, for a population too.
+`substitute.c` carries rows from the layer that they start in to the input in one of two ways, between which `bundling`
+chooses: side by side, one in each lane of a vector (`bundles.h`), or one after the other with channels in the lanes
+(`steps.h`). Derivatives are carried back in the second way (`adjoints.h`), which spends its time in one loop
+(`products.h`). `build` compiles it for this processor when it is first needed and keeps the result; where that is not
+possible, on another device and for operations that it does not know, the tensor operations of `bounds.rows` and
+`bounds.patches` do the same work. `program` makes the steps from a chain of operations; `call` and `derivatives` run
+them, for a population too, in torch's threads (`pool`).
 """
 
-from certtrain.bounds.fused.build import compiled
-from certtrain.bounds.fused.call import Job, Rows, substitute
-from certtrain.bounds.fused.program import Program, chain, operands, translate
+from certtrain.bounds.fused.build import bundlers, compiled
+from certtrain.bounds.fused.bundling import Rows, bundle_size
+from certtrain.bounds.fused.call import substitute
+from certtrain.bounds.fused.program import Program, chain, operands
 from certtrain.bounds.fused.steps import Operands
+from certtrain.bounds.fused.task import Job
 
-__all__ = ["Job", "Operands", "Program", "Rows", "chain", "compiled", "operands", "substitute", "translate"]
+__all__ = [
+    "Job",
+    "Operands",
+    "Program",
+    "Rows",
+    "bundle_size",
+    "bundlers",
+    "chain",
+    "compiled",
+    "operands",
+    "substitute",
+]

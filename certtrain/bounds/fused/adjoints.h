@@ -44,7 +44,7 @@ static void convolve_adjoint(const Step *s, Region r, const real *row, int64_t d
 static void convolve_thin_adjoint(const Step *s, Region r, const real *row, int64_t depth, int64_t halo, const real *d,
                                   real *scratch, real *before, real *by_weight) {
     const int64_t c = s->channels, line = s->kernel[1] * c, width = ((r.w - 1) * s->stride[1] + s->kernel[1]) * c;
-    const int64_t window = (s->kernel[0] * line + LANES - 1) / LANES * LANES;
+    const int64_t window = vectors(s->kernel[0] * line) * LANES;
     real *windows = scratch + ((r.h - 1) * s->stride[0] + s->kernel[0]) * width;
     if (!r.h || !r.w) return;
     spell_out(s, r, d, scratch);
@@ -99,14 +99,19 @@ static void relu_adjoint(const Step *s, int64_t image, Region r, const real *row
 /* A step that adds the form's value at a point, or takes away how far it moves around one. */
 static void point_adjoint(const Step *s, int64_t image, Region r, const real *row, real by_lower, real *d) {
     const int64_t length = r.w * s->channels, pitch = length + 2 * s->halo * s->channels;
+    const ivec all = first_of(LANES), rest = first_of((length - 1) % LANES + 1);
+    const vec zero = {0}, one = zero + 1, g = zero + by_lower;
     for (int64_t y = 0; y < r.h; y++) {
         const int64_t offset = ((r.y + y) * s->width + r.x) * s->channels;
         const real *x = row + y * pitch + s->halo * s->channels, *point = at(&s->operand[0], 0, image) + offset;
-        real *by_point = of(&s->gradient[0], 0, image) + offset, *e = d + y * length;
-        for (int64_t i = 0; i < length; i++) {
-            const real sign = s->kind == VALUE ? 1 : x[i] > 0 ? -1 : x[i] < 0 ? 1 : 0;
-            e[i] += by_lower * sign * point[i];
-            by_point[i] += by_lower * (s->kind == VALUE ? x[i] : sign * x[i]);
+        real *by_point = s->gradient[0].data ? of(&s->gradient[0], 0, image) + offset : NULL, *e = d + y * length;
+        for (int64_t i = 0; i < length; i += LANES) {
+            const ivec mask = i + LANES < length ? all : rest;
+            const vec v = *(const vec *)(x + i);
+            const vec sign = (vec)((ivec)one & (v < zero)) - (vec)((ivec)one & (v > zero));
+            const vec factor = g * (s->kind == VALUE ? one : sign);
+            *(vec *)(e + i) += (vec)((ivec)(factor * *(const vec *)(point + i)) & mask);
+            if (by_point) *(vec *)(by_point + i) += (vec)((ivec)(factor * v) & mask);
         }
     }
 }

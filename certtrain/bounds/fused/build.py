@@ -26,9 +26,8 @@ from certtrain.errors import one_line
 
 _log = logging.getLogger(__name__)
 
-SOURCES = tuple(
-    Path(__file__).with_name(name) for name in ("substitute.c", "adjoints.h", "steps.h", "products.h", "task.h")
-)
+HEADERS = ("adjoints.h", "bundles.h", "geometry.h", "products.h", "steps.h", "task.h")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("substitute.c", *HEADERS))
 # No -ffast-math: NaN and infinity keep their meaning.
 FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-pthread")
 NATIVE = ("-march=native", "-mcpu=native")
@@ -40,37 +39,58 @@ FAILURES = (OSError, subprocess.SubprocessError, RuntimeError, ValueError)
 CACHE_VARIABLE = "CERTTRAIN_CACHE"
 
 
+Entry = Callable[[ctypes.c_void_p, int, ctypes.c_void_p | None], int]
+
+
 @dataclass(frozen=True)
 class Compiled:
     """The compiled code for one floating-point type.
 
     Attributes:
-        bound: (address of a task, threads) -> 0, or 1 where memory ran out.
+        bound: (address of a task, threads, address of GOMP_parallel or None) -> 0, or 1 where memory ran out.
+        bound_bundles: The same for rows in bundles.
         differentiate: The same for derivatives.
-        lanes: Numbers in a vector register; channels are padded to a multiple.
+        lanes: Numbers in a vector register: channels are padded to a multiple, or so many rows make a bundle.
     """
 
-    bound: Callable[[ctypes.c_void_p, int], int]
-    differentiate: Callable[[ctypes.c_void_p, int], int]
+    bound: Entry
+    bound_bundles: Entry
+    differentiate: Entry
     lanes: int
 
 
 @functools.cache
-def compiled(dtype: torch.dtype) -> Compiled | None:
-    """The code for a type; None where it cannot be had, for a reason that is logged once."""
+def compiled(dtype: torch.dtype, lanes: int | None = None) -> Compiled | None:
+    """The code for a type; None where it cannot be had, for a reason that is logged once for each width.
+
+    Args:
+        dtype: Of all tensors.
+        lanes: Numbers in a vector; as many as the processor's hold where none is given.
+    """
     if dtype not in DTYPES or os.environ.get(CACHE_VARIABLE) == "":
         return None
+    width = () if lanes is None else (f"-DVECTOR_BYTES={lanes * dtype.itemsize}",)
     try:
-        library = ctypes.CDLL(str(_library(DTYPES[dtype])))
+        library = ctypes.CDLL(str(_library((*DTYPES[dtype], *width))))
     except FAILURES as error:
         _log.info("back-substitution runs uncompiled, which is slower: %s", one_line(error))
         return None
-    entries = library.certtrain_substitute, library.certtrain_differentiate
+    entries = library.certtrain_substitute, library.certtrain_substitute_bundles, library.certtrain_differentiate
     for entry in (*entries, library.certtrain_lanes):
         entry.restype = ctypes.c_int64
     for entry in entries:
-        entry.argtypes = (ctypes.c_void_p, ctypes.c_int64)
+        entry.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
     return Compiled(*entries, library.certtrain_lanes())
+
+
+@functools.cache
+def bundlers(dtype: torch.dtype) -> dict[int, Entry]:
+    """How many rows a bundle may have -> the code for such bundles: for the widest vectors and for half of them."""
+    widest = compiled(dtype)
+    if widest is None:
+        return {}
+    narrow = compiled(dtype, widest.lanes // 2) if widest.lanes > 2 else None
+    return {code.lanes: code.bound_bundles for code in (widest, narrow) if code is not None}
 
 
 def _library(definitions: tuple[str, ...]) -> Path:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from certtrain.bounds.anchor import Anchor
@@ -39,7 +38,7 @@ class Program:
     Attributes:
         steps: In order.
         layer: The layer that rows start in.
-        halo: Of the starting rows.
+        halo: Of the starting rows; bundles have none.
         space: Numbers that one row takes where it is largest.
         operations: Additions and multiplications in the products of one row that no border cuts.
     """
@@ -100,23 +99,23 @@ def translate(graph: Graph, anchor: Anchor, start: int, reach: Reach | None, lan
         anchor: Where rows end.
         start: The operation that rows read.
         reach: What they read of it.
-        lanes: Numbers in a vector register.
+        lanes: Numbers in a vector register, to which channels are padded; 1 for bundles, where rows fill the vectors.
     """
     layer = _last(Layer.of(graph.ops[start].shape, lanes), graph.ops[start], start == anchor.index)
     steps: list[Step] = []
     index, here = start, layer
     while index > anchor.index:
         op = graph.ops[index]
-        steps += _constant(op, index, anchor, here)
+        steps += _constant(op, index, anchor, here, lanes)
         below = op.inputs[0]
         if isinstance(op, Linear) and isinstance(graph.ops[below], Reshape) and below > anchor.index:
             below = graph.ops[below].inputs[0]
         steps.append(_step(op, index, graph.ops[below], below == anchor.index, here, lanes))
         index, here = below, steps[-1].layer
     if anchor.center_index == anchor.index:
-        steps.append(Step(Kind.VALUE, (_image(lambda o: o.anchor.center, here),), here))
-    steps.append(Step(Kind.SPREAD, (_image(lambda o: o.anchor.radius, here),), here))
-    halos = sizes.halos(steps)
+        steps.append(Step(Kind.VALUE, (_point(lambda o: o.anchor.center, here, lanes),), here))
+    steps.append(Step(Kind.SPREAD, (_point(lambda o: o.anchor.radius, here, lanes),), here))
+    halos = sizes.halos(steps) if lanes > 1 else [0] * (len(steps) + 1)
     steps = [Step(s.kind, s.operands, s.layer, s.window, halo) for s, halo in zip(steps, halos[1:], strict=True)]
     extents = sizes.extents(layer, reach, steps)
     space = sizes.space(layer, extents, halos, steps, lanes)
@@ -125,20 +124,22 @@ def translate(graph: Graph, anchor: Anchor, start: int, reach: Reach | None, lan
 
 def _last(layer: Layer, op: Op, is_last: bool) -> Layer:
     """Few channels stay as they are in the anchor's layer, where nothing but sums of products follows."""
-    if is_last and len(op.shape) == 3 and op.shape[0] <= THIN:
-        return Layer(layer.height, layer.width, op.shape[0])
-    return layer
+    return Layer(layer.height, layer.width, op.shape[0]) if _is_thin(op, is_last) else layer
 
 
-def _constant(op: Op, index: int, anchor: Anchor, here: Layer) -> list[Step]:
+def _is_thin(op: Op, is_last: bool) -> bool:
+    return is_last and len(op.shape) == 3 and op.shape[0] <= THIN
+
+
+def _constant(op: Op, index: int, anchor: Anchor, here: Layer, lanes: int) -> list[Step]:
     """What an affine operation adds to the constant: the value at the centre, once and for all, or its offset."""
     if not isinstance(op, LinearMap):
         return []
     if index == anchor.center_index:
-        return [Step(Kind.VALUE, (_image(lambda o: o.anchor.center, here),), here)]
+        return [Step(Kind.VALUE, (_point(lambda o: o.anchor.center, here, lanes),), here)]
     if index < anchor.center_index or _has_no_offset(op):
         return []
-    return [Step(Kind.OFFSET, (Operand(lambda o: _pad(_offset(op, o.values).flatten(), here.channels), False),), here)]
+    return [Step(Kind.OFFSET, (Operand(lambda o: _offset(op, o.values).flatten(), False, (here.channels,)),), here)]
 
 
 def _has_no_offset(op: LinearMap) -> bool:
@@ -158,48 +159,46 @@ def _step(op: Op, index: int, below: Op, is_last: bool, here: Layer, lanes: int)
             made = [_image(lambda o, part=part: getattr(o.lines[index], part), here) for part in parts]  # type: ignore[misc]
             return Step(Kind.RELU, tuple(made), here)
         case ChannelAffine():
-            return Step(Kind.SCALE, (Operand(lambda o: _pad(op.scale(o.values), here.channels), False),), here)
+            return Step(Kind.SCALE, (Operand(lambda o: op.scale(o.values), False, (here.channels,)),), here)
         case Conv2d():
             after = _last(Layer.of(below.shape, lanes), below, is_last)
-            thin = after.channels < lanes
-            kind = Kind.THIN_CONVOLUTION if thin else Kind.CONVOLUTION
             window = (*op.window.kernel, *op.window.stride, *op.window.padding)
-            weight = Operand(lambda o: _kernel(o.values[op.weight], here, after, lanes), False)
-            return Step(kind, (weight,), after, window)
+            if _is_thin(below, is_last):
+                taps = -(-prod(op.window.kernel) * after.channels // lanes) * lanes
+                thin = Operand(lambda o: _windows(o.values[op.weight]), False, (here.channels, taps))
+                return Step(Kind.THIN_CONVOLUTION, (thin,), after, window)
+            channels = here.channels, after.channels
+            kernel = Operand(lambda o: o.values[op.weight].permute(2, 3, 0, 1), False, channels)
+            return Step(Kind.CONVOLUTION, (kernel,), after, window)
         case Linear():
             after = Layer.of(below.shape, lanes)
-            weight = Operand(lambda o: _matrix(o.values[op.weight], below, here, after), False)
-            return Step(Kind.LINEAR, (weight,), after)
+            matrix = here.channels, after.height, after.width, after.channels
+            return Step(Kind.LINEAR, (Operand(lambda o: _matrix(o.values[op.weight], below), False, matrix),), after)
     raise AssertionError(f"{type(op).__name__} is no part of a chain")
 
 
-def _kernel(weight: Tensor, here: Layer, after: Layer, lanes: int) -> Tensor:
-    """[height, width, channels after the operation, before it]; onto few channels [after, height · width · before]."""
-    if after.channels >= lanes:
-        return _pad(weight.permute(2, 3, 0, 1), here.channels, after.channels)
-    windows = weight.permute(0, 2, 3, 1).flatten(1)
-    return _pad(windows, here.channels, -(-windows.shape[1] // lanes) * lanes)
+def _windows(weight: Tensor) -> Tensor:
+    """[channels after the operation, height · width · channels before it]."""
+    return weight.permute(0, 2, 3, 1).flatten(1)
 
 
-def _matrix(weight: Tensor, below: Op, here: Layer, after: Layer) -> Tensor:
-    """[outputs, inputs] with the inputs as pixels, channels last, both padded."""
-    if len(below.shape) == 3:
-        weight = weight.reshape(len(weight), *below.shape).permute(0, 2, 3, 1)
-    weight = _pad(weight, after.channels).flatten(1)
-    return F.pad(weight, (0, 0, 0, here.channels - len(weight)))
+def _matrix(weight: Tensor, below: Op) -> Tensor:
+    """[outputs, height, width, channels], a vector as one pixel."""
+    shape = below.shape if len(below.shape) == 3 else (weight.shape[1], 1, 1)
+    return weight.reshape(len(weight), *shape).permute(0, 2, 3, 1)
 
 
 def _image(get: Callable[[Operands], Tensor], layer: Layer) -> Operand:
     """A tensor [batch, *shape], channels last."""
-    return Operand(lambda o: _pad(get(o), layer.channels), True)
+    return Operand(get, True, (layer.channels,))
 
 
-def _pad(x: Tensor, *sizes: int) -> Tensor:
-    """Zeros behind the last axes."""
-    missing = [size - n for n, size in zip(x.shape[-len(sizes) :], sizes, strict=True)]
-    return F.pad(x, [n for count in reversed(missing) for n in (0, count)]) if any(missing) else x
+def _point(get: Callable[[Operands], Tensor], layer: Layer, lanes: int) -> Operand:
+    """The same; where lines of pixels do not end with a vector, one more may be read behind each image."""
+    behind = lanes if layer.channels % lanes else 0
+    return Operand(get, True, (layer.height, layer.width, layer.channels) if behind else (layer.channels,), behind)
 
 
 def operands(program: Program, given: Operands) -> list[Tensor]:
-    """The tensors that the steps read, in order, contiguous."""
-    return [operand.make(given).contiguous() for step in program.steps for operand in step.operands]
+    """The tensors that the steps read, in order, as they are before they are laid out for the compiled code."""
+    return [operand.make(given) for step in program.steps for operand in step.operands]

@@ -41,19 +41,35 @@ def _widened(step: Step, extent: tuple[int, int]) -> tuple[int, int]:
 
 
 def space(layer: Layer, extents: list[tuple[int, int]], halos: list[int], steps: list[Step], lanes: int) -> int:
-    """Numbers that a row takes where it is largest; extents and halos before the first step and after each."""
+    """Numbers that a row takes where it is largest; extents and halos before the first step and after each.
+
+    Bundles (`lanes` is 1) need nothing on the way from one layer to the next.
+    """
     (height, width), halo = extents[0], halos[0]
     space = height * (width + 2 * halo) * layer.channels
     for step, before, (height, width), halo in zip(steps, extents, extents[1:], halos[1:], strict=False):
         channels = step.layer.channels
         space = max(space, height * (width + 2 * halo) * channels)
-        if step.kind in CONVOLUTIONS:
-            spelled_out = prod(_widened(step, before)) * channels
+        if lanes > 1 and step.kind in CONVOLUTIONS:
             if step.kind is Kind.THIN_CONVOLUTION:
-                window = -(-step.window[0] * step.window[1] * channels // lanes) * lanes
-                spelled_out += height * width * channels + before[1] * window + 2 * lanes
+                spelled_out = _thin(step, before, (height, width), lanes)
+            else:
+                spelled_out = prod(_widened(step, before)) * channels
             space = max(space, spelled_out)
     return -(-space // lanes) * lanes
+
+
+def _thin(step: Step, before: tuple[int, int], after: tuple[int, int], lanes: int) -> int:
+    """Numbers for a row after a thin convolution, windows of one of its lines, their sums and strips (see steps.h)."""
+
+    def whole(numbers: int) -> int:
+        return -(-numbers // lanes) * lanes
+
+    channels, (kh, kw, _, sw) = step.layer.channels, step.window[:4]
+    height, width = _widened(step, before)
+    pitch, window = whole(width * channels), whole(kh * kw * channels)
+    strips = -(-kw // sw) * (kh * pitch + lanes)
+    return whole(prod(after) * channels) + before[1] * window + lanes + height * pitch + strips
 
 
 def operations(layer: Layer, extents: list[tuple[int, int]], steps: list[Step]) -> int:

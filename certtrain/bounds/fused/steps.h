@@ -7,21 +7,13 @@
 #pragma once
 #include <string.h>
 
+#include "geometry.h"
 #include "products.h"
 
 static void clear_halo(real *line, int64_t pixels, int64_t channels, int64_t halo) {
+    if (!halo) return;
     memset(line, 0, sizeof(real) * halo * channels);
     memset(line + (halo + pixels) * channels, 0, sizeof(real) * halo * channels);
-}
-
-/* What a rectangle depends on before a transposed convolution, cut to the layer. */
-static Region widened(const Step *s, Region r) {
-    Region n;
-    n.y = most(0, r.y * s->stride[0] - s->padding[0]), n.x = most(0, r.x * s->stride[1] - s->padding[1]);
-    n.h = least(s->height, (r.y + r.h - 1) * s->stride[0] - s->padding[0] + s->kernel[0]) - n.y;
-    n.w = least(s->width, (r.x + r.w - 1) * s->stride[1] - s->padding[1] + s->kernel[1]) - n.x;
-    n.h = most(n.h, 0), n.w = most(n.w, 0);
-    return n;
 }
 
 /* One row through a transposed convolution. Output pixels of one line that are a stride apart read the same taps. */
@@ -52,39 +44,50 @@ static Region convolve(const Step *s, int64_t member, Region r, const real *in, 
     return n;
 }
 
-/* The same onto few channels: a matrix [depth][kernel, padded] makes each pixel's window, and windows are added up. */
+/* A copy that may write up to a vector more than asked. */
+static void copy_over(real *to, const real *from, int64_t numbers) {
+    for (int64_t i = 0; i < numbers; i += LANES) *(vec *)(to + i) = *(const vec *)(from + i);
+}
+
+/* The same onto few channels: a matrix [depth][kernel, padded] makes each pixel's window, and windows are added up.
+ * Neighbours overlap, and to read what was stored a moment ago takes ten times as long as to add it. So `apart` of them,
+ * until the next one overlaps the first no more, are laid into strips of their own, and the strips are added. */
 static Region convolve_thin(const Step *s, int64_t member, Region r, const real *in, int64_t depth, int64_t in_halo,
                             real *out) {
-    const int64_t c = s->channels, kh = s->kernel[0], kw = s->kernel[1], line = kw * c;
-    const int64_t window = (kh * line + LANES - 1) / LANES * LANES;
-    const int64_t pitch = ((r.w - 1) * s->stride[1] + kw) * c, lines = (r.h - 1) * s->stride[0] + kh;
+    const int64_t c = s->channels, kh = s->kernel[0], line = s->kernel[1] * c, step = s->stride[1] * c;
+    const int64_t window = vectors(kh * line) * LANES, pitch = vectors((r.w - 1) * step + line) * LANES;
+    const int64_t apart = (line + step - 1) / step, lines = (r.h - 1) * s->stride[0] + kh, strip = kh * pitch + LANES;
     const Region n = widened(s, r);
     if (!r.h || !r.w) {
         memset(out, 0, sizeof(real) * n.h * n.w * c);
         return n;
     }
-    real *windows = out + n.h * n.w * c, *whole = windows + r.w * window + LANES;
+    real *windows = out + vectors(n.h * n.w * c) * LANES, *whole = windows + r.w * window + LANES;
+    real *strips = whole + lines * pitch;
     const real *weights = at(&s->operand[0], member, 0);
-    bits in_line[LANES];
-    memset(whole, 0, sizeof(real) * (lines * pitch + LANES));
+    const ivec all = first_of(LANES), rest = first_of((line - 1) % LANES + 1);
+    memset(whole, 0, sizeof(real) * (lines * pitch + apart * strip));
     for (int64_t y = 0; y < r.h; y++) {
         const real *x = in + (y * (r.w + 2 * in_halo) + in_halo) * depth;
         const Product p = {r.w, depth, depth, 1, window, window, window, 0};
         products(&p, 1, &x, &weights, windows);
-        for (int64_t k = 0; k < line; k += LANES) {
-            for (int64_t i = 0; i < LANES; i++) in_line[i] = k + i < line ? -1 : 0;
-            const ivec mask = *(const ivec *)in_line;
-            for (int64_t j = 0; j < r.w; j++)
-                for (int64_t ky = 0; ky < kh; ky++) {
-                    real *o = whole + (y * s->stride[0] + ky) * pitch + j * s->stride[1] * c + k;
-                    const vec v = *(const vec *)(windows + j * window + ky * line + k);
-                    *(vec *)o += (vec)((ivec)v & mask);
+        for (int64_t ky = 0; ky < kh; ky++) {
+            for (int64_t j = 0, own = 0; j < r.w; j++, own = own + 1 < apart ? own + 1 : 0)
+                for (int64_t k = 0; k < line; k += LANES) {
+                    const ivec v = *(const ivec *)(windows + j * window + ky * line + k);
+                    /* What this clears behind a window is written later, or never read. */
+                    *(ivec *)(strips + own * strip + ky * pitch + j * step + k) = v & (k + LANES < line ? all : rest);
                 }
+        }
+        real *to = whole + y * s->stride[0] * pitch;
+        for (int64_t i = 0; i < kh * pitch; i += LANES) {
+            vec sum = *(const vec *)(to + i);
+            for (int64_t k = 0; k < apart; k++) sum += *(const vec *)(strips + k * strip + i);
+            *(vec *)(to + i) = sum;
         }
     }
     const int64_t top = n.y - (r.y * s->stride[0] - s->padding[0]), left = n.x - (r.x * s->stride[1] - s->padding[1]);
-    for (int64_t y = 0; y < n.h; y++)
-        memcpy(out + y * n.w * c, whole + (top + y) * pitch + left * c, sizeof(real) * n.w * c);
+    for (int64_t y = 0; y < n.h; y++) copy_over(out + y * n.w * c, whole + (top + y) * pitch + left * c, n.w * c);
     return n;
 }
 
@@ -102,58 +105,75 @@ static void multiply(const Step *s, int64_t member, int64_t rows, Region *r, con
     for (int64_t k = 0; k < rows; k++) r[k] = (Region){0, 0, s->height, s->width};
 }
 
-/* Element by element, in place; returns what is added to the row's constant. */
-static double elementwise(const Step *s, int64_t member, int64_t image, Region r, real *row) {
-    vec sum = {0};
-    const vec zero = {0};
+/* The element-wise steps work in place; what they add to the row's constant goes to `added`, a sum for each lane: those of
+ * one step in `real`, those of several in double. */
+static void relu(const Step *s, int64_t member, int64_t image, Region r, real *row, double *added) {
     const int64_t length = r.w * s->channels, pitch = length + 2 * s->halo * s->channels;
-    double rest = 0;
+    const vec zero = {0};
+    vec sum = {0};
     for (int64_t y = 0; y < r.h; y++) {
         const int64_t offset = ((r.y + y) * s->width + r.x) * s->channels;
         real *x = row + y * pitch + s->halo * s->channels;
-        const real *a = at(&s->operand[0], member, image);
-        if (s->kind == RELU) {
-            const real *slope = a + offset, *gap = at(&s->operand[1], member, image) + offset;
-            const real *intercept = at(&s->operand[2], member, image) + offset;
-            for (int64_t i = 0; i < length; i += LANES) {
-                const vec v = *(vec *)(x + i), negative = (vec)((ivec)v & (v < zero));
-                *(vec *)(x + i) = v * *(const vec *)(slope + i) + negative * *(const vec *)(gap + i);
-                sum += negative * *(const vec *)(intercept + i);
-            }
-        } else if (s->kind == VALUE || s->kind == SPREAD) {
-            const real *point = a + offset;
-            int64_t i = 0;
-            for (; i + LANES <= length; i += LANES) {
-                const vec v = *(vec *)(x + i);
-                sum += (s->kind == SPREAD ? -absolute(v) : v) * *(const vec *)(point + i);
-            }
-            for (; i < length; i++) rest += (s->kind == SPREAD && x[i] > 0 ? -x[i] : x[i]) * point[i];
-        } else {
-            for (int64_t p = 0; p < length; p += s->channels)
-                for (int64_t i = 0; i < s->channels; i += LANES) {
-                    const vec v = *(vec *)(x + p + i), b = *(const vec *)(a + i);
-                    if (s->kind == SCALE) *(vec *)(x + p + i) = v * b;
-                    else sum += v * b;
-                }
+        const real *slope = at(&s->operand[0], member, image) + offset;
+        const real *gap = at(&s->operand[1], member, image) + offset;
+        const real *intercept = at(&s->operand[2], member, image) + offset;
+        for (int64_t i = 0; i < length; i += LANES) {
+            const vec v = *(vec *)(x + i), negative = (vec)((ivec)v & (v < zero));
+            *(vec *)(x + i) = v * *(const vec *)(slope + i) + negative * *(const vec *)(gap + i);
+            sum += negative * *(const vec *)(intercept + i);
         }
     }
-    return total(sum) + rest;
+    add_lanes(sum, added);
+}
+
+/* The form's value at a point, or minus how far it moves around one. */
+static void point(const Step *s, int64_t member, int64_t image, Region r, const real *row, double *added) {
+    const int64_t length = r.w * s->channels, pitch = length + 2 * s->halo * s->channels;
+    const ivec all = first_of(LANES), rest = first_of((length - 1) % LANES + 1);
+    vec sum = {0};
+    for (int64_t y = 0; y < r.h; y++) {
+        const real *x = row + y * pitch + s->halo * s->channels;
+        const real *p = at(&s->operand[0], member, image) + ((r.y + y) * s->width + r.x) * s->channels;
+        for (int64_t i = 0; i < length; i += LANES) {
+            const ivec mask = i + LANES < length ? all : rest; /* behind a line there may be anything */
+            const vec v = (vec)(*(const ivec *)(x + i) & mask);
+            sum += (s->kind == SPREAD ? -absolute(v) : v) * (vec)(*(const ivec *)(p + i) & mask);
+        }
+    }
+    add_lanes(sum, added);
+}
+
+/* One number per channel: a factor, or what a form's value at the offset adds. */
+static void channels(const Step *s, int64_t member, Region r, real *row, double *added) {
+    const int64_t c = s->channels, pitch = (r.w + 2 * s->halo) * c;
+    const real *a = at(&s->operand[0], member, 0);
+    vec sum = {0};
+    for (int64_t y = 0; y < r.h; y++)
+        for (int64_t j = 0; j < r.w; j++) {
+            real *x = row + y * pitch + (s->halo + j) * c;
+            for (int64_t i = 0; i < c; i += LANES) {
+                const vec v = *(vec *)(x + i), b = *(const vec *)(a + i);
+                if (s->kind == SCALE) *(vec *)(x + i) = v * b;
+                else sum += v * b;
+            }
+        }
+    add_lanes(sum, added);
 }
 
 /* The starting row, cut to the layer. */
 static Region load(const Task *t, int64_t member, int64_t row, real *out) {
-    const int64_t i = t->position[row] / t->columns, j = t->position[row] % t->columns;
-    const int64_t top = i * t->stride[0] - t->padding[0], left = j * t->stride[1] - t->padding[1];
-    Region r = {most(0, top), most(0, left), 0, 0};
-    r.h = most(0, least(t->height, top + t->patch[0]) - r.y), r.w = most(0, least(t->width, left + t->patch[1]) - r.x);
+    const Region r = first_region(t, row);
+    const int64_t top = t->position[row] / t->columns * t->stride[0] - t->padding[0];
+    const int64_t left = t->position[row] % t->columns * t->stride[1] - t->padding[1];
     const int64_t pitch = (r.w + 2 * t->halo) * t->padded;
     const real *start = at(&t->start, member, t->image[row]) + t->form[row] * t->patch[0] * t->patch[1] * t->channels;
     for (int64_t y = 0; y < r.h; y++) {
         const real *from = start + ((r.y - top + y) * t->patch[1] + r.x - left) * t->channels;
         real *to = out + y * pitch;
-        memset(to, 0, sizeof(real) * pitch);
+        if (t->padded == t->channels) clear_halo(to, r.w, t->padded, t->halo);
+        else memset(to, 0, sizeof(real) * pitch);
         to += t->halo * t->padded;
-        if (t->padded == t->channels) memcpy(to, from, sizeof(real) * r.w * t->channels);
+        if (t->channels % LANES == 0) copy_over(to, from, r.w * t->channels);
         else
             for (int64_t x = 0; x < r.w; x++)
                 memcpy(to + x * t->padded, from + x * t->channels, sizeof(real) * t->channels);

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from math import prod
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from certtrain.bounds.anchor import Anchor
@@ -30,11 +32,13 @@ class Kind(IntEnum):
 # Steps that read weights.
 CONVOLUTIONS = (Kind.CONVOLUTION, Kind.THIN_CONVOLUTION)
 PRODUCTS = (*CONVOLUTIONS, Kind.LINEAR)
+# Steps that read the box.
+POINTS = (Kind.VALUE, Kind.SPREAD)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer as rows are held in it: [height, width, channels], channels padded; a vector has one pixel."""
+    """A layer as rows are held in it: [height, width, channels], channels padded but for bundles; a vector is one pixel."""
 
     height: int
     width: int
@@ -63,10 +67,33 @@ class Operand:
     Attributes:
         make: See `operands`.
         per_image: Whether its first axis is the batch.
+        sizes: Of its last axes where the compiled code reads it, at least as large as they are.
+        behind: Numbers that may be read behind each image.
     """
 
     make: Callable[[Operands], Tensor]
     per_image: bool
+    sizes: tuple[int, ...]
+    behind: int = 0
+
+    def laid_out(self, x: Tensor) -> Tensor:
+        """With zeros up to the sizes, contiguous; axes before those that `make` gives it are kept."""
+        x = pad(x, *self.sizes)
+        if self.behind:
+            x = F.pad(x.flatten(-len(self.sizes)), (0, self.behind))
+        return x.contiguous()
+
+    def trimmed(self, x: Tensor, shape: torch.Size) -> Tensor:
+        """Undoes `laid_out` for a tensor that was made in this shape."""
+        if self.behind:
+            x = x[..., : -self.behind].unflatten(-1, self.sizes)
+        return x[tuple(slice(n) for n in shape)]
+
+
+def pad(x: Tensor, *sizes: int) -> Tensor:
+    """Zeros behind the last axes."""
+    missing = [size - n for n, size in zip(x.shape[-len(sizes) :], sizes, strict=True)]
+    return F.pad(x, [n for count in reversed(missing) for n in (0, count)]) if any(missing) else x
 
 
 @dataclass(frozen=True)

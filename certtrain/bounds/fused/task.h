@@ -1,12 +1,19 @@
-/* What there is to do, as call.py lays it out; numbers in vectors. */
+/* What there is to do, as task.py lays it out; numbers in vectors. */
 #pragma once
 #include <stdint.h>
 
-#if defined(__AVX512F__)
+/* Half of the natural width is asked for where bundles of half as many rows are enough. */
+#ifndef VECTOR_BYTES
+#ifdef __AVX512F__
 #define VECTOR_BYTES 64
-#define TILE 12 /* sums of two vectors each that fit into the registers */
 #else
 #define VECTOR_BYTES 32
+#endif
+#endif
+/* Sums of two vectors each that fit into the registers. */
+#ifdef __AVX512F__
+#define TILE 12
+#else
 #define TILE 6
 #endif
 
@@ -30,7 +37,7 @@ typedef struct {
 } Operand;
 
 typedef struct {
-    real *data; /* shaped like the operand; of one that all images share, one for every thread */
+    real *data; /* shaped like the operand; of one that all images share, one for every thread. A box's may be NULL */
     int64_t per_thread, per_image;
 } Gradient;
 
@@ -47,7 +54,7 @@ typedef struct {
 typedef struct {
     const Step *steps;
     int64_t count;
-    Operand start, constant; /* rows to begin with [forms][patch], and what was already added to each [forms] */
+    Operand start, constant; /* rows to begin with [forms][patch] (bundles: see bundle_load), and what was already added to each [forms] */
     int64_t patch[2], channels;             /* of a starting row, channels as stored */
     int64_t height, width, padded, halo;    /* of the layer that it reads */
     int64_t columns, stride[2], padding[2]; /* of the grid of positions; a dense row has one position */
@@ -60,8 +67,8 @@ typedef struct {
     Gradient by_start, by_constant;
 } Task;
 
-/* call.py lays both out as numbers of 64 bits. */
-_Static_assert(sizeof(Step) == 30 * 8 && sizeof(Task) == 38 * 8, "call.py counts other numbers");
+/* task.py lays both out as numbers of 64 bits. */
+_Static_assert(sizeof(Step) == 30 * 8 && sizeof(Task) == 38 * 8, "task.py counts other numbers");
 
 typedef struct {
     int64_t y, x, h, w; /* the rectangle */
@@ -83,11 +90,25 @@ static inline int is_product(const Step *s) {
     return s->kind == CONVOLUTION || s->kind == THIN_CONVOLUTION || s->kind == LINEAR;
 }
 
-/* In pairs, which neither waits nor rounds as often as one after the other. */
-static inline double total(vec v) {
-    for (int64_t half = LANES / 2; half; half /= 2)
-        for (int64_t i = 0; i < half; i++) v[i] += v[i + half];
-    return v[0];
+static inline void add_lanes(vec v, double *sums) {
+    for (int64_t i = 0; i < LANES; i++) sums[i] += v[i];
+}
+
+static inline double total(const double *sums) {
+    double sum = 0;
+    for (int64_t i = 0; i < LANES; i++) sum += sums[i];
+    return sum;
+}
+
+/* Vectors that hold so many numbers. */
+static inline int64_t vectors(int64_t numbers) { return (numbers + LANES - 1) / LANES; }
+
+/* All bits of the first few numbers of a vector. */
+static inline ivec first_of(int64_t numbers) {
+#define FOUR(bits) bits, bits, bits, bits
+#define ALL(bits) FOUR(bits), FOUR(bits), FOUR(bits), FOUR(bits)
+    static const bits masks[] = {ALL(-1), ALL(0)};
+    return *(const ivec *)(masks + 16 - numbers);
 }
 
 static inline vec absolute(vec v) {
