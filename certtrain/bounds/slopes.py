@@ -42,22 +42,19 @@ def relax_relu(z: Interval, rule: SlopeRule) -> ReluLines:
         rule: Slope of the lower line of a crossing neuron: "zero", "one", or "adaptive" (the smaller area: 1 iff
             u > -l, so a tie takes 0).
     """
-    active = z.lower >= 0
-    stable = active | (z.upper <= 0)
-    # Stable neurons divide by one instead of by a width that may be zero: a NaN in a branch that `where` discards would
-    # still reach the gradient. A NaN bound is not stable and stays NaN.
-    # So does a width that overflows: its chord would be zero.
-    width = torch.where(stable, 1.0, z.upper - z.lower)
-    width = torch.where(width.isinf(), torch.nan, width)
-    one = active.to(width.dtype)
-    chord = torch.where(stable, one, z.upper / width)
+    above, below = z.upper.clamp(min=0), (-z.lower).clamp(min=0)
+    width = above + below
+    # Where both are zero a width of one: a NaN in a branch that `where` discards would still reach the gradient.
+    width = torch.where(width == 0, 1.0, width)
+    # Zero and one exactly where a neuron is stable. A NaN stays NaN, and a width that overflows becomes it, since the chord
+    # would be zero.
+    chord = above / width + 0 * width
     match rule:
         case "adaptive":
-            lower = (active | (z.upper > -z.lower)).to(width.dtype)
+            lower = above > below
         case "zero":
-            lower = one
+            lower = (above > 0) & (below == 0)
         case "one":
-            lower = (active | (z.upper > 0)).to(width.dtype)
-    # Zero where a neuron is active; an inactive one's chord is.
-    intercept = chord * (-z.lower).clamp(min=0)
-    return ReluLines(lower, chord - lower, intercept)
+            lower = above > 0
+    lower = lower.to(width.dtype)
+    return ReluLines(lower, chord - lower, chord * below)
