@@ -13,6 +13,8 @@ from certtrain.report.style import BLUE, GREEN, GREY, ORANGE, RED, drawing, figu
 COLORS = (BLUE, ORANGE, GREEN, RED, GREY)
 # Of all bars of one relaxation, of the distance between two.
 WIDTH = 0.8
+# Where legends begin, in heights of a panel: inside they would cover what is drawn.
+BELOW = -0.22
 
 
 def write_figure(collection: Collection, path: Path) -> Path:
@@ -24,12 +26,13 @@ def write_figure(collection: Collection, path: Path) -> Path:
     varied = [key for key, value in usual.items() if _is_number(value) and len(_values(collection, key)) > 1]
     title = "Accuracy, mean and standard deviation over seeds"
     with drawing():
-        columns = min(1 + len(varied), 3)
-        canvas, axes = figure(columns, math.ceil((1 + len(varied)) / columns), title, size=(4.6, 3.4))
+        panels = 1 + len(varied)
+        columns = panels if panels <= 3 else math.ceil(math.sqrt(panels))
+        canvas, axes = figure(columns, math.ceil(panels / columns), title, size=(4.6, 4.2))
         _draw_bars(axes[0], _around(collection, usual, None), usual)
         for ax, key in zip(axes[1:], varied, strict=False):
             _draw_lines(ax, _around(collection, usual, key), key)
-        for ax in axes[1 + len(varied) :]:
+        for ax in axes[panels:]:
             ax.remove()
         return save(canvas, path)
 
@@ -71,10 +74,9 @@ def _draw_bars(ax: Any, groups: Sequence[Group], usual: Setting) -> None:
     ax.set_xticks(range(len(relaxations)), relaxations)
     ax.set_ylim(0, 100)
     ax.set_ylabel("% of test images")
-    fixed = ", ".join(f"{key} {value}" for key, value in usual.items())
-    ax.set_title("By training relaxation" + (f"\n{fixed}" if fixed else ""))
-    # Below: inside it would cover bars.
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
+    ax.set_title("By training relaxation")
+    ax.set_xlabel("\n".join(f"{key} {value}" for key, value in usual.items()), fontsize="small")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, BELOW), ncols=2)
 
 
 def _draw_lines(ax: Any, groups: Sequence[Group], key: str) -> None:
@@ -99,7 +101,7 @@ def _draw_lines(ax: Any, groups: Sequence[Group], key: str) -> None:
     ax.set_ylabel("% of test images")
     ax.set_title(key)
     if several:
-        ax.legend(frameon=True)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, BELOW), ncols=2)
 
 
 def _points(statistics: Sequence[Statistic]) -> tuple[list[float], list[float]]:
