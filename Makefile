@@ -2,6 +2,8 @@
 PYTHON ?= python3
 ARGS ?=
 PYTEST_ARGS ?=
+# Processes that tests are spread over; each computes with one thread.
+WORKERS ?= auto
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +26,7 @@ study: $(INSTALLED) ## the digits study; called again it goes on
 	$(BIN)/python -m certtrain study studies/digits.yaml $(ARGS)
 
 test: lint ## lint, then the fast tests
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" --numprocesses=$(WORKERS) --dist=worksteal $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED) ## the slow tests
 	$(BIN)/python -m pytest -m slow
