@@ -46,8 +46,8 @@ def relax_relu(z: Interval, rule: SlopeRule) -> ReluLines:
     width = above + below
     # Where both are zero a width of one: a NaN in a branch that `where` discards would still reach the gradient.
     width = torch.where(width == 0, 1.0, width)
-    # Zero and one exactly where a neuron is stable. A NaN stays NaN, and a width that overflows becomes it, since the chord
-    # would be zero.
+    # Zero and one exactly where a neuron is stable. A NaN stays NaN, and a width that overflows becomes it, since the
+    # chord would be zero.
     chord = above / width + 0 * width
     match rule:
         case "adaptive":

@@ -38,7 +38,7 @@ POINTS = (Kind.VALUE, Kind.SPREAD)
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer as rows are held in it: [height, width, channels], channels padded but for bundles; a vector is one pixel."""
+    """A layer as rows are held: [height, width, channels], channels padded but for bundles; a vector is one pixel."""
 
     height: int
     width: int
