@@ -125,8 +125,17 @@ def _forget_peak() -> None:
 
 
 def _peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    """What the process has held at most since `_forget_peak`; where that is not known, since it began.
+
+    Not `ru_maxrss` on Linux: a process begins with that of the one that started it, and nothing resets it.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        (line,) = (line for line in lines if line.startswith("VmHWM:"))
+        return 1024 * int(line.split()[1])
+    except (OSError, ValueError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def table(rows: Sequence[MemoryRow]) -> Table:
