@@ -6,6 +6,7 @@ backward pass takes every piece through it again.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -64,6 +65,11 @@ class Bulk:
     def piece(self) -> int:
         """Rows that fit into the memory budget."""
         return self._rows_at_once(0)
+
+    @property
+    def compiled_piece(self) -> int:
+        """Rows that compiled code may hold; without a budget it keeps to the cache by itself, in every thread."""
+        return sys.maxsize if self.substitution.memory_mb is None else self.piece
 
     def _rows_at_once(self, last: int) -> int:
         """Rows that fit into the budget on their way to an operation."""
@@ -142,10 +148,9 @@ class Bulk:
         substitution, data = self.substitution, start.flat.to(like.dtype)
         code = fused.compiled(data.dtype)
         assert code is not None
-        bundle = fused.bundle_size(rows, fused.bundlers(data.dtype), self.piece // torch.get_num_threads())
-        job = fused.Job(
-            substitution.graph, substitution.anchor, index, start.reach, rows, bundle, code.lanes, self.piece
-        )
+        most = self.compiled_piece
+        bundle = fused.bundle_size(rows, fused.bundlers(data.dtype), most // torch.get_num_threads())
+        job = fused.Job(substitution.graph, substitution.anchor, index, start.reach, rows, bundle, code.lanes, most)
         given = fused.Operands(substitution.values, self.lines, substitution.anchor)
         operands = [x.to(data.dtype) for x in fused.operands(job.program, given)]
         constant = data.new_zeros((1, data.shape[1])) if carried.constant is None else carried.constant.to(data.dtype)

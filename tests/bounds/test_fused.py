@@ -136,6 +136,19 @@ def test_bundles_are_chosen_by_how_full_they_are() -> None:
 
 @needs_compiler
 @pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(("memory_mb", "bundled"), [(None, True), (0.5, False)])
+def test_many_threads_share_a_budget_and_nothing_else(memory_mb: float | None, bundled: bool, monkeypatch) -> None:
+    graph, params, inputs = wide()
+    jobs, original = [], fused.substitute
+    monkeypatch.setattr(fused, "substitute", lambda job, *args: jobs.append(job) or original(job, *args))
+    torch.set_num_threads(64)
+    build("deeppoly", memory_mb=memory_mb).bound(graph, params, Box.linf(inputs, 0.02))
+    assert [job.bundle is not None for job in jobs] == [bundled] * len(jobs)
+    assert jobs
+
+
+@needs_compiler
+@pytest.mark.usefixtures("threads")
 def test_threads_of_its_own_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, params, inputs = wide()
     torch.set_num_threads(3)

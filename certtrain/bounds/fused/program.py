@@ -201,4 +201,4 @@ def _point(get: Callable[[Operands], Tensor], layer: Layer, lanes: int) -> Opera
 
 def operands(program: Program, given: Operands) -> list[Tensor]:
     """The tensors that the steps read, in order, as they are before they are laid out for the compiled code."""
-    return [operand.make(given) for step in program.steps for operand in step.operands]
+    return [operand.make(given).contiguous() for step in program.steps for operand in step.operands]
