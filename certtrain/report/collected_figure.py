@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,11 @@ def write_figure(collection: Collection, path: Path) -> Path:
         columns = panels if panels <= 3 else math.ceil(math.sqrt(panels))
         canvas, axes = figure(columns, math.ceil(panels / columns), title, size=(4.6, 4.2))
         _draw_bars(axes[0], _around(collection, usual, None), usual)
-        for ax, key in zip(axes[1:], varied, strict=False):
-            _draw_lines(ax, _around(collection, usual, key), key)
+        lines = {key: _several(_around(collection, usual, key)) for key in varied}
+        names = list(dict.fromkeys(name for several in lines.values() for name in several))
+        colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(names)}
+        for ax, (key, several) in zip(axes[1:], lines.items(), strict=False):
+            _draw_lines(ax, several, key, colors)
         for ax in axes[panels:]:
             ax.remove()
         return save(canvas, path)
@@ -75,22 +78,28 @@ def _draw_bars(ax: Any, groups: Sequence[Group], usual: Setting) -> None:
     ax.set_ylim(0, 100)
     ax.set_ylabel("% of test images")
     ax.set_title("By training relaxation")
-    ax.set_xlabel("\n".join(f"{key} {value}" for key, value in usual.items()), fontsize="small")
+    # No title may run into the next panel's, so what is the same for all stands below, two to a line.
+    fixed = [f"{key} {value}" for key, value in usual.items()]
+    ax.set_xlabel("\n".join(", ".join(fixed[i : i + 2]) for i in range(0, len(fixed), 2)), fontsize="small")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, BELOW), ncols=2)
 
 
-def _draw_lines(ax: Any, groups: Sequence[Group], key: str) -> None:
+def _several(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """Groups by relaxation and method, where there are several to draw a line through."""
     together: dict[str, list[Group]] = {}
     for group in groups:
         together.setdefault(", ".join(str(group.setting.get(k)) for k in KEYS), []).append(group)
-    several = {name: members for name, members in together.items() if len(members) > 1}
-    for i, (name, members) in enumerate(several.items()):
+    return {name: members for name, members in together.items() if len(members) > 1}
+
+
+def _draw_lines(ax: Any, several: Mapping[str, Sequence[Group]], key: str, colors: Mapping[str, str]) -> None:
+    for name, members in several.items():
         ordered = sorted(members, key=lambda group: group.setting[key])
         at = [group.setting[key] for group in ordered]
-        color = COLORS[i % len(COLORS)]
         for what, style in (("certified", "o-"), ("natural", "s:")):
             heights, errors = _points([getattr(group, what) for group in ordered])
-            ax.errorbar(at, heights, errors, fmt=style, markersize=4, capsize=2, color=color, label=f"{name}: {what}")
+            drawn = {"markersize": 4, "capsize": 2, "color": colors[name], "label": f"{name}: {what}"}
+            ax.errorbar(at, heights, errors, fmt=style, **drawn)
     shown = [group.setting[key] for members in several.values() for group in members]
     if shown and min(shown) > 0 and max(shown) >= 4 * min(shown):
         ax.set_xscale("log")
