@@ -39,7 +39,7 @@ def parse_arguments(arguments: Sequence[str]) -> Settings:
     parser = _Parser(
         prog="python -m benchmarks",
         description="Measures certtrain's bounds against auto_LiRPA, in turns, and prints ratios: above 1, native is "
-        "faster. Takes half an hour or so; nothing else should run meanwhile.",
+        "faster. Takes ten minutes or so; nothing else should run meanwhile.",
     )
     parser.add_argument("--only", type=_sections, default=SECTIONS, metavar="NAMES", help=f"of {','.join(SECTIONS)}")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, random weights: shows that it works")
