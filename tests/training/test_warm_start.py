@@ -48,13 +48,14 @@ def test_steps_and_epochs_of_two_phases() -> None:
 
 
 def test_plain_gradients_first_then_the_population(tmp_path: Path) -> None:
-    rows = train(tmp_path / "run", *PGPE, "warm_start.epochs=1", "trainer.max_epochs=2", "data.batch_size=128")
+    sizes = "trainer.max_epochs=2", "data.batch_size=128"
+    rows = train(tmp_path / "run", *PGPE, *FULL_EPS, "warm_start.epochs=1", *sizes)
     batches = make_data(config("data.batch_size=128"))
     batches.setup()
     switch = batches.batches_in(0)
     assert [row["step"] for row in rows] == list(range(2 * switch)), "one step per batch through both phases"
     assert ["sigma" in row for row in rows] == [False] * switch + [True] * switch
-    unclipped = ("optimizer.lr=0.01", "optimizer.clip_norm=null", "trainer.max_epochs=2", "data.batch_size=128")
+    unclipped = "optimizer.lr=0.01", "optimizer.clip_norm=null", *sizes
     plain_rows = train(tmp_path / "grad", "method=grad", *FULL_EPS, *unclipped)
     keys = ("train/loss", "gradient_norm", "lr", "eps")
     assert [[row[k] for k in keys] for row in rows[:switch]] == [[row[k] for k in keys] for row in plain_rows[:switch]]
