@@ -19,7 +19,8 @@ from certtrain.networks.graph import Graph
 from certtrain.networks.ops import Linear, ReLU, Shape
 
 # Share of unstable elements from which all are computed: by tensor operations that is cheaper, since the rows of a
-# position then share its slopes. Rows of the compiled code share nothing; what is best there was not measured.
+# position then share its slopes. For the compiled code, where half-filled bundles compete with full ones, it was not
+# measured.
 MANY = 0.5
 
 

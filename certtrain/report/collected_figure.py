@@ -81,7 +81,7 @@ def _draw_bars(ax: Any, groups: Sequence[Group], usual: Setting) -> None:
     # No title may run into the next panel's, so what is the same for all stands below, two to a line.
     fixed = [f"{key} {value}" for key, value in usual.items()]
     ax.set_xlabel("\n".join(", ".join(fixed[i : i + 2]) for i in range(0, len(fixed), 2)), fontsize="small")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, BELOW), ncols=2)
+    _add_legend(ax)
 
 
 def _several(groups: Sequence[Group]) -> dict[str, list[Group]]:
@@ -110,7 +110,11 @@ def _draw_lines(ax: Any, several: Mapping[str, Sequence[Group]], key: str, color
     ax.set_ylabel("% of test images")
     ax.set_title(key)
     if several:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, BELOW), ncols=2)
+        _add_legend(ax)
+
+
+def _add_legend(ax: Any) -> None:
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, BELOW), ncols=2)
 
 
 def _points(statistics: Sequence[Statistic]) -> tuple[list[float], list[float]]:

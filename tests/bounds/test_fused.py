@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 import zoo
-from cases import Case, make_case
+from cases import Case, make_case, needs_compiler
 from torch import Tensor, nn
 
 from certtrain.bounds import Bounds, Box, backsubstitution, build, fused, margin_spec
@@ -20,8 +20,6 @@ RELAXATIONS = {
 }
 
 Network = Callable[[], tuple[Graph, Params, Tensor]]
-
-needs_compiler = pytest.mark.skipif(fused.compiled(torch.float32) is None, reason="no C compiler works here")
 
 
 def wide() -> tuple[Graph, Params, Tensor]:

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import make_case
+from cases import make_case, needs_compiler
 
 from certtrain.bounds import build, fused
 from certtrain.bounds.fused import build as build_module
-
-needs_compiler = pytest.mark.skipif(fused.compiled(torch.float32) is None, reason="no C compiler works here")
 
 
 @pytest.fixture

@@ -134,13 +134,13 @@ static void channel_adjoint(const Step *s, int64_t thread, Region r, const real 
 
 /* Derivatives in a starting row, added to those in the forms. */
 static void unload(const Task *t, int64_t thread, int64_t row, Region r, const real *d) {
-    const int64_t i = t->position[row] / t->columns, j = t->position[row] % t->columns, image = t->image[row];
-    const int64_t top = i * t->stride[0] - t->padding[0], left = j * t->stride[1] - t->padding[1];
+    const Region patch = patch_of(t, row);
+    const int64_t image = t->image[row];
     real *start = of(&t->by_start, thread, image);
-    start += t->form[row] * t->patch[0] * t->patch[1] * t->channels;
+    start += t->form[row] * patch.h * patch.w * t->channels;
     for (int64_t y = 0; y < r.h; y++)
         for (int64_t x = 0; x < r.w; x++) {
-            real *to = start + ((r.y - top + y) * t->patch[1] + r.x - left + x) * t->channels;
+            real *to = start + ((r.y - patch.y + y) * patch.w + r.x - patch.x + x) * t->channels;
             for (int64_t k = 0; k < t->channels; k++) to[k] += d[(y * r.w + x) * t->padded + k];
         }
     of(&t->by_constant, thread, image)[t->form[row]] += t->by_lower[row];

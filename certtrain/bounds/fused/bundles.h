@@ -211,10 +211,8 @@ static void bundle_scale(const Step *s, int64_t member, Region r, vec *x) {
 /* Forms are stored in bundles, [forms / LANES][patch][channels][lane]: those of rows that follow each other are copied.
  * Lanes that are left over hold some other form, and are computed for nothing. */
 static Region bundle_load(const Task *t, int64_t member, const int64_t *index, int64_t rows, vec *out) {
-    const Region r = first_region(t, index[0]);
-    const int64_t top = t->position[index[0]] / t->columns * t->stride[0] - t->padding[0];
-    const int64_t left = t->position[index[0]] % t->columns * t->stride[1] - t->padding[1];
-    const int64_t c = t->channels, size = t->patch[0] * t->patch[1] * c, length = r.w * c;
+    const Region patch = patch_of(t, index[0]), r = first_region(t, patch);
+    const int64_t c = t->channels, size = patch.h * patch.w * c, length = r.w * c;
     const real *start = at(&t->start, member, t->image[index[0]]), *from[LANES];
     int together = t->form[index[0]] % LANES == 0;
     for (int64_t k = 0; k < LANES; k++) {
@@ -223,7 +221,7 @@ static Region bundle_load(const Task *t, int64_t member, const int64_t *index, i
         together &= k >= rows || form == t->form[index[0]] + k;
     }
     for (int64_t y = 0; y < r.h; y++) {
-        const int64_t offset = ((r.y - top + y) * t->patch[1] + r.x - left) * c * LANES;
+        const int64_t offset = ((r.y - patch.y + y) * patch.w + r.x - patch.x) * c * LANES;
         if (together) memcpy(out, from[0] + offset, sizeof(vec) * length);
         else
             for (int64_t i = 0; i < length; i++)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from certtrain.bounds.fused.build import Compiled, bundlers, compiled
 from certtrain.bounds.fused.derivatives import differentiate
-from certtrain.bounds.fused.steps import pad
+from certtrain.bounds.fused.steps import pad, whole
 from certtrain.bounds.fused.task import Given, Job, header, laid_out, numbers_of_steps, rows_at_once, run
 
 
@@ -87,7 +87,7 @@ def _bound(job: Job, wanted: Given | None, tensors: list[Given], members: int) -
 def _in_bundles(start: Tensor, lanes: int) -> Tensor:
     """[..., forms, elements] -> [..., forms / lanes, elements, lanes], with zeros up to whole bundles."""
     forms, elements = start.shape[-2:]
-    return pad(start, forms + -forms % lanes, elements).unflatten(-2, (-1, lanes)).mT.contiguous()
+    return pad(start, whole(forms, lanes), elements).unflatten(-2, (-1, lanes)).mT.contiguous()
 
 
 def _check(tensors: list[Tensor]) -> None:

@@ -2,12 +2,16 @@
 #pragma once
 #include "task.h"
 
-/* What a starting row reads, cut to the layer. */
-static Region first_region(const Task *t, int64_t row) {
-    const int64_t top = t->position[row] / t->columns * t->stride[0] - t->padding[0];
-    const int64_t left = t->position[row] % t->columns * t->stride[1] - t->padding[1];
-    Region r = {most(0, top), most(0, left), 0, 0};
-    r.h = most(0, least(t->height, top + t->patch[0]) - r.y), r.w = most(0, least(t->width, left + t->patch[1]) - r.x);
+/* The patch of a starting row, which may leave the layer. */
+static Region patch_of(const Task *t, int64_t row) {
+    return (Region){t->position[row] / t->columns * t->stride[0] - t->padding[0],
+                    t->position[row] % t->columns * t->stride[1] - t->padding[1], t->patch[0], t->patch[1]};
+}
+
+/* A patch, cut to the layer. */
+static Region first_region(const Task *t, Region patch) {
+    Region r = {most(0, patch.y), most(0, patch.x), 0, 0};
+    r.h = most(0, least(t->height, patch.y + patch.h) - r.y), r.w = most(0, least(t->width, patch.x + patch.w) - r.x);
     return r;
 }
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from certtrain.bounds.anchor import Anchor
 from certtrain.bounds.fused import sizes
-from certtrain.bounds.fused.steps import Kind, Layer, Operand, Operands, Step
+from certtrain.bounds.fused.steps import Kind, Layer, Operand, Operands, Step, whole
 from certtrain.bounds.reach import Reach
 from certtrain.networks.graph import Graph
 from certtrain.networks.ops import ChannelAffine, Conv2d, Linear, LinearMap, Op, ReLU, Reshape, Values
@@ -164,7 +164,7 @@ def _step(op: Op, index: int, below: Op, is_last: bool, here: Layer, lanes: int)
             after = _last(Layer.of(below.shape, lanes), below, is_last)
             window = (*op.window.kernel, *op.window.stride, *op.window.padding)
             if _is_thin(below, is_last):
-                taps = -(-prod(op.window.kernel) * after.channels // lanes) * lanes
+                taps = whole(prod(op.window.kernel) * after.channels, lanes)
                 thin = Operand(lambda o: _windows(o.values[op.weight]), False, (here.channels, taps))
                 return Step(Kind.THIN_CONVOLUTION, (thin,), after, window)
             channels = here.channels, after.channels

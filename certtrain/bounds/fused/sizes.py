@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from certtrain.bounds.fused.steps import CONVOLUTIONS, Kind, Layer, Step
+from certtrain.bounds.fused.steps import CONVOLUTIONS, Kind, Layer, Step, whole
 from certtrain.bounds.reach import Reach
 
 
@@ -56,20 +56,16 @@ def space(layer: Layer, extents: list[tuple[int, int]], halos: list[int], steps:
             else:
                 spelled_out = prod(_widened(step, before)) * channels
             space = max(space, spelled_out)
-    return -(-space // lanes) * lanes
+    return whole(space, lanes)
 
 
 def _thin(step: Step, before: tuple[int, int], after: tuple[int, int], lanes: int) -> int:
     """Numbers for a row after a thin convolution, windows of one of its lines, their sums and strips (see steps.h)."""
-
-    def whole(numbers: int) -> int:
-        return -(-numbers // lanes) * lanes
-
     channels, (kh, kw, _, sw) = step.layer.channels, step.window[:4]
     height, width = _widened(step, before)
-    pitch, window = whole(width * channels), whole(kh * kw * channels)
+    pitch, window = whole(width * channels, lanes), whole(kh * kw * channels, lanes)
     strips = -(-kw // sw) * (kh * pitch + lanes)
-    return whole(prod(after) * channels) + before[1] * window + lanes + height * pitch + strips
+    return whole(prod(after) * channels, lanes) + before[1] * window + lanes + height * pitch + strips
 
 
 def operations(layer: Layer, extents: list[tuple[int, int]], steps: list[Step]) -> int:

@@ -162,13 +162,11 @@ static void channels(const Step *s, int64_t member, Region r, real *row, double 
 
 /* The starting row, cut to the layer. */
 static Region load(const Task *t, int64_t member, int64_t row, real *out) {
-    const Region r = first_region(t, row);
-    const int64_t top = t->position[row] / t->columns * t->stride[0] - t->padding[0];
-    const int64_t left = t->position[row] % t->columns * t->stride[1] - t->padding[1];
+    const Region patch = patch_of(t, row), r = first_region(t, patch);
     const int64_t pitch = (r.w + 2 * t->halo) * t->padded;
     const real *start = at(&t->start, member, t->image[row]) + t->form[row] * t->patch[0] * t->patch[1] * t->channels;
     for (int64_t y = 0; y < r.h; y++) {
-        const real *from = start + ((r.y - top + y) * t->patch[1] + r.x - left) * t->channels;
+        const real *from = start + ((r.y - patch.y + y) * patch.w + r.x - patch.x) * t->channels;
         real *to = out + y * pitch;
         if (t->padded == t->channels) clear_halo(to, r.w, t->padded, t->halo);
         else memset(to, 0, sizeof(real) * pitch);

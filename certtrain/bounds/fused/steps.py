@@ -36,6 +36,11 @@ PRODUCTS = (*CONVOLUTIONS, Kind.LINEAR)
 POINTS = (Kind.VALUE, Kind.SPREAD)
 
 
+def whole(numbers: int, lanes: int) -> int:
+    """So many numbers, up to whole vectors."""
+    return -(-numbers // lanes) * lanes
+
+
 @dataclass(frozen=True)
 class Layer:
     """A layer as rows are held: [height, width, channels], channels padded but for bundles; a vector is one pixel."""
@@ -48,7 +53,7 @@ class Layer:
     def of(shape: Shape, lanes: int) -> Layer:
         """Padded to whole vectors of `lanes` numbers."""
         height, width = shape[1:] if len(shape) == 3 else (1, 1)
-        return Layer(height, width, -(-(shape[0] if len(shape) == 3 else prod(shape)) // lanes) * lanes)
+        return Layer(height, width, whole(shape[0] if len(shape) == 3 else prod(shape), lanes))
 
 
 @dataclass(frozen=True)
