@@ -1,9 +1,9 @@
 """Sound bounds of networks on boxes: one `Relaxation` per file, all behind one interface.
 
-`base` defines Box, Bounds and Relaxation. Forward relaxations propagate a state through the operations: `interval`
-serves ibp, `affine_forms` serves hbox and zonotope. Backward ones carry rows of linear forms to the input: `rows` and
-`backsubstitution` serve crown_ibp and deeppoly, which differ in where intermediate bounds come from. `registry` knows
-them by name. Nothing here knows of training, configuration or logging.
+`base` defines Box, Bounds and Relaxation. Intervals go forward through the operations (`interval`): they are ibp, and
+what the others begin with. All others carry rows of linear forms back to the input (`rows`, `backsubstitution`) and
+differ in the lines between which they hold a ReLU (`slopes`), in where its bounds come from (`intermediate`), and in
+what they leave to intervals. `registry` knows them by name. Nothing here knows of training, configuration or logging.
 """
 
 from certtrain.bounds.base import Bounds, Box, Relaxation, Sides, margin_spec

@@ -25,7 +25,7 @@ class CrownIBP(Relaxation):
     """Back-substitution with interval intermediate bounds.
 
     Attributes:
-        lower_slope: Lower line of crossing neurons: adaptive, zero or one.
+        lower_slope: As in `DeepPoly`.
         memory_mb: As in `DeepPoly`.
 
     Raises:

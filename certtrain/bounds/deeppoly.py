@@ -11,11 +11,10 @@ from certtrain.bounds.backsubstitution import Lines, Substitution
 from certtrain.bounds.base import Bounds, Box, Relaxation, Sides
 from certtrain.bounds.bulk import bound_rows
 from certtrain.bounds.chunks import check_memory
-from certtrain.bounds.intermediate import bound_operation, relu_lines
+from certtrain.bounds.intermediate import bound_operation, interval_is_exact, relu_lines
 from certtrain.bounds.interval import Interval, propagate_intervals
 from certtrain.bounds.slopes import SlopeRule, relax_relu
 from certtrain.networks.graph import Graph, Params
-from certtrain.networks.ops import Add, ChannelAffine, LinearMap, ReLU, Reshape
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class DeepPoly(Relaxation):
     """Back-substitution whose intermediate bounds are back-substituted too.
 
     Attributes:
-        lower_slope: Lower line of crossing neurons: adaptive, zero or one.
+        lower_slope: Lower line of crossing neurons: adaptive, zero, one or parallel, see `relax_relu`.
         intersect: Intersect every intermediate bound with plain interval propagation of the same neuron; False is the
             textbook version. Bounds of unstable neurons are then never looser than either of the two.
         memory_mb: MiB that the coefficients of all rows together may take at any moment; None leaves it to the device:
@@ -45,7 +44,8 @@ class DeepPoly(Relaxation):
     ) -> Bounds:
         """See `Relaxation.bound`."""
         substitution = Substitution.of(graph, graph.values(params, box.lower), box, self.memory_mb)
-        lines = relu_lines(graph, self._intermediate(substitution, box), lambda z: relax_relu(z, self.lower_slope))
+        bounds_of = self._intermediate(substitution, box)
+        lines = relu_lines(graph, bounds_of, lambda z: relax_relu(z, self.lower_slope))
         return bound_rows(substitution, spec, lines, sides)
 
     def intermediate_bounds(self, graph: Graph, params: Params, box: Box) -> dict[int, Interval]:
@@ -69,23 +69,8 @@ class DeepPoly(Relaxation):
         intervals = propagate_intervals(graph, substitution.values, box)
 
         def bounds_of(index: int, lines: Lines) -> Interval:
-            if _interval_is_exact(graph, index):
+            if interval_is_exact(graph, index):
                 return intervals[index]
             return bound_operation(substitution, index, lines, intervals[index] if self.intersect else None)
 
         return bounds_of
-
-
-def _interval_is_exact(graph: Graph, index: int) -> bool:
-    """Whether interval propagation loses nothing up to here, so that back-substitution would return the same.
-
-    True from the input through at most one affine layer; scaling channels and reshaping lose nothing either.
-    """
-    mixing = 0
-    while graph.ops[index].inputs:
-        op = graph.ops[index]
-        if isinstance(op, (ReLU, Add)):
-            return False
-        mixing += isinstance(op, LinearMap) and not isinstance(op, (ChannelAffine, Reshape))
-        index = op.inputs[0]
-    return mixing <= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from certtrain.bounds.rows import DenseRows, channels_last
 from certtrain.bounds.selection import All, Some
 from certtrain.bounds.slopes import ReluLines
 from certtrain.networks.graph import Graph
-from certtrain.networks.ops import Linear, ReLU, Shape
+from certtrain.networks.ops import Add, ChannelAffine, Linear, LinearMap, ReLU, Reshape, Shape
 
 # Share of unstable elements from which all are computed: by tensor operations that is cheaper, since the rows of a
 # position then share its slopes. For the compiled code, where half-filled bundles compete with full ones, it was not
@@ -44,7 +45,30 @@ def relu_lines(
     return lines
 
 
-def bound_operation(substitution: Substitution, index: int, lines: Lines, known: Interval | None = None) -> Interval:
+def interval_is_exact(graph: Graph, index: int) -> bool:
+    """Whether interval propagation loses nothing up to here, so that back-substitution would return the same.
+
+    True from the input through at most one affine layer; scaling channels and reshaping lose nothing either.
+    """
+    mixing = 0
+    while graph.ops[index].inputs:
+        op = graph.ops[index]
+        if isinstance(op, (ReLU, Add)):
+            return False
+        mixing += isinstance(op, LinearMap) and not isinstance(op, (ChannelAffine, Reshape))
+        index = op.inputs[0]
+    return mixing <= 1
+
+
+def bound_operation(
+    substitution: Substitution,
+    index: int,
+    lines: Lines,
+    known: Interval | None = None,
+    *,
+    middle: Tensor | None = None,
+    rest: Interval | None = None,
+) -> Interval:
     """Bounds of one operation's output, each [batch, *shape].
 
     Args:
@@ -53,27 +77,42 @@ def bound_operation(substitution: Substitution, index: int, lines: Lines, known:
         lines: Relaxation of every ReLU before it.
         known: Bounds to intersect with. Elements that are stable by these keep them, since the relaxation of a stable
             ReLU is exact whatever its bounds, and where most are, only the others are computed.
+        middle: What bounds are symmetric around, [batch, *shape], where all lines are parallel: upper bounds then need
+            no rows of their own.
+        rest: Bounds of a part of the output that the lines leave out, added to those of the rows.
     """
     op, batch = substitution.graph.ops[index], substitution.batch
-    start, forms = _elements(substitution, index)
+    sides = 2 if middle is None else 1
+    start, forms = _elements(substitution, index, sides)
     bulk = Bulk.of(substitution, start, lines)
+    layer = Layer(op.shape, forms)
     unstable = None if known is None else _unstable(known)
     if known is not None and unstable is not None and not substitution.is_transformed:
-        elements = channels_last(unstable).flatten().nonzero()[:, 0]
+        elements = layer.flatten(unstable).nonzero()[:, 0]
         if not len(elements):
             return known
         if len(elements) <= MANY * batch * op.size:
-            return _bound_some(bulk, elements, known, op.shape, forms)
+            rows = bulk.lower(Some(elements, layer.positions if len(op.shape) == 3 else None, forms, sides))
+            some = _both(rows[:, 0], rows[:, -1], middle, rest, lambda x: layer.flatten(x)[elements])
+            return layer.replaced(known, elements, some)
     wanted = None
     if unstable is not None and substitution.is_transformed:
         # No rows can be left out where nothing may depend on the data, but the compiled code may pass over them.
-        wanted = channels_last(unstable).reshape(-1, forms).repeat(1, 2)
-    lower = bulk.lower(All(batch, op.size // forms, 2 * forms), wanted).reshape(batch, -1, 2 * forms)
-    found = Interval(_as_layer(lower[..., :forms], op.shape), _as_layer(-lower[..., forms:], op.shape))
+        wanted = channels_last(unstable).reshape(-1, forms).repeat(1, sides)
+    rows = bulk.lower(All(batch, layer.positions, sides * forms), wanted).reshape(batch, -1, sides * forms)
+    found = _both(layer.shaped(rows[..., :forms]), layer.shaped(rows[..., -forms:]), middle, rest, lambda x: x)
     if known is None or unstable is None:
         return found
     both = found.intersect(known)
     return Interval(torch.where(unstable, both.lower, known.lower), torch.where(unstable, both.upper, known.upper))
+
+
+def _both(
+    lower: Tensor, of_negative: Tensor, middle: Tensor | None, rest: Interval | None, pick: Callable[[Tensor], Tensor]
+) -> Interval:
+    """Bounds from those of rows; `pick` takes the rows' elements from a layer."""
+    found = Interval(lower, -of_negative if middle is None else 2 * pick(middle) - lower)
+    return found if rest is None else found + rest.map(pick)
 
 
 def _unstable(bounds: Interval) -> Tensor:
@@ -81,51 +120,58 @@ def _unstable(bounds: Interval) -> Tensor:
     return (bounds.lower < 0) & (bounds.upper > 0)
 
 
-def _elements(substitution: Substitution, index: int) -> tuple[Carried, int]:
-    """A row for every element of a layer and one for its negative, and the number of elements per position."""
+def _elements(substitution: Substitution, index: int, sides: int) -> tuple[Carried, int]:
+    """A row for every element of a layer, with two sides one for its negative, too; and the elements per position."""
     op, like = substitution.graph.ops[index], substitution.anchor.radius
+
+    def signed(x: Tensor) -> Tensor:
+        return torch.cat([x, -x]) if sides == 2 else x
+
     if isinstance(op, Linear) and index > substitution.anchor.center_index:
         # The rows of a matrix are there already: no need to multiply it by the identity.
         weight, bias = substitution.values[op.weight], op.offset(substitution.values)
-        constant = None if bias is None else _with_negatives(bias)[None]
-        return Carried({op.inputs[0]: DenseRows(_with_negatives(weight)[None])}, constant), len(weight)
+        constant = None if bias is None else signed(bias)[None]
+        return Carried({op.inputs[0]: DenseRows(signed(weight)[None])}, constant), len(weight)
     forms = op.shape[0] if len(op.shape) == 3 else op.size
-    data = _with_negatives(torch.eye(forms, dtype=like.dtype, device=like.device))
+    data = signed(torch.eye(forms, dtype=like.dtype, device=like.device))
     if len(op.shape) == 3:
         return Carried({index: PatchRows(data[None], Reach.pixels(op.shape), inside=True)}), forms
     return Carried({index: DenseRows(data.reshape(1, -1, *op.shape))}), forms
 
 
-def _with_negatives(x: Tensor) -> Tensor:
-    return torch.cat([x, -x])
+@dataclass(frozen=True)
+class Layer:
+    """How a layer's elements are numbered: channels last, image by image.
 
-
-def _as_layer(x: Tensor, shape: Shape) -> Tensor:
-    """[batch, positions, channels] -> [batch, *shape]."""
-    if len(shape) == 3:
-        return x.reshape(len(x), *shape[1:], shape[0]).movedim(-1, 1)
-    return x.reshape(len(x), *shape)
-
-
-def _bound_some(bulk: Bulk, elements: Tensor, known: Interval, shape: Shape, forms: int) -> Interval:
-    """Bounds of some elements; the others keep what is known.
-
-    Args:
-        bulk: Rows of all elements.
-        elements: Indices into the layer, channels last and flattened together with the batch.
-        known: Bounds of all.
+    Attributes:
         shape: Of the layer.
         forms: Elements per position.
     """
-    positions = torch.Size(shape).numel() // forms
-    lower, upper = channels_last(known.lower), channels_last(known.upper)
-    rows = bulk.lower(Some(elements, positions if len(shape) == 3 else None, forms))
 
-    def replaced(old: Tensor, new: Tensor) -> Tensor:
-        layer = old.flatten().index_put((elements,), new).reshape(len(old), positions, forms)
-        return _as_layer(layer, shape)
+    shape: Shape
+    forms: int
 
-    return Interval(
-        replaced(lower, torch.maximum(lower.flatten()[elements], rows[:, 0])),
-        replaced(upper, torch.minimum(upper.flatten()[elements], -rows[:, 1])),
-    )
+    @property
+    def positions(self) -> int:
+        """Positions of an image."""
+        return torch.Size(self.shape).numel() // self.forms
+
+    def flatten(self, x: Tensor) -> Tensor:
+        """[batch, *shape] -> [batch · elements]."""
+        return channels_last(x).flatten()
+
+    def shaped(self, x: Tensor) -> Tensor:
+        """[batch, positions, forms] -> [batch, *shape]."""
+        if len(self.shape) == 3:
+            return x.reshape(len(x), *self.shape[1:], self.shape[0]).movedim(-1, 1)
+        return x.reshape(len(x), *self.shape)
+
+    def replaced(self, known: Interval, elements: Tensor, found: Interval) -> Interval:
+        """What is known, intersected with bounds of some elements."""
+
+        def put(old: Tensor, new: Tensor) -> Tensor:
+            return self.shaped(old.index_put((elements,), new).reshape(-1, self.positions, self.forms))
+
+        lower, upper = self.flatten(known.lower), self.flatten(known.upper)
+        both = Interval(lower[elements], upper[elements]).intersect(found)
+        return Interval(put(lower, both.lower), put(upper, both.upper))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,14 @@ class Interval:
         """The tighter of both, element by element. NaN in either stays NaN."""
         return Interval(torch.maximum(self.lower, other.lower), torch.minimum(self.upper, other.upper))
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> Interval:
+        """The same function of both."""
+        return Interval(function(self.lower), function(self.upper))
+
+    def __add__(self, other: Interval) -> Interval:
+        """Bounds of sums."""
+        return Interval(self.lower + other.lower, self.upper + other.upper)
+
 
 def linear_interval(op: LinearMap, values: Values, x: Interval) -> Interval:
     """Y = W x + b: centre through W, radius through |W|."""
@@ -48,11 +57,9 @@ def propagate_intervals(graph: Graph, values: Values, box: Box) -> list[Interval
             case Input():
                 results.append(Interval(box.lower, box.upper))
             case ReLU():
-                x = results[op.inputs[0]]
-                results.append(Interval(torch.relu(x.lower), torch.relu(x.upper)))
+                results.append(results[op.inputs[0]].map(torch.relu))
             case Add():
-                a, b = (results[i] for i in op.inputs)
-                results.append(Interval(a.lower + b.lower, a.upper + b.upper))
+                results.append(results[op.inputs[0]] + results[op.inputs[1]])
             case LinearMap():
                 results.append(linear_interval(op, values, results[op.inputs[0]]))
     return results

@@ -100,39 +100,43 @@ class All(Selection):
 
 @dataclass(frozen=True)
 class Some(Selection):
-    """Chosen elements of a layer, each with the form of the element and that of its negative.
+    """Chosen elements of a layer, each with the form of the element and, with two sides, that of its negative.
 
     Attributes:
         elements: Indices into [batch, positions, forms], flattened, [groups].
         positions: Of the grid; None where rows are dense.
         forms: Elements per position; the negatives of all follow behind them.
+        sides: Forms of each element, 1 or 2.
     """
 
     elements: Tensor
     positions: int | None
     forms: int
+    sides: int = 2
 
     @property
     def shape(self) -> tuple[int, int]:
         """See `Selection`."""
-        return len(self.elements), 2
+        return len(self.elements), self.sides
 
     def pieces(self, rows: int, device: torch.device) -> Iterator[list[Piece]]:
         """See `Selection`."""
         start = 0
-        for chunk in self.elements.split(evenly(len(self.elements), max(1, rows // 2))):
+        for chunk in self.elements.split(evenly(len(self.elements), max(1, rows // self.sides))):
             image, position, forms = self._split(chunk)
             groups = slice(start, start := start + len(chunk))
-            yield [Piece(Where(image, None if self.positions is None else position), forms, slice(0, 2), groups)]
+            where = Where(image, None if self.positions is None else position)
+            yield [Piece(where, forms, slice(0, self.sides), groups)]
 
     def indices(self) -> Rows:
         """See `Selection`."""
         image, position, forms = self._split(self.elements)
-        columns = image.repeat_interleave(2), position.repeat_interleave(2), forms.flatten()
-        return Rows(*(x.to(torch.int32) for x in columns))
+        image, position = (x.repeat_interleave(self.sides) for x in (image, position))
+        return Rows(*(x.to(torch.int32) for x in (image, position, forms.flatten())))
 
     def _split(self, elements: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Image and position of each element, and its two forms [elements, 2]."""
+        """Image and position of each element, and its forms [elements, sides]."""
         group, form = elements // self.forms, elements % self.forms
         positions = self.positions or 1
-        return group // positions, group % positions, torch.stack([form, form + self.forms], dim=1)
+        forms = torch.stack([form + side * self.forms for side in range(self.sides)], dim=1)
+        return group // positions, group % positions, forms

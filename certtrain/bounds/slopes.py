@@ -15,7 +15,7 @@ from torch import Tensor
 
 from certtrain.bounds.interval import Interval
 
-SlopeRule = Literal["adaptive", "zero", "one"]
+SlopeRule = Literal["adaptive", "zero", "one", "parallel"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def relax_relu(z: Interval, rule: SlopeRule) -> ReluLines:
 
     Args:
         z: Bounds of the pre-activations.
-        rule: Slope of the lower line of a crossing neuron: "zero", "one", or "adaptive" (the smaller area: 1 iff
-            u > -l, so a tie takes 0).
+        rule: Slope of the lower line of a crossing neuron: "zero", "one", "adaptive" (the smaller area: 1 iff u > -l,
+            so a tie takes 0), or "parallel" to the upper line (Fast-Lin, Weng et al., ICML 2018).
     """
     above, below = z.upper.clamp(min=0), (-z.lower).clamp(min=0)
     width = above + below
@@ -56,5 +56,7 @@ def relax_relu(z: Interval, rule: SlopeRule) -> ReluLines:
             lower = (above > 0) & (below == 0)
         case "one":
             lower = above > 0
+        case "parallel":
+            return ReluLines(chord, torch.zeros_like(chord), chord * below)
     lower = lower.to(width.dtype)
     return ReluLines(lower, chord - lower, chord * below)

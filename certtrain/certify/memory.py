@@ -12,6 +12,7 @@ import torch
 
 from certtrain.bounds import Intersection, Relaxation
 from certtrain.bounds.crown_ibp import CrownIBP
+from certtrain.bounds.deeppoly import DeepPoly
 from certtrain.bounds.hbox import HBox
 from certtrain.bounds.ibp import IBP
 from certtrain.bounds.zonotope import Zonotope
@@ -28,21 +29,18 @@ ROW_COPIES = 6
 def bytes_per_image(relaxation: Relaxation, graph: Graph) -> int:
     """Estimated peak memory of one image's bounds in float64.
 
-    A relaxation that is not known here is taken for back-substitution of every neuron, the largest of the
-    usual ones.
+    A relaxation that is not known here is taken for back-substitution of every neuron at once, the largest of the usual
+    ones (auto_LiRPA's).
     """
     match relaxation:
         case Intersection():
             return max(bytes_per_image(part, graph) for part in relaxation.parts)
         case IBP():
             return BYTES * _intervals(graph)
-        case HBox():
-            return BYTES * _forms(graph, new_terms=False)
-        case Zonotope():
-            return BYTES * _forms(graph, new_terms=True)
-        case CrownIBP():
-            rows = graph.num_outputs * max(op.size for op in graph.ops)
-            return BYTES * (_intervals(graph) + ROW_COPIES * rows)
+        case CrownIBP() | HBox() | Zonotope() | DeepPoly():
+            # Bounds and lines of every element, and what computing them holds. Rows come and go in pieces, whose size
+            # `memory_mb` bounds for all images together.
+            return BYTES * 2 * _intervals(graph)
     rows = max((_rows(graph, op.inputs[0]) for op in graph.ops if isinstance(op, ReLU)), default=0)
     return BYTES * (_intervals(graph) + ROW_COPIES * max(rows, graph.num_outputs * graph.ops[0].size))
 
@@ -78,16 +76,6 @@ def available_bytes(device: torch.device) -> int | None:
 def _intervals(graph: Graph) -> int:
     """Lower and upper bound of every element, and as much again for what computing them holds."""
     return 4 * sum(op.size for op in graph.ops)
-
-
-def _forms(graph: Graph, *, new_terms: bool) -> int:
-    """Error terms of every operation, all kept, and three more of the largest while it is computed."""
-    terms, total, largest = graph.ops[0].size, 0, 0
-    for op in graph.ops:
-        terms += op.size if new_terms and isinstance(op, ReLU) else 0
-        total += terms * op.size
-        largest = max(largest, terms * op.size)
-    return total + 3 * largest
 
 
 def _rows(graph: Graph, start: int) -> int:

@@ -6,7 +6,7 @@ the same operation serves one parameter vector, a population under `torch.func.v
 Every linear operation offers four maps. With y = W x + b:
 
     forward(values, x)      W x + b
-    forward_linear(...)     W x          generators of zonotopes
+    forward_linear(...)     W x          boxes and other parts, where the offset belongs to another
     forward_abs(...)        |W| x        radii of intervals
     adjoint(values, rows)   rows W       back-substitution
 

@@ -1,9 +1,9 @@
-"""The fast back-substitution against the plain one in `oracle`: same bounds, same gradients, whatever the chunks."""
+"""The fast back-substitution against the plain ones (oracles): same bounds, same gradients, whatever the chunks."""
 
 import pytest
 import torch
 import zoo
-from bounds import oracle
+from bounds import forms_oracle, oracle
 from cases import Case, make_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,12 +13,14 @@ from certtrain.bounds import Bounds, Box, Relaxation, build, margin_spec
 from certtrain.bounds import intermediate as intermediate_module
 from certtrain.bounds.deeppoly import DeepPoly
 from certtrain.errors import ConfigError
-from certtrain.networks import Graph, parameters, trace
+from certtrain.networks import Graph, Params, parameters, trace
 
 KINDS = {
     "crown_ibp": ("ibp", {"name": "crown_ibp"}),
     "deeppoly": ("both", {"name": "deeppoly"}),
     "deeppoly_textbook": ("crown", {"name": "deeppoly", "intersect": False}),
+    "hbox": ("hbox", {"name": "hbox"}),
+    "zonotope": ("zonotope", {"name": "zonotope"}),
 }
 # MiB: from one row of the widest network of the zoo to all rows of all images.
 BUDGETS = [0.06, 0.1, 0.5, 5.0, 500.0]
@@ -30,14 +32,26 @@ def agree(found: Bounds, expected: tuple[Tensor, Tensor], tolerance: float = 1e-
     torch.testing.assert_close(found.upper, expected[1], rtol=0, atol=tolerance)
 
 
+def plain(graph: Graph, params: Params, box: Box, spec: Tensor, hidden: str) -> tuple[Tensor, Tensor]:
+    """The same bounds by an oracle."""
+    if hidden in forms_oracle.RULES:
+        return forms_oracle.bound(graph, params, box, spec, hidden)
+    return oracle.bound(graph, params, box, spec, hidden)[0]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("eps", [0.01, 0.1])
 def test_equals_the_plain_implementation(case: Case, kind: str, eps: float) -> None:
     hidden, options = KINDS[kind]
-    expected, pre = oracle.bound(case.graph, case.params, case.box(eps), case.spec, hidden)
+    expected = plain(case.graph, case.params, case.box(eps), case.spec, hidden)
     agree(build(**options).bound(case.graph, case.params, case.box(eps), case.spec), expected)
-    if kind == "crown_ibp":
-        return
+
+
+@pytest.mark.parametrize("kind", ["deeppoly", "deeppoly_textbook"])
+@pytest.mark.parametrize("eps", [0.01, 0.1])
+def test_intermediate_bounds_equal_the_plain_ones(case: Case, kind: str, eps: float) -> None:
+    hidden, options = KINDS[kind]
+    _, pre = oracle.bound(case.graph, case.params, case.box(eps), case.spec, hidden)
     for index, found in build(**options).intermediate_bounds(case.graph, case.params, case.box(eps)).items():
         lower, upper = pre[index]
         # Elements that are stable may keep the bounds by which they are; those are never tighter.
@@ -80,7 +94,7 @@ def gradients(relaxation: Relaxation, case: Case) -> dict[str, Tensor]:
 
 def oracle_gradients(case: Case, hidden: str) -> dict[str, Tensor]:
     leaves = {k: p.clone().requires_grad_() for k, p in case.params.items()}
-    (lower, upper), _ = oracle.bound(case.graph, leaves, case.box(0.03), case.spec, hidden)
+    lower, upper = plain(case.graph, leaves, case.box(0.03), case.spec, hidden)
     weights = torch.linspace(-1, 1, lower.numel(), dtype=torch.float64).reshape(lower.shape)
     found = torch.autograd.grad(
         (lower * weights + upper * weights.flip(0)).sum(), list(leaves.values()), allow_unused=True
@@ -180,11 +194,11 @@ def test_random_networks_agree_with_the_plain_implementation(
     box, spec = Box.linf(inputs, 0.05), margin_spec(torch.tensor([0, 2]), 3).double()
     hidden, options = KINDS[kind]
     params = {k: p.detach() for k, p in parameters(network).items()}
-    expected, _ = oracle.bound(graph, params, box, spec, hidden)
+    expected = plain(graph, params, box, spec, hidden)
     agree(build(**options, memory_mb=memory_mb).bound(graph, params, box, spec), expected, 1e-9)
 
 
-@pytest.mark.parametrize("kind", ["crown_ibp", "deeppoly"])
+@pytest.mark.parametrize("kind", ["crown_ibp", "deeppoly", "hbox", "zonotope"])
 def test_a_budget_too_small_for_one_row_is_refused_in_one_line(kind: str) -> None:
     case = make_case("strided")
     message = r"relaxation\.memory_mb=0\.001 is too small: one row .* takes 0\.0\d+ MiB"

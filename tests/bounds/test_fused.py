@@ -17,6 +17,8 @@ RELAXATIONS = {
     "crown_ibp": {"name": "crown_ibp"},
     "deeppoly": {"name": "deeppoly"},
     "deeppoly_textbook": {"name": "deeppoly", "intersect": False},
+    "hbox": {"name": "hbox"},
+    "zonotope": {"name": "zonotope"},
 }
 
 Network = Callable[[], tuple[Graph, Params, Tensor]]

@@ -116,8 +116,9 @@ def test_a_verifier_is_not_tried_where_memory_cannot_suffice(monkeypatch: pytest
 def test_batches_follow_the_memory_budget():
     graph = trace(zoo.make("strided"), zoo.IMAGE)
     need = {name: memory.bytes_per_image(build(name), graph) for name in ALL}
-    assert need["ibp"] < need["crown_ibp"] < need["deeppoly"]
-    assert need["hbox"] < need["zonotope"]
+    # Native rows are carried back in pieces, those of an unknown relaxation perhaps all together.
+    assert need["ibp"] < need["deeppoly"] < memory.bytes_per_image(constant(1.0), graph)
+    assert need["deeppoly"] == need["crown_ibp"] == need["hbox"] == need["zonotope"]
     assert memory.batch_size(build("hbox"), graph, 10 * need["hbox"], 100) == 10
     assert memory.batch_size(build("hbox"), graph, 1, 100) == 1
     assert memory.batch_size(build("ibp"), graph, 2**40, 100) == 100
