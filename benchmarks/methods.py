@@ -1,4 +1,4 @@
-"""The relaxations that both tools compute."""
+"""The relaxations that are measured."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class Method:
         return build(self.relaxation, backend, **self.options)
 
 
+# What both tools compute.
 METHODS = {
     method.name: method
     for method in (
@@ -44,3 +45,5 @@ METHODS = {
         Method("deeppoly_textbook", "deeppoly", {"intersect": False}, trains=False),
     )
 }
+# What only certtrain computes.
+OWN = (Method("hbox", "hbox"), Method("zonotope", "zonotope"))

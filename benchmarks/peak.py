@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cases import Bench, Case
-from benchmarks.methods import METHODS, NATIVE, Method
+from benchmarks.methods import METHODS, NATIVE, OWN, Method
 from benchmarks.settings import Limits
 from benchmarks.tables import make_table, milliseconds, number
 from benchmarks.timing import Spread, alternate
@@ -56,7 +56,7 @@ class OperationRow:
         network: A choice in conf/model.
         weights: "random" or "ibp".
         batch: Images.
-        method: A key of METHODS.
+        method: Its name.
         gflop: 10^9 operations of one call.
         seconds: Of one call.
         gflops: 10^9 operations per second, by the median.
@@ -81,7 +81,7 @@ def run(bench: Bench) -> dict[str, Sequence[Any]]:
     for network, batch in bench.plan.networks:
         for weights in bench.weights:
             case = bench.case(network, weights, batch)
-            for method in METHODS.values():
+            for method in (*METHODS.values(), *OWN):
                 bench.say(f"operations of {method.name} on {network}, {weights} weights, batch {batch}")
                 gflop, seconds = _measure(case, method, bench.plan.limits)
                 rate = gflop / seconds.median

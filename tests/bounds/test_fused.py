@@ -43,6 +43,12 @@ def wide() -> tuple[Graph, Params, Tensor]:
     return graph, {k: p.detach() for k, p in parameters(network).items()}, torch.rand(3, 3, 12, 12)
 
 
+def quiet() -> tuple[Graph, Params, Tensor]:
+    """Most neurons are inactive, at some pixels all of them: products leave out what no ReLU lets through."""
+    graph, params, inputs = wide()
+    return graph, {k: p - 0.08 if k.endswith("bias") and len(p) > 4 else p for k, p in params.items()}, inputs
+
+
 def awkward() -> tuple[Graph, Params, Tensor]:
     """Patches that leave the layer, paddings and strides larger than kernels, kernels that are no squares."""
     torch.manual_seed(1)
@@ -88,7 +94,7 @@ def lay_out(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("network", [wide, awkward])
+@pytest.mark.parametrize("network", [wide, quiet, awkward])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", RELAXATIONS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-12)])
@@ -168,7 +174,7 @@ def gradient(name: str, graph: Graph, params: Params, inputs: Tensor, compiled: 
 
 
 @needs_compiler
-@pytest.mark.parametrize("network", [wide, awkward])
+@pytest.mark.parametrize("network", [wide, quiet, awkward])
 @pytest.mark.parametrize("name", RELAXATIONS)
 def test_compiled_gradients_are_those_of_tensor_operations(name: str, network: Network) -> None:
     graph, params, inputs = network()
@@ -293,6 +299,29 @@ def test_numbers_that_are_none_stay_visible(name: str, value: float) -> None:
 
 
 @needs_compiler
+@needs_compiler
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", RELAXATIONS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_weight_that_is_no_number_shows_behind_an_inactive_neuron(
+    name: str, value: float, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its product with zero is NaN in the network, so the bounds must not pass over it with the neuron."""
+    lay_out(layout, monkeypatch)
+    layers = [nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 8, bias=False), nn.ReLU(), nn.Linear(8, 3)]
+    network = nn.Sequential(*layers)
+    graph, inputs = trace(network, (6,)), torch.rand(2, 6)
+    params = {k: p.detach().clone() for k, p in parameters(network).items()}
+    for weight in ("0.weight", "2.weight"):
+        params[weight][2:] = -params[weight][2:].abs()
+    for weight in ("2.weight", "4.weight"):
+        planted = {**params, weight: params[weight].clone()}
+        planted[weight][:, 5] = value
+        found = bounds(name, graph, planted, inputs, compiled=True)
+        assert found.upper is not None
+        assert not torch.cat([found.lower, found.upper]).isfinite().any()
+
+
 def test_the_zoo_has_networks_that_are_compiled_to_the_end() -> None:
     """Guards the tests above: they would pass if nothing were ever compiled."""
     assert {name for name in zoo.NETWORKS if is_a_chain(make_case(name))} >= {"mlp", "strided"}

@@ -86,7 +86,8 @@ static void *bound_rows(void *argument) {
     const int64_t portion = portion_of(t, worker->threads), portions = (t->rows + portion - 1) / portion;
     int64_t index[t->block];
     real *memory = NULL;
-    const int64_t numbers = 2 * t->block * t->space + 2 * LANES;
+    /* Bundles also note two numbers for each of a row's. */
+    const int64_t numbers = 2 * (t->block + 1) * t->space + 2 * LANES;
     if (posix_memalign((void **)&memory, VECTOR_BYTES, sizeof(real) * numbers)) return argument;
     for (;;) {
         const int64_t next = __atomic_fetch_add(worker->next, 1, __ATOMIC_RELAXED), member = next / portions;
