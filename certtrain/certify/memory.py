@@ -39,7 +39,7 @@ def bytes_per_image(relaxation: Relaxation, graph: Graph) -> int:
             return BYTES * _intervals(graph)
         case CrownIBP() | HBox() | Zonotope() | DeepPoly():
             # Bounds and lines of every element, and what computing them holds. Rows come and go in pieces, whose size
-            # `memory_mb` bounds for all images together.
+            # `memory_mb` bounds for all images together. (HBox's specification, in the last layer, is not in pieces.)
             return BYTES * 2 * _intervals(graph)
     rows = max((_rows(graph, op.inputs[0]) for op in graph.ops if isinstance(op, ReLU)), default=0)
     return BYTES * (_intervals(graph) + ROW_COPIES * max(rows, graph.num_outputs * graph.ops[0].size))

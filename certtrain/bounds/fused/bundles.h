@@ -76,13 +76,13 @@ static inline __attribute__((always_inline)) void so_many_sums(int64_t count, co
     }
 }
 
-static void plain_sums(int64_t count, int64_t taps, const Tap *tap, int64_t step, int64_t from,
-                                                 vec *out, const int64_t *to) {
+static void plain_sums(int64_t count, int64_t taps, const Tap *tap, int64_t step, int64_t from, vec *out,
+                       const int64_t *to) {
     so_many_sums(count, 0, taps, tap, step, from, out, to);
 }
 
-static void listed_sums(int64_t count, int64_t taps, const Tap *tap, int64_t step, int64_t from,
-                                                  vec *out, const int64_t *to) {
+static void listed_sums(int64_t count, int64_t taps, const Tap *tap, int64_t step, int64_t from, vec *out,
+                        const int64_t *to) {
     so_many_sums(count, 1, taps, tap, step, from, out, to);
 }
 
@@ -217,8 +217,9 @@ static void note(Passed *passed, const Step *s, Region r, const real *slope, con
 }
 
 /* Coefficients that are not finite make the bounds NaN, even if a product never reads them because the ReLU blocks them.
- * They come from parameters that are not finite. To check the rows' first ReLU is enough: in the layers before it such
- * parameters have made bounds NaN, and thereby the lines and their intercepts, which are always read. */
+ * They come from parameters that are not finite. Only the first ReLU that rows meet needs this: in the layers before it
+ * such parameters have made bounds NaN, which shows in the intercepts, which are always read, or, where a relaxation's
+ * lines have none (hbox.py), in what it adds to the rows. */
 static void check(const vec *x, int64_t count, double *added) {
     const vec zero = {0};
     ivec found = {0};

@@ -86,7 +86,7 @@ static void *bound_rows(void *argument) {
     const int64_t portion = portion_of(t, worker->threads), portions = (t->rows + portion - 1) / portion;
     int64_t index[t->block];
     real *memory = NULL;
-    /* Bundles also note two numbers for each of a row's. */
+    /* Behind the rows, room for what bundles note: at most two int32 for each number of a row. */
     const int64_t numbers = 2 * (t->block + 1) * t->space + 2 * LANES;
     if (posix_memalign((void **)&memory, VECTOR_BYTES, sizeof(real) * numbers)) return argument;
     for (;;) {
