@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from certtrain.bounds.backsubstitution import Substitution
-from certtrain.bounds.base import Bounds, Box, Relaxation, Sides
+from certtrain.bounds.base import Bounds, Box, Sides
+from certtrain.bounds.budget import Budgeted
 from certtrain.bounds.bulk import bound_rows
-from certtrain.bounds.chunks import check_memory
 from certtrain.bounds.intermediate import relu_lines
 from certtrain.bounds.interval import propagate_intervals
 from certtrain.bounds.slopes import SlopeRule, relax_relu
@@ -21,28 +20,20 @@ from certtrain.networks.graph import Graph, Params
 
 
 @dataclass(frozen=True)
-class CrownIBP(Relaxation):
+class CrownIBP(Budgeted):
     """Back-substitution with interval intermediate bounds.
 
     Attributes:
         lower_slope: As in `DeepPoly`.
-        memory_mb: As in `DeepPoly`.
-
-    Raises:
-        ConfigError: If memory_mb is not positive; from `bound`, if it is too small for one row.
     """
 
     lower_slope: SlopeRule = "adaptive"
-    memory_mb: int | float | None = None
-
-    def __post_init__(self) -> None:
-        check_memory(self.memory_mb)
 
     def bound(
         self, graph: Graph, params: Params, box: Box, spec: Tensor | None = None, sides: Sides = "both"
     ) -> Bounds:
         """See `Relaxation.bound`."""
-        substitution = Substitution.of(graph, graph.values(params, box.lower), box, self.memory_mb)
+        substitution = self.substitution(graph, params, box)
         intervals = propagate_intervals(graph, substitution.values, box)
         lines = relu_lines(graph, lambda i, _: intervals[i], lambda z: relax_relu(z, self.lower_slope))
         return bound_rows(substitution, spec, lines, sides)

@@ -2,48 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from certtrain.bounds.backsubstitution import Lines, Substitution
-from certtrain.bounds.base import Bounds, Box, Relaxation, Sides
+from certtrain.bounds.base import Bounds, Box, Sides
+from certtrain.bounds.budget import Budgeted
 from certtrain.bounds.bulk import bound_rows
-from certtrain.bounds.chunks import check_memory
-from certtrain.bounds.intermediate import bound_operation, interval_is_exact, relu_lines
+from certtrain.bounds.intermediate import BoundsOf, bound_operation, relu_lines, unless_exact
 from certtrain.bounds.interval import Interval, propagate_intervals
 from certtrain.bounds.slopes import SlopeRule, relax_relu
 from certtrain.networks.graph import Graph, Params
 
 
 @dataclass(frozen=True)
-class DeepPoly(Relaxation):
+class DeepPoly(Budgeted):
     """Back-substitution whose intermediate bounds are back-substituted too.
 
     Attributes:
         lower_slope: Lower line of crossing neurons: adaptive, zero, one or parallel, see `relax_relu`.
         intersect: Intersect every intermediate bound with plain interval propagation of the same neuron; False is the
             textbook version. Bounds of unstable neurons are then never looser than either of the two.
-        memory_mb: MiB that the coefficients of all rows together may take at any moment; None leaves it to the device:
-            what fits the cache on a CPU. Under `torch.func.vmap`, of each member.
-
-    Raises:
-        ConfigError: If memory_mb is not positive; from `bound`, if it is too small for one row.
     """
 
     lower_slope: SlopeRule = "adaptive"
     intersect: bool = True
-    memory_mb: int | float | None = None
-
-    def __post_init__(self) -> None:
-        check_memory(self.memory_mb)
 
     def bound(
         self, graph: Graph, params: Params, box: Box, spec: Tensor | None = None, sides: Sides = "both"
     ) -> Bounds:
         """See `Relaxation.bound`."""
-        substitution = Substitution.of(graph, graph.values(params, box.lower), box, self.memory_mb)
+        substitution = self.substitution(graph, params, box)
         bounds_of = self._intermediate(substitution, box)
         lines = relu_lines(graph, bounds_of, lambda z: relax_relu(z, self.lower_slope))
         return bound_rows(substitution, spec, lines, sides)
@@ -54,7 +44,7 @@ class DeepPoly(Relaxation):
         With `intersect`, elements that interval propagation shows stable keep its bounds: no other bound depends on
         theirs.
         """
-        substitution = Substitution.of(graph, graph.values(params, box.lower), box, self.memory_mb)
+        substitution = self.substitution(graph, params, box)
         bounds_of, found = self._intermediate(substitution, box), {}
 
         def remember(index: int, lines: Lines) -> Interval:
@@ -64,13 +54,11 @@ class DeepPoly(Relaxation):
         relu_lines(graph, remember, lambda z: relax_relu(z, self.lower_slope))
         return found
 
-    def _intermediate(self, substitution: Substitution, box: Box) -> Callable[[int, Lines], Interval]:
-        graph = substitution.graph
-        intervals = propagate_intervals(graph, substitution.values, box)
+    def _intermediate(self, substitution: Substitution, box: Box) -> BoundsOf:
+        graph, values = substitution.graph, substitution.values
+        intervals = propagate_intervals(graph, values, box)
 
-        def bounds_of(index: int, lines: Lines) -> Interval:
-            if interval_is_exact(graph, index):
-                return intervals[index]
+        def bound(index: int, lines: Lines) -> Interval:
             return bound_operation(substitution, index, lines, intervals[index] if self.intersect else None)
 
-        return bounds_of
+        return unless_exact(graph, intervals, bound)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certtrain.bounds.affine import contract, merge_spec, spec_rows
-from certtrain.bounds.backsubstitution import Substitution
-from certtrain.bounds.base import Bounds, Box, Relaxation, Sides
+from certtrain.bounds.affine import contract_interval, merge_spec, spec_rows
+from certtrain.bounds.backsubstitution import Lines, Substitution
+from certtrain.bounds.base import Bounds, Box, Sides
+from certtrain.bounds.budget import Budgeted
 from certtrain.bounds.bulk import bound_rows
-from certtrain.bounds.chunks import check_memory
-from certtrain.bounds.intermediate import bound_operation, interval_is_exact
+from certtrain.bounds.intermediate import bound_operation, unless_exact
 from certtrain.bounds.interval import Interval, propagate_intervals
 from certtrain.bounds.middle import Middle
 from certtrain.bounds.rows import channels_last
@@ -27,55 +27,45 @@ from certtrain.networks.ops import Add, Input, LinearMap, ReLU, Values
 
 
 @dataclass(frozen=True)
-class HBox(Relaxation):
-    """Error terms survive stable neurons only: a crossing one becomes the box [0, u], independent of everything else.
-
-    Attributes:
-        memory_mb: As in `DeepPoly`.
-
-    Raises:
-        ConfigError: If memory_mb is not positive; from `bound`, if it is too small for one row.
-    """
-
-    memory_mb: int | float | None = None
-
-    def __post_init__(self) -> None:
-        check_memory(self.memory_mb)
+class HBox(Budgeted):
+    """Error terms survive stable neurons only: a crossing one becomes the box [0, u], independent of all else."""
 
     def bound(
         self, graph: Graph, params: Params, box: Box, spec: Tensor | None = None, sides: Sides = "both"
     ) -> Bounds:
         """See `Relaxation.bound`."""
-        substitution = Substitution.of(graph, graph.values(params, box.lower), box, self.memory_mb)
+        substitution = self.substitution(graph, params, box)
         lines, boxes = _propagate(substitution, box)
         affine = bound_rows(substitution, spec, lines, sides)
         index, rows, _ = merge_spec(graph, substitution.values, spec_rows(graph, spec, box.lower))
         collected = boxes[index]
         if collected is None:
             return affine
-        center, radius = contract(rows, collected.center), contract(rows.abs(), collected.radius)
-        upper = None if affine.upper is None else affine.upper + center + radius
-        return Bounds(affine.lower + center - radius, upper)
+        added = contract_interval(rows, collected)
+        return Bounds(affine.lower + added.lower, None if affine.upper is None else affine.upper + added.upper)
 
 
 def _propagate(substitution: Substitution, box: Box) -> tuple[dict[int, ReluLines], list[Interval | None]]:
     """The affine part's lines by the ReLU's index; every operation's part from boxes, None before the first ReLU."""
     graph, values = substitution.graph, substitution.values
     intervals = propagate_intervals(graph, values, box)
-    middle = Middle(graph, values, box)
+    middle = Middle(substitution, box)
     lines: dict[int, ReluLines] = {}
     boxes: list[Interval | None] = []
+
+    def bound(index: int, lines: Lines) -> Interval:
+        # HBox is never looser than intervals, so what is stable by them needs no row.
+        at, rest = middle.at(index, lines), boxes[index]
+        return bound_operation(substitution, index, lines, intervals[index], middle=at, rest=rest)
+
+    bounds_of = unless_exact(graph, intervals, bound)
     for i, op in enumerate(graph.ops):
         match op:
             case Input():
                 boxes.append(None)
             case ReLU():
                 before = op.inputs[0]
-                # HBox is never looser than intervals, so what is stable by them needs no row.
-                z = intervals[before]
-                if not interval_is_exact(graph, before):
-                    at, rest = middle.at(before, lines), boxes[before]
-                    z = bound_operation(substitution, before, lines, z, middle=at, rest=rest)
+                z = bounds_of(before, lines)
                 lines[i] = _lines(z).map(channels_last)
                 boxes.append(_boxes(z, boxes[before]))
             case Add():
@@ -105,5 +95,4 @@ def _boxes(z: Interval, before: Interval | None) -> Interval:
 
 def _linear(op: LinearMap, values: Values, x: Interval) -> Interval:
     """Y = W x: centre through W, radius through |W|. The offset belongs to the affine part."""
-    center, radius = op.forward_linear(values, x.center), op.forward_abs(values, x.radius)
-    return Interval(center - radius, center + radius)
+    return Interval.around(op.forward_linear(values, x.center), op.forward_abs(values, x.radius))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from certtrain.bounds.affine import contract, merge_spec, spec_rows
+from certtrain.bounds.affine import contract_interval, merge_spec, spec_rows
 from certtrain.bounds.base import Bounds, Box, Relaxation, Sides
 from certtrain.bounds.interval import propagate_intervals
 from certtrain.networks.graph import Graph, Params
@@ -22,7 +22,5 @@ class IBP(Relaxation):
         """See `Relaxation.bound`."""
         values = graph.values(params, box.lower)
         index, rows, constant = merge_spec(graph, values, spec_rows(graph, spec, box.lower))
-        last = propagate_intervals(graph, values, box)[index]
-        center = contract(rows, last.center) + constant
-        radius = contract(rows.abs(), last.radius)
-        return Bounds(center - radius, center + radius)
+        found = contract_interval(rows, propagate_intervals(graph, values, box, index)[index], constant)
+        return Bounds(found.lower, found.upper)

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from certtrain.bounds.backsubstitution import Carried, Lines, Substitution
+from certtrain.bounds.base import Box
 from certtrain.bounds.bulk import Bulk
-from certtrain.bounds.interval import Interval
+from certtrain.bounds.interval import Interval, propagate_intervals
 from certtrain.bounds.patches import PatchRows
 from certtrain.bounds.reach import Reach
 from certtrain.bounds.rows import DenseRows, channels_last
 from certtrain.bounds.selection import All, Some
 from certtrain.bounds.slopes import ReluLines
 from certtrain.networks.graph import Graph
-from certtrain.networks.ops import Add, ChannelAffine, Linear, LinearMap, ReLU, Reshape, Shape
+from certtrain.networks.ops import Add, ChannelAffine, Linear, LinearMap, ReLU, Reshape, Shape, Values
 
 # Share of unstable elements from which all are computed: by tensor operations that is cheaper, since the rows of a
 # position then share its slopes. For the compiled code, where half-filled bundles compete with full ones, it was not
@@ -25,9 +26,10 @@ from certtrain.networks.ops import Add, ChannelAffine, Linear, LinearMap, ReLU, 
 MANY = 0.5
 
 
-def relu_lines(
-    graph: Graph, bounds_of: Callable[[int, Lines], Interval], relax: Callable[[Interval], ReluLines]
-) -> Lines:
+BoundsOf = Callable[[int, Lines], Interval]
+
+
+def relu_lines(graph: Graph, bounds_of: BoundsOf, relax: Callable[[Interval], ReluLines]) -> Lines:
     """Relaxes every ReLU in order, each with bounds that may use the lines of those before it.
 
     Args:
@@ -45,7 +47,18 @@ def relu_lines(
     return lines
 
 
-def interval_is_exact(graph: Graph, index: int) -> bool:
+def unless_exact(graph: Graph, intervals: list[Interval], bound: Callable[[int, Lines], Interval]) -> BoundsOf:
+    """For `relu_lines`: intervals where they are exact, what `bound` finds elsewhere."""
+    return lambda index, lines: intervals[index] if _interval_is_exact(graph, index) else bound(index, lines)
+
+
+def exact_intervals(graph: Graph, values: Values, box: Box) -> list[Interval]:
+    """As many of `propagate_intervals` as `unless_exact` asks for."""
+    exact = (op.inputs[0] for op in graph.ops if isinstance(op, ReLU) and _interval_is_exact(graph, op.inputs[0]))
+    return propagate_intervals(graph, values, box, max(exact, default=0))
+
+
+def _interval_is_exact(graph: Graph, index: int) -> bool:
     """Whether interval propagation loses nothing up to here, so that back-substitution would return the same.
 
     True from the input through at most one affine layer; scaling channels and reshaping lose nothing either.
@@ -98,7 +111,7 @@ def bound_operation(
     wanted = None
     if unstable is not None and substitution.is_transformed:
         # No rows can be left out where nothing may depend on the data, but the compiled code may pass over them.
-        wanted = channels_last(unstable).reshape(-1, forms).repeat(1, sides)
+        wanted = layer.flatten(unstable).reshape(-1, forms).repeat(1, sides)
     rows = bulk.lower(All(batch, layer.positions, sides * forms), wanted).reshape(batch, -1, sides * forms)
     found = _both(layer.shaped(rows[..., :forms]), layer.shaped(rows[..., -forms:]), middle, rest, lambda x: x)
     if known is None or unstable is None:

@@ -34,6 +34,11 @@ class Interval:
         """The tighter of both, element by element. NaN in either stays NaN."""
         return Interval(torch.maximum(self.lower, other.lower), torch.minimum(self.upper, other.upper))
 
+    @staticmethod
+    def around(center: Tensor, radius: Tensor) -> Interval:
+        """From the midpoint and half the width."""
+        return Interval(center - radius, center + radius)
+
     def map(self, function: Callable[[Tensor], Tensor]) -> Interval:
         """The same function of both."""
         return Interval(function(self.lower), function(self.upper))
@@ -45,14 +50,13 @@ class Interval:
 
 def linear_interval(op: LinearMap, values: Values, x: Interval) -> Interval:
     """Y = W x + b: centre through W, radius through |W|."""
-    center, radius = op.forward(values, x.center), op.forward_abs(values, x.radius)
-    return Interval(center - radius, center + radius)
+    return Interval.around(op.forward(values, x.center), op.forward_abs(values, x.radius))
 
 
-def propagate_intervals(graph: Graph, values: Values, box: Box) -> list[Interval]:
-    """Interval bounds of every operation of the network, in order."""
+def propagate_intervals(graph: Graph, values: Values, box: Box, last: int | None = None) -> list[Interval]:
+    """Interval bounds of every operation of the network, in order; up to `last`, where it is given."""
     results: list[Interval] = []
-    for op in graph.ops:
+    for op in graph.ops if last is None else graph.ops[: last + 1]:
         match op:
             case Input():
                 results.append(Interval(box.lower, box.upper))

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from certtrain.bounds.backsubstitution import Lines
+from certtrain.bounds.backsubstitution import Lines, Substitution
 from certtrain.bounds.base import Box
-from certtrain.networks.graph import Graph
-from certtrain.networks.ops import Add, Input, LinearMap, ReLU, Values
+from certtrain.networks.ops import Add, Input, LinearMap, ReLU
 
 
 @dataclass(frozen=True)
@@ -21,34 +20,27 @@ class Middle:
     """The box's centre, carried forward halfway between the lines.
 
     Attributes:
-        graph: The network.
-        values: Parameters and buffers.
-        box: The inputs.
-        found: Index -> the operation's value [batch, *shape].
+        substitution: The network and the box.
+        box: The box.
+        found: The value [batch, *shape] of every operation so far.
     """
 
-    graph: Graph
-    values: Values
+    substitution: Substitution
     box: Box
-    found: dict[int, Tensor] = field(default_factory=dict)
+    found: list[Tensor] = field(default_factory=list)
 
     def at(self, index: int, lines: Lines) -> Tensor:
         """The value of one operation, [batch, *shape]; `lines` are those of every ReLU before it."""
-        for i in range(len(self.found), index + 1):
-            self.found[i] = self._next(i, lines)
-        return self.found[index]
-
-    def _next(self, index: int, lines: Lines) -> Tensor:
-        op = self.graph.ops[index]
-        match op:
-            case Input():
-                return self.box.center
-            case ReLU():
-                line = lines[index].map(lambda x: x.movedim(-1, 1) if x.dim() == 4 else x)
-                return line.lower_slope * self.found[op.inputs[0]] + line.upper_intercept / 2
-            case Add():
-                a, b = (self.found[i] for i in op.inputs)
-                return a + b
-            case LinearMap():
-                return op.forward(self.values, self.found[op.inputs[0]])
-        raise AssertionError(f"{op} is no operation of a graph")
+        found, values = self.found, self.substitution.values
+        for i in range(len(found), index + 1):
+            match op := self.substitution.graph.ops[i]:
+                case Input():
+                    found.append(self.box.center)
+                case ReLU():
+                    line = lines[i].map(lambda x: x.movedim(-1, 1) if x.dim() == 4 else x)
+                    found.append(line.lower_slope * found[op.inputs[0]] + line.upper_intercept / 2)
+                case Add():
+                    found.append(found[op.inputs[0]] + found[op.inputs[1]])
+                case LinearMap():
+                    found.append(op.forward(values, found[op.inputs[0]]))
+        return found[index]

@@ -12,45 +12,31 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from certtrain.bounds.backsubstitution import Lines, Substitution
-from certtrain.bounds.base import Bounds, Box, Relaxation, Sides
+from certtrain.bounds.backsubstitution import Lines
+from certtrain.bounds.base import Bounds, Box, Sides
+from certtrain.bounds.budget import Budgeted
 from certtrain.bounds.bulk import bound_rows
-from certtrain.bounds.chunks import check_memory
-from certtrain.bounds.intermediate import bound_operation, interval_is_exact, relu_lines
-from certtrain.bounds.interval import Interval, propagate_intervals
+from certtrain.bounds.intermediate import bound_operation, exact_intervals, relu_lines, unless_exact
+from certtrain.bounds.interval import Interval
 from certtrain.bounds.middle import Middle
 from certtrain.bounds.slopes import relax_relu
 from certtrain.networks.graph import Graph, Params
 
 
 @dataclass(frozen=True)
-class Zonotope(Relaxation):
-    """Slope u/(u-l) at a crossing neuron, centre shifted by half the gap, the other half a new error term.
-
-    Attributes:
-        memory_mb: As in `DeepPoly`.
-
-    Raises:
-        ConfigError: If memory_mb is not positive; from `bound`, if it is too small for one row.
-    """
-
-    memory_mb: int | float | None = None
-
-    def __post_init__(self) -> None:
-        check_memory(self.memory_mb)
+class Zonotope(Budgeted):
+    """Slope u/(u-l) at a crossing neuron, centre shifted by half the gap, the other half a new error term."""
 
     def bound(
         self, graph: Graph, params: Params, box: Box, spec: Tensor | None = None, sides: Sides = "both"
     ) -> Bounds:
         """See `Relaxation.bound`."""
-        values = graph.values(params, box.lower)
-        substitution, middle = Substitution.of(graph, values, box, self.memory_mb), Middle(graph, values, box)
-        intervals = propagate_intervals(graph, values, box)
+        substitution = self.substitution(graph, params, box)
+        middle = Middle(substitution, box)
 
-        def bounds_of(index: int, lines: Lines) -> Interval:
-            if interval_is_exact(graph, index):
-                return intervals[index]
+        def bound(index: int, lines: Lines) -> Interval:
             return bound_operation(substitution, index, lines, middle=middle.at(index, lines))
 
+        bounds_of = unless_exact(graph, exact_intervals(graph, substitution.values, box), bound)
         lines = relu_lines(graph, bounds_of, lambda z: relax_relu(z, "parallel"))
         return bound_rows(substitution, spec, lines, sides)

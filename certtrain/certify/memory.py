@@ -11,11 +11,8 @@ from pathlib import Path
 import torch
 
 from certtrain.bounds import Intersection, Relaxation
-from certtrain.bounds.crown_ibp import CrownIBP
-from certtrain.bounds.deeppoly import DeepPoly
-from certtrain.bounds.hbox import HBox
+from certtrain.bounds.budget import Budgeted
 from certtrain.bounds.ibp import IBP
-from certtrain.bounds.zonotope import Zonotope
 from certtrain.networks import Graph
 from certtrain.networks.ops import Add, ChannelAffine, ReLU, WindowMap
 
@@ -37,7 +34,7 @@ def bytes_per_image(relaxation: Relaxation, graph: Graph) -> int:
             return max(bytes_per_image(part, graph) for part in relaxation.parts)
         case IBP():
             return BYTES * _intervals(graph)
-        case CrownIBP() | HBox() | Zonotope() | DeepPoly():
+        case Budgeted():
             # Bounds and lines of every element, and what computing them holds. Rows come and go in pieces, whose size
             # `memory_mb` bounds for all images together. (HBox's specification, in the last layer, is not in pieces.)
             return BYTES * 2 * _intervals(graph)
