@@ -10,6 +10,7 @@ from hydra.errors import InstantiationException
 from torch import nn
 
 from certtrain.bounds import Relaxation, build
+from certtrain.cli import handover
 from certtrain.cli.schema import Node, Pgpe, RunConfig
 from certtrain.data.augment import Augmentation
 from certtrain.data.module import EarlyBatches, ImageData
@@ -51,19 +52,21 @@ def make_source(config: RunConfig) -> Source:
 
 
 def make_data(config: RunConfig) -> ImageData:
-    """Batches; nothing is read before `setup`."""
-    data = config.data
+    """Batches; nothing is read before `setup`, nor then if preflight has read it."""
+    data, source = config.data, make_source(config)
     augment = Augmentation(data.augment.crop, data.augment.flip)
     generation = None if config.pgpe is None else config.pgpe.batch_per_generation
     return ImageData(
-        make_source(config),
+        source,
         data.batch_size if generation is None else generation,
         data.test_batch_size,
         data.validation,
         data.split_seed,
+        data.max_duplicates,
         augment,
         config.seed,
         EarlyBatches(config.warm_start.epochs, data.batch_size),
+        handover.kept(source),
     )
 
 

@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from rich.console import Console
 
 from certtrain.certify import Attack, Verdict, certify, summarize
-from certtrain.cli import cluster
+from certtrain.cli import cluster, handover
 from certtrain.cli.assemble import (
     begin_from_checkpoint,
     make_data,
@@ -67,6 +67,7 @@ def run(composed: DictConfig) -> float | None:
         RunDirectory(directory).write_configuration(node)
         cluster.tell(cluster.Orders(node, directory))
         if config.trainer.ranks > 1 and not dist.is_initialized():
+            handover.forget()  # the ranks are other processes
             run_ranks(directory, config.trainer.ranks, signal_numbers(config.preemption.signals))
             return certified_accuracy(directory)
         return run_in(directory, node).get("certified_accuracy")
@@ -146,7 +147,9 @@ class Job:
             console.print(f"goes on from step {reached_step(self.start)} (resume=never begins anew)", highlight=False)
         pl.seed_everything(config.seed % 2**32, verbose=False)
         data = make_data(config)
+        handover.forget()
         data.setup()
+        console.print("\n".join(data.describe()), highlight=False, markup=False, soft_wrap=True)
         network, graph = make_network(config, data.source)
         begin_from_checkpoint(config, network)
         ranks = make_ranks(config, make_layout(config))

@@ -12,7 +12,8 @@ from hydra.core.utils import setup_globals
 from omegaconf import DictConfig
 
 from certtrain.certify.verifiers import resolve
-from certtrain.cli.assemble import begin_from_checkpoint, make_network, make_source, make_training
+from certtrain.cli import handover
+from certtrain.cli.assemble import begin_from_checkpoint, make_data, make_network, make_source, make_training
 from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.resume import Place, find_place
 from certtrain.cli.rundir import WATCHING
@@ -39,7 +40,9 @@ def preflight(command: Command) -> Place:
     if command.multirun and dist.is_initialized():
         raise ConfigError("a sweep starts the ranks of its jobs itself: call it without torchrun or srun")
     setup_globals()
+    handover.forget()
     seen: set[str] = set()
+    configs: list[RunConfig] = []
     jobs = list(compose_jobs(command))
     if command.multirun:
         _check_sweep(jobs)
@@ -56,6 +59,14 @@ def preflight(command: Command) -> Place:
         if key not in seen:
             seen.add(key)
             check_parts(config)
+            configs.append(config)
+    # Last, since it takes longest; and not where other ranks wait: all of them read at the same time, before training.
+    if not dist.is_initialized():
+        for config in configs:
+            check_data(config)
+    # A sweep's jobs are other processes, which read for themselves.
+    if command.multirun:
+        handover.forget()
     return place
 
 
@@ -81,6 +92,17 @@ def check_parts(config: RunConfig) -> None:
     network, graph = make_network(config, source)
     begin_from_checkpoint(config, network)
     _rehearse(config, make_training(config, network, graph), source)
+
+
+def check_data(config: RunConfig) -> None:
+    """Reads all images and splits them, and keeps what was read for `make_data`.
+
+    Raises:
+        CerttrainError: One line about what is wrong.
+    """
+    data = make_data(config)
+    data.setup()
+    handover.keep(data.source, data.splits)
 
 
 def _check_devices(trainer: Trainer) -> None:

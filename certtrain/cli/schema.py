@@ -36,6 +36,7 @@ class Data(Strict):
     test_batch_size: int = Field(ge=1)
     validation: float = Field(ge=0, lt=1)
     split_seed: int = Field(ge=0, lt=2**32)
+    max_duplicates: float = Field(ge=0, le=1)
     augment: Augment
 
 

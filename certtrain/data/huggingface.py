@@ -1,48 +1,35 @@
-"""Image classification data that Hugging Face `datasets` reads, from its hub or from a local folder."""
+"""Image classification data from the Hugging Face hub, or from a local folder of Parquet files or images."""
 
-from collections.abc import Iterator, Sequence
+import errno
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from jaxtyping import Int
-from torch import Tensor
-
+from certtrain.data.classfolders import image_files, open_class_folders
+from certtrain.data.encoded import EncodedSplit, decode_split
 from certtrain.data.hub import hub_answers, quiet_datasets
-from certtrain.data.images import decode_images
+from certtrain.data.layout import files_below, find_layout, parquet_files
 from certtrain.data.source import ArrayPair, Source, Splits
-from certtrain.errors import CerttrainError, DataError
-
-# `datasets` takes a second to import, so it is imported where it is used.
-
-_ROWS_AT_ONCE = 1000
-# Decoding that takes longer shows its progress.
-_PATIENCE_S = 3
-# `datasets` names the splits of a folder after its files, and valid/ becomes "validation". And who puts
-# labelled images in the place of a hub's "valid" may well call them "test".
-_LOCAL_SPLIT_NAMES = {"valid": ("validation", "test")}
+from certtrain.data.tables import Columns, hub_shard, open_tables, parquet_shard
+from certtrain.errors import CerttrainError, ConfigError, DataError
 
 
 @dataclass(frozen=True)
-class _EncodedSplit:
-    """A split as `datasets` found it.
+class _Found:
+    """Two splits that have been found and not been decoded.
 
     Attributes:
-        name: what `datasets` calls it.
-        rows: gives Arrow tables with a column of encoded images and one of labels.
-        image: the name of the one column.
-        label: the name of the other.
+        train: the training split.
+        test: the test split.
         classes: the names of the labels, empty if they are plain integers.
+        notes: what people should know of them.
     """
 
-    name: str
-    rows: Any
-    image: str
-    label: str
-    classes: Sequence[str]
+    train: EncodedSplit
+    test: EncodedSplit
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,11 +38,12 @@ class HuggingFaceSource(Source):
 
     Attributes:
         hub: its id on the hub, `owner/name`.
-        image_column: the column with the images; an image folder may call it "image" all the same.
-        label_column: the column with the classes; an image folder may call it "label" all the same.
+        image_column: the column with the images; a local Parquet file may call it "image" all the same.
+        label_column: the column with the classes; a local Parquet file may call it "label" all the same.
         train_split: the split to train on.
         test_split: the split to certify on.
-        path: a local folder that `datasets.load_dataset` reads, instead of the hub.
+        path: a local folder instead of the hub, with Parquet files or with images in one folder per class; which of
+            them are which split is said by the names at its top level alone: see `find_layout`.
     """
 
     hub: str
@@ -65,101 +53,79 @@ class HuggingFaceSource(Source):
     test_split: str
     path: str | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shape[0] not in (1, 3):
+            raise ConfigError(f"data={self.name}: images have 1 channel (grey) or 3 (RGB), not {self.shape[0]}")
+
     def check(self) -> None:
         """Verifies that the data can be found: see `Source.check`.
 
-        Of a local folder, the first row of each split is read and compared with what is declared. Of the hub
-        it is only asked whether it answers and, if it does not, whether a copy is cached.
+        Of a local folder, all files are listed, and the first image of each split is read and compared with what is
+        declared. Of the hub it is only asked whether it answers and, if it does not, whether a copy is cached.
         """
         if self.path is not None:
-            for split in self._open():
-                self._decode(split, rows=1)
+            found = self._open()
+            for split in (found.train, found.test):
+                self._decode(split, limit=1)
         elif not hub_answers(self.hub):
             import datasets
 
-            with self._explained(), quiet_datasets(offline=True):
+            with self._explained(f"; {self._advice}"), quiet_datasets(offline=True):
                 datasets.load_dataset_builder(self.hub)
 
     def read(self) -> Splits:
         """Reads and decodes both splits: see `Source.load`."""
-        train, test = (self._decode(split) for split in self._open())
-        return Splits(train, test)
+        found = self._open()
+        return Splits(self._decode(found.train), self._decode(found.test), found.classes, found.notes)
 
-    def _open(self) -> list[_EncodedSplit]:
-        """Opens the training and the test split, in this order."""
+    def _open(self) -> _Found:
+        with self._explained(f"; {self._advice}"):
+            return self._open_hub() if self.path is None else self._open_folder(self.path)
+
+    def _open_hub(self) -> _Found:
         import datasets
 
-        if self.path is None:
-            offline = not hub_answers(self.hub)
-            with self._explained(), quiet_datasets(offline):
-                found = datasets.load_dataset(self.hub)
-        else:
-            folder = Path(self.path).expanduser()
-            if not self.path or not folder.is_dir():  # an empty path would be the current folder
-                raise DataError(f"data={self.name}: '{self.path}' is no folder; {self._advice}")
-            # Streamed: the files are read where they are, and no copy of them goes stale in a cache.
-            with self._explained(), quiet_datasets(offline=False):
-                found = datasets.load_dataset(str(folder), streaming=True)
-        names = [self._find_split(name, found) for name in (self.train_split, self.test_split)]
-        return [self._encoded(name, found[name]) for name in names]
+        with quiet_datasets(offline=not hub_answers(self.hub)):
+            found = datasets.load_dataset(self.hub)
+        names = (self.train_split, self.test_split)
+        for name in names:
+            if name not in found:
+                raise DataError(f"{self._place} has no split '{name}', only {', '.join(found)}")
+        train, test = (hub_shard(found[name], f"split '{name}' of {self._place}", self._columns) for name in names)
+        return _Found(*open_tables([train], [test], names, self.num_classes))
 
-    def _find_split(self, declared: str, found: Any) -> str:
-        alternatives = () if self.path is None else _LOCAL_SPLIT_NAMES.get(declared, ())
-        for name in (declared, *alternatives):
-            if name in found:
-                return name
-        raise DataError(
-            f"data={self.name}: {self._place} has no split '{declared}', only {', '.join(found)}; {self._advice}"
+    def _open_folder(self, path: str) -> _Found:
+        folder = Path(path).expanduser()
+        if not path or not folder.is_dir():  # an empty path would be the current folder
+            raise DataError(f"{self._place} is no folder")
+        layout = find_layout(folder, self.train_split, self.test_split)
+        notes = (f"beside the splits, and not used: {', '.join(layout.unused)}",) if layout.unused else ()
+        tables = [_tables(entries) for entries in (layout.train, layout.test)]
+        if not any(tables):
+            found = open_class_folders(layout.train[0], layout.test[0], self.num_classes)
+            return _Found(found.train, found.test, found.classes, (*notes, *found.notes))
+        if not all(tables):
+            raise DataError(f"{self._place} has Parquet files for one split only")
+        train, test = ([parquet_shard(file, self._columns) for file in files] for files in tables)
+        return _Found(*open_tables(train, test, (self.train_split, self.test_split), self.num_classes), notes)
+
+    @property
+    def _columns(self) -> Columns:
+        local = self.path is not None
+        return Columns(
+            (self.image_column, *(("image",) if local else ())), (self.label_column, *(("label",) if local else ()))
         )
 
-    def _encoded(self, name: str, split: Any) -> _EncodedSplit:
-        """Finds the columns of a split and verifies the number of classes."""
-        import datasets
-
-        features = split.features or {}
-        columns = []
-        for declared, of_image_folder in ((self.image_column, "image"), (self.label_column, "label")):
-            column = declared if declared in features or self.path is None else of_image_folder
-            if column not in features:
-                raise DataError(
-                    f"data={self.name}: split '{name}' of {self._place} has no column '{declared}', only "
-                    f"{', '.join(features) or 'unknown ones'}; {self._advice}"
-                )
-            columns.append(column)
-        image, label = columns
-        classes = getattr(features[label], "names", [])  # plain integers have no names
-        if classes and len(classes) != self.num_classes:
-            raise DataError(
-                f"data={self.name}: {self._place} has {len(classes)} classes "
-                f"({', '.join(classes[:3])}, ...), but {self.num_classes} are declared; {self._advice}"
-            )
-        with self._explained(name):
-            rows = split.select_columns(columns).cast_column(image, datasets.Image(decode=False))
-            return _EncodedSplit(name, rows.with_format("arrow"), image, label, classes)
-
-    def _decode(self, split: _EncodedSplit, rows: int | None = None) -> ArrayPair:
-        """Decodes the first `rows` images of a split, or all."""
-        from tqdm.auto import tqdm
-
-        inputs, labels, done = [], [], 0
-        # disable=None: no progress where nobody looks at a terminal.
-        title = f"decoding {self.name} {split.name}"
-        progress = tqdm(desc=title, unit=" images", delay=_PATIENCE_S, leave=False, disable=None)
-        with self._explained(split.name), progress:
-            for table in split.rows.iter(batch_size=rows or _ROWS_AT_ONCE):
-                inputs.append(decode_images(table[split.image].to_pylist(), self.shape, first=done))
-                labels.append(_labels(table[split.label], split.classes))
-                done += len(table)
-                progress.update(len(table))
-                if done == rows:
-                    break
-            if done == 0:
-                raise DataError("it is empty")
-        return ArrayPair(torch.cat(inputs), torch.cat(labels))
+    def _decode(self, split: EncodedSplit, limit: int | None = None) -> ArrayPair:
+        """Decodes the first images of a split, or all."""
+        with self._explained():
+            title = f"decoding {self.name} {split.name}"
+            return decode_split(split, self.shape, self.num_classes, title, limit)
 
     @property
     def _place(self) -> str:
-        return self.path or f"hub data set {self.hub}"
+        return f"hub data set {self.hub}" if self.path is None else f"'{self.path}'"
 
     @property
     def _advice(self) -> str:
@@ -171,33 +137,45 @@ class HuggingFaceSource(Source):
         )
 
     @contextmanager
-    def _explained(self, split: str | None = None) -> Iterator[None]:
+    def _explained(self, advice: str = "") -> Iterator[None]:
         """Turns whatever goes wrong while foreign code reads into one line that says what to do."""
-        place = self._place if split is None else f"split '{split}' of {self._place}"
         try:
             yield
         except CerttrainError as error:
-            raise DataError(f"data={self.name}: {place}: {error}") from error
+            raise DataError(f"data={self.name}: {error}{advice}") from error
         except Exception as error:  # of pyarrow, fsspec, Pillow, YAML, ...: an open list
-            problem = f"{place} cannot be read"
+            problem = f"{self._place} cannot be read"
+            if (full := _full_disk(error)) is not None:
+                raise DataError(f"data={self.name}: {self._place} cannot be kept: {full}") from error
             if isinstance(error, ConnectionError):
                 problem = f"the Hugging Face hub ({self.hub}) cannot be reached and no copy is cached"
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise DataError(f"data={self.name}: {problem}; {self._advice} ({reason})") from error
+            raise DataError(f"data={self.name}: {problem}{advice} ({reason})") from error
 
 
-def _labels(column: Any, names: Sequence[str]) -> Int[Tensor, " rows"]:
-    """Converts an Arrow column of classes with these names to int64.
+def _tables(entries: tuple[Path, ...]) -> list[Path]:
+    """The Parquet files of a split; none if it is a folder of images.
 
-    Classes named 0, 1, ..., 10, ... mean these numbers: `datasets` numbers the folders of an image folder in
-    alphabetical order, where 10 comes before 2.
+    Raises:
+        DataError: it is a folder of both, or of neither.
+        OSError: it cannot be listed.
     """
-    values = column.to_numpy()
-    if not np.issubdtype(values.dtype, np.integer):  # a missing value makes floats of whole numbers
-        raise DataError(f"labels must be whole numbers without gaps, not {column.type}")
-    labels = torch.from_numpy(values.astype(np.int64))
-    numbered = sorted(names) == sorted(str(number) for number in range(len(names)))
-    # Labels out of range stay as they are, to be refused: an index of -1 would make them the last class.
-    if not numbered or not ((labels >= 0) & (labels < len(names))).all():
-        return labels
-    return torch.tensor([int(name) for name in names])[labels]
+    if not entries[0].is_dir():
+        return list(entries)
+    files = list(files_below(entries[0]))
+    tables, images = parquet_files(files), image_files(files)
+    if bool(tables) == bool(images):
+        raise DataError(f"{entries[0]} holds {'both images and' if tables else 'neither images nor'} Parquet files")
+    return tables
+
+
+def _full_disk(error: BaseException | None) -> str | None:
+    """What to say if the reason is a full disk, which `datasets` tells only in a chain of errors."""
+    import datasets
+
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = error.filename or datasets.config.HF_DATASETS_CACHE
+            return f"no space is left on the disk of {where}; HF_HOME names another place for what is downloaded"
+        error = error.__cause__ or error.__context__
+    return None

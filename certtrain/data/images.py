@@ -1,25 +1,24 @@
-"""Encoded images, as Hugging Face `datasets` stores them, to uint8 tensors."""
+"""One encoded image to pixels, unless something would be lost."""
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
-from torch import Tensor
 
 from certtrain.errors import DataError
 
-# Modes whose values are 8 bits per channel, so that a conversion to grey or RGB loses nothing.
-_LOSSLESS_MODES = ("1", "L", "P", "RGB")
+# Modes whose values are 8 bits per channel, so that a conversion to RGB loses nothing but an alpha channel.
+_EIGHT_BITS = ("1", "L", "P", "RGB", "LA", "PA", "RGBA")
 
 
-def decode_image(record: Mapping[str, Any], shape: Sequence[int]) -> UInt8[np.ndarray, "channels height width"]:
+def decode_image(content: bytes | Path | None, shape: Sequence[int]) -> UInt8[np.ndarray, "channels height width"]:
     """Decodes one image file.
 
     Args:
-        record: the content of the file under "bytes" or, where that is None, its location under "path".
+        content: what is in the file, or where it is; None if there is none.
         shape: the expected [channels, height, width], with 1 channel (grey) or 3 (RGB).
 
     Returns:
@@ -30,21 +29,24 @@ def decode_image(record: Mapping[str, Any], shape: Sequence[int]) -> UInt8[np.nd
     """
     from PIL import Image  # here, because only data sets of image files need it
 
-    content = record["bytes"]
+    if content is None:
+        raise DataError("holds no image")
     channels, height, width = shape
     try:
-        with Image.open(record["path"] if content is None else io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
             if image.size != (width, height):
                 raise DataError(
                     f"is {image.height}x{image.width} pixels large, but the declared shape is {list(shape)}"
                 )
-            if image.mode not in _LOSSLESS_MODES:
-                raise DataError(f"has mode {image.mode}; images of 8 bits per channel, grey or RGB, are needed")
-            if channels == 1 and image.mode == "L":
+            _check_kind(image)
+            if channels == 1 and image.mode == "L" and "transparency" not in image.info:
                 return np.asarray(image)[None]
-            pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB")).transpose(2, 0, 1)
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all of them on damaged files
-        raise DataError(f"cannot be decoded ({error})") from error
+            pixels = np.asarray(_opaque(image)).transpose(2, 0, 1)
+    except DataError:
+        raise
+    # Pillow's readers of damaged files raise OSError, ValueError, SyntaxError, struct.error, IndexError, ...
+    except Exception as error:
+        raise DataError(f"cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})") from error
     if channels == 3:
         return pixels
     if (pixels != pixels[:1]).any():
@@ -52,26 +54,20 @@ def decode_image(record: Mapping[str, Any], shape: Sequence[int]) -> UInt8[np.nd
     return pixels[:1]
 
 
-def decode_images(
-    records: Iterable[Mapping[str, Any]], shape: Sequence[int], first: int = 0
-) -> UInt8[Tensor, "images channels height width"]:
-    """Decodes image files: see `decode_image`.
+def _check_kind(image: Any) -> None:
+    """Refuses more than 8 bits per channel, which Pillow cuts off without a word where it can, and several frames."""
+    stored = {str(tile[3][0] if isinstance(tile[3], tuple) else tile[3]) for tile in image.tile}
+    mode = next((raw for raw in stored if ";16" in raw), image.mode)
+    if mode not in _EIGHT_BITS:
+        raise DataError(f"has mode {mode}; images of 8 bits per channel, grey or RGB, are needed")
+    if getattr(image, "n_frames", 1) > 1:
+        raise DataError(f"has {image.n_frames} frames; one is needed")
 
-    Args:
-        records: the files.
-        shape: the expected [channels, height, width].
-        first: the number of the first image in error messages.
 
-    Returns:
-        The pixels of all images, [images, channels, height, width].
-
-    Raises:
-        DataError: a file is not what was expected; the message names its number.
-    """
-    pixels = []
-    for number, record in enumerate(records, start=first):
-        try:
-            pixels.append(decode_image(record, shape))
-        except DataError as error:
-            raise DataError(f"image {number} {error}") from error
-    return torch.from_numpy(np.stack(pixels)) if pixels else torch.empty((0, *shape), dtype=torch.uint8)
+def _opaque(image: Any) -> Any:
+    """The image as RGB; an alpha channel must say that nothing is transparent."""
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getextrema()[3][0] < 255:
+            raise DataError("has transparent pixels; grey or RGB is needed")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -10,10 +10,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from certtrain.data.augment import Augmentation
 from certtrain.data.batches import EvaluationBatch, EvaluationBatches, TrainingBatch, TrainingBatches
+from certtrain.data.description import describe
 from certtrain.data.sampler import SequentialBatches, ShuffledBatches
 from certtrain.data.source import Source, Splits
 from certtrain.data.splits import stratified_split
-from certtrain.errors import ConfigError
+from certtrain.errors import ConfigError, DataError
 
 Batch = TypeVar("Batch")
 
@@ -58,9 +59,11 @@ class ImageData(pl.LightningDataModule):
         test_batch_size: int,
         validation: float,
         split_seed: int,
+        max_duplicates: float,
         augment: Augmentation,
         seed: int,
         early: EarlyBatches | None = None,
+        loaded: Splits | None = None,
     ) -> None:
         """Reads nothing yet.
 
@@ -70,9 +73,11 @@ class ImageData(pl.LightningDataModule):
             test_batch_size: validation or test images per batch.
             validation: the fraction of the training images that is held out, at least 0 and below 1.
             split_seed: decides which images are held out, independently of `seed`.
+            max_duplicates: the fraction of the test images that may be training images as well, from 0 to 1.
             augment: how training images are varied.
             seed: decides the order of the training images and their variations.
             early: another batch size for the first epochs, if they have one.
+            loaded: what the source has loaded already, if it has.
 
         Raises:
             ConfigError: a value is out of range.
@@ -89,34 +94,52 @@ class ImageData(pl.LightningDataModule):
             raise ConfigError(f"data.split_seed must be at least 0 and below 2**32, not {split_seed}")
         if not 0 <= validation < 1:
             raise ConfigError(f"data.validation must be a fraction, at least 0 and below 1, not {validation}")
+        if not 0 <= max_duplicates <= 1:
+            raise ConfigError(f"data.max_duplicates must be a fraction from 0 to 1, not {max_duplicates}")
         self.source = source
         self.batch_size = batch_size
         self.test_batch_size = test_batch_size
         self.validation = validation
         self.split_seed = split_seed
+        self.max_duplicates = max_duplicates
         self.augment = augment
         self.seed = seed
         self.early = early
+        self._loaded = loaded
 
     def setup(self, stage: str | None = None) -> None:
         """Loads the data and splits them, the first time it is called; the stage makes no difference.
 
         Raises:
-            DataError: the data cannot be read or are not as declared.
+            DataError: the data cannot be read or are not as declared, or too many test images are training images.
             ConfigError: `validation` leaves no image to train on, or holds out none although it is not 0.
         """
         if hasattr(self, "splits"):
             return
         # Lightning advises worker processes for loading; here a batch is one copy out of memory.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        splits = self.source.load()
+        splits = self.source.load() if self._loaded is None else self._loaded
         size = round(self.validation * len(splits.train))
         if size == len(splits.train) or (size == 0 and self.validation > 0):
             raise ConfigError(
                 f"data.validation={self.validation} of {len(splits.train)} training images holds out {size}"
             )
+        self._check_duplicates(splits)
         self.train_rows, self.validation_rows = stratified_split(splits.train.labels, size, self.split_seed)
         self.splits = splits
+
+    def _check_duplicates(self, splits: Splits) -> None:
+        share = splits.duplicates / len(splits.test)
+        if share > self.max_duplicates:
+            raise DataError(
+                f"data={self.source.name}: {splits.duplicates:,} of {len(splits.test):,} test images "
+                f"({100 * share:.3g} %) are also training images, bit by bit: mend the splits, or allow it with "
+                f"data.max_duplicates (now {self.max_duplicates:g}, a fraction)"
+            )
+
+    def describe(self) -> list[str]:
+        """Images of each class in each split, and what else people should know, one line each; after `setup`."""
+        return describe(self.splits, self.source.num_classes, self.train_rows, self.validation_rows)
 
     def batches_in(self, epoch: int) -> int:
         """Training batches of an epoch, after `setup`."""

@@ -1,16 +1,16 @@
 """What a data set is to the rest of certtrain: facts known in advance, and two splits once loaded."""
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite
 
+import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from certtrain.errors import ConfigError, DataError
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,25 @@ class ArrayPair:
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set in memory: `train` for training and validation, `test` only for the final certification."""
+    """A data set in memory.
+
+    Attributes:
+        train: for training and validation.
+        test: only for the final certification.
+        classes: the names of the labels, in their order; empty if they have none.
+        notes: what people should know of how the data were found, one line each.
+    """
 
     train: ArrayPair
     test: ArrayPair
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def duplicates(self) -> int:
+        """How many test images are, bit by bit, also training images, whatever their labels."""
+        known = {image.tobytes() for image in self.train.inputs.numpy()}
+        return sum(image.tobytes() in known for image in self.test.inputs.numpy())
 
 
 @dataclass(frozen=True)
@@ -59,11 +74,18 @@ class Source(ABC):
     def __post_init__(self) -> None:
         # Configurations hand over lists; tuples make sources comparable, and plain enough for a checkpoint.
         for field in ("shape", "mean", "std"):
-            object.__setattr__(self, field, tuple(getattr(self, field)))
-        if len(self.shape) != 3 or min(self.shape) < 1:
+            value = getattr(self, field)
+            if isinstance(value, str) or not isinstance(value, Sequence):
+                raise ConfigError(f"data={self.name}: {field} must be a list, not {value!r}")
+            object.__setattr__(self, field, tuple(value))
+        if len(self.shape) != 3 or not all(_is_whole(size) and size >= 1 for size in self.shape):
             raise ConfigError(f"data={self.name}: shape must be [channels, height, width], not {list(self.shape)}")
+        if not (_is_whole(self.num_classes) and self.num_classes >= 2):
+            raise ConfigError(f"data={self.name}: num_classes must be a whole number from 2 on, not {self.num_classes}")
         if not len(self.mean) == len(self.std) == self.shape[0]:
             raise ConfigError(f"data={self.name}: mean and std must have one value per channel ({self.shape[0]})")
+        if not all(_is_number(value) for value in (*self.mean, *self.std)):
+            raise ConfigError(f"data={self.name}: mean and std must be numbers, not {[*self.mean, *self.std]}")
         if min(self.std) <= 0:
             raise ConfigError(f"data={self.name}: std must be positive, not {list(self.std)}")
 
@@ -91,9 +113,6 @@ class Source(ABC):
         splits = self.read()
         self._verify("training", splits.train)
         self._verify("test", splits.test)
-        present = int(splits.train.labels.bincount().count_nonzero())
-        if present < self.num_classes:
-            _log.warning("data=%s: only %d of %d classes occur in training", self.name, present, self.num_classes)
         return splits
 
     def _verify(self, split: str, pair: ArrayPair) -> None:
@@ -107,9 +126,24 @@ class Source(ABC):
                 f"data={self.name}: {split} images have shape {list(images.shape[1:])}, "
                 f"but {list(self.shape)} is declared"
             )
-        lowest, highest = int(labels.min()), int(labels.max())
-        if lowest < 0 or highest >= self.num_classes:
+        if images.dtype != torch.uint8 and not (
+            images.dtype == torch.float32 and ((images >= 0) & (images <= 1)).all()
+        ):
+            raise DataError(f"data={self.name}: {split} images must be uint8, or float32 from 0 to 1")
+        if labels.dtype != torch.int64:
+            raise DataError(f"data={self.name}: {split} labels must be int64, not {labels.dtype}")
+        wrong = ((labels < 0) | (labels >= self.num_classes)).nonzero().flatten()
+        if len(wrong):
+            row = int(wrong[0])
             raise DataError(
-                f"data={self.name}: {split} labels run from {lowest} to {highest}, "
+                f"data={self.name}: {split} image {row} has label {int(labels[row])}, "
                 f"but {self.num_classes} classes are declared (labels 0 to {self.num_classes - 1})"
             )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)

@@ -50,6 +50,8 @@ def test_deeppoly_and_pgpe(tmp_path: Path) -> None:
     record = summary(run)
     assert (record["relaxation"], record["method"], record["eps"]) == ("deeppoly", "pgpe", 0.05)
     assert "certified by any (union)" in done.stdout
+    assert done.stdout.count("\ntest: 360 images, by class 0: 36, ") == 1
+    assert done.stdout.count("\n0 of 360 test images are also training images, bit by bit\n") == 1
     assert re.search(r"step 3/3 .* members/s", done.stdout)
     assert len((run / "ledger.jsonl").read_text().splitlines()) == 8
 
@@ -97,6 +99,7 @@ def test_mnist_with_a_convolutional_network(tmp_path: Path, mnist_folder: Path) 
         (["relaxation=nope"], "unknown relaxation 'nope'"),
         (["-m", "pgpe.sigma=0.1,-1"], "pgpe.sigma must be greater than 0"),
         (["data=mnist", "data.path=nowhere"], "nowhere"),
+        (["data.validation=0.9999"], "data.validation=0.9999 of 1437 training images holds out 1437"),
     ],
 )
 def test_bad_input_leaves_nothing_behind(tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -57,6 +57,7 @@ def test_mnist_can_be_trained_on(mnist, monkeypatch):
         config.test_batch_size,
         config.validation,
         config.split_seed,
+        config.max_duplicates,
         Augmentation(**config.augment),
         seed=0,
     )

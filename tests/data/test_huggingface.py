@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -6,78 +7,12 @@ import time
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from image_files import as_image, message, pixels, source, write_image_folder, write_parquet, write_parquet_folder
 
-from certtrain.data import huggingface
-from certtrain.data.huggingface import HuggingFaceSource
+from certtrain.data import huggingface, tables
 from certtrain.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("hugging_face_cache")
-
-
-def source(**changes):
-    """A source of three classes of 4x5 images, one channel unless changed."""
-    channels = changes.pop("channels", 1)
-    declared = {
-        "name": "tiny",
-        "shape": [channels, 4, 5],
-        "num_classes": 3,
-        "mean": [0.5] * channels,
-        "std": [0.25] * channels,
-        "hub": "certtrain-tests/tiny",
-        "image_column": "image",
-        "label_column": "label",
-        "train_split": "train",
-        "test_split": "test",
-    }
-    return HuggingFaceSource(**(declared | changes))
-
-
-def pixels(count, channels=1, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, size=(count, channels, 4, 5), dtype=np.uint8)
-
-
-def as_image(array):
-    return Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0))
-
-
-def write_parquet(file, images, labels, image_column="image", class_names=("a", "b", "c")):
-    import datasets
-
-    label = datasets.ClassLabel(names=list(class_names)) if class_names else datasets.Value("int32")
-    columns = {
-        image_column: [as_image(image) for image in images],
-        "label": labels,
-        "note": ["x"] * len(labels),
-    }
-    features = {image_column: datasets.Image(), "label": label, "note": datasets.Value("string")}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    datasets.Dataset.from_dict(columns, datasets.Features(features)).to_parquet(str(file))
-
-
-def write_parquet_folder(folder, test_name="test", channels=1, **options):
-    train, test = pixels(6, channels, seed=1), pixels(4, channels, seed=2)
-    write_parquet(folder / "train-00000-of-00001.parquet", train, [0, 1, 2, 2, 1, 0], **options)
-    write_parquet(folder / f"{test_name}-00000-of-00001.parquet", test, [2, 0, 1, 1], **options)
-    return train, test
-
-
-def write_image_folder(folder, classes=("0", "1", "2"), test_name="test", channels=1):
-    """Two training images and one test image per class; returns class -> images."""
-    written = {}
-    for number, name in enumerate(classes):
-        images = written[name] = pixels(3, channels, seed=number)
-        for split, parts in (("train", images[:2]), (test_name, images[2:])):
-            (folder / split / name).mkdir(parents=True)
-            for position, image in enumerate(parts):
-                as_image(image).save(folder / split / name / f"{position}.png")
-    return written
-
-
-def message(error):
-    text = str(error.value)
-    assert "\n" not in text
-    return text
 
 
 @pytest.mark.parametrize("class_names", [("a", "b", "c"), None], ids=["named classes", "plain integers"])
@@ -107,7 +42,7 @@ def test_colour_images_and_many_shards(tmp_path):
 
 
 def test_more_images_than_are_read_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(huggingface, "_ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", 4)
     train, _ = write_parquet_folder(tmp_path)
     assert torch.equal(source(path=str(tmp_path)).load().train.inputs, torch.from_numpy(train))
 
@@ -170,7 +105,7 @@ def test_missing_folder(path):
 
 
 def test_empty_folder(tmp_path):
-    with pytest.raises(DataError, match=r"cannot be read; data\.path must hold train-\*\.parquet") as error:
+    with pytest.raises(DataError, match=r"has no split 'train'; data\.path must hold train-\*\.parquet") as error:
         source(path=str(tmp_path)).check()
     message(error)
 
@@ -185,7 +120,9 @@ def test_folder_of_other_files(tmp_path):
 def test_file_that_is_no_parquet(tmp_path):
     write_parquet_folder(tmp_path)
     (tmp_path / "train-00000-of-00001.parquet").write_text("version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(DataError, match=r"cannot be read; data\.path must hold") as error:
+    with pytest.raises(
+        DataError, match=r"train-00000-of-00001\.parquet cannot be read as Parquet .*; data\.path must"
+    ) as error:
         source(path=str(tmp_path)).check()
     message(error)
 
@@ -204,87 +141,36 @@ def test_missing_column(tmp_path):
     message(error)
 
 
-def test_images_without_class_folders(tmp_path):
-    for split in ("train", "test"):
-        (tmp_path / split).mkdir()
-        as_image(pixels(1)[0]).save(tmp_path / split / "0.png")
-    with pytest.raises(DataError, match=r"has 2 classes \(test, train, .*; data\.path must hold"):
-        source(path=str(tmp_path)).check()
-
-
 def test_wrong_shape_is_found_by_check_and_load(tmp_path):
     write_parquet_folder(tmp_path)
     tiny = source(shape=[1, 5, 4], path=str(tmp_path))
     for read in (tiny.check, tiny.load):
-        with pytest.raises(DataError, match=r"image 0 is 4x5 pixels large.*declared shape is \[1, 5, 4\]"):
+        with pytest.raises(
+            DataError,
+            match=r"row 0 of .*train-00000-of-00001\.parquet is 4x5 pixels large.*declared shape is \[1, 5, 4\]",
+        ):
             read()
 
 
-def test_one_image_of_another_size_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(huggingface, "_ROWS_AT_ONCE", 2)
+def test_one_image_of_another_size_is_named(tmp_path):
     write_image_folder(tmp_path)
     as_image(pixels(1)[0, :, :3]).save(tmp_path / "train" / "1" / "1.png")
     tiny = source(path=str(tmp_path))
     tiny.check()  # cheap: it looks at the first image only
-    with pytest.raises(DataError, match=r"split 'train' of .*: image 3 is 3x5 pixels large"):
+    with pytest.raises(DataError, match=r"train/1/1\.png is 3x5 pixels large"):
         tiny.load()
 
 
 def test_colour_images_where_grey_is_declared(tmp_path):
     write_parquet_folder(tmp_path, channels=3)
-    with pytest.raises(DataError, match="image 0 is a colour image"):
+    with pytest.raises(DataError, match=r"row 0 of .* is a colour image"):
         source(path=str(tmp_path)).check()
-
-
-def test_sixteen_bit_images_are_not_truncated(tmp_path):
-    write_image_folder(tmp_path)
-    Image.fromarray(np.full((4, 5), 40_000, dtype=np.uint16)).save(tmp_path / "train" / "0" / "0.png")
-    with pytest.raises(DataError, match="image 0 has mode I;16"):
-        source(path=str(tmp_path)).check()
-
-
-def test_damaged_image(tmp_path):
-    write_image_folder(tmp_path)
-    file = tmp_path / "train" / "2" / "1.png"
-    file.write_bytes(file.read_bytes()[:40])
-    with pytest.raises(DataError, match="image 5 cannot be decoded") as error:
-        source(path=str(tmp_path)).load()
-    message(error)
 
 
 def test_other_number_of_named_classes(tmp_path):
     write_parquet_folder(tmp_path)
-    with pytest.raises(DataError, match=r"has 3 classes \(a, b, c, \.\.\.\), but 4 are declared"):
+    with pytest.raises(DataError, match=r"has 3 classes \(a, b, c\), but 4 are declared"):
         source(num_classes=4, path=str(tmp_path)).check()
-
-
-def test_labels_that_are_text(tmp_path):
-    import pyarrow
-    import pyarrow.parquet
-
-    write_parquet_folder(tmp_path, class_names=None)
-    file = tmp_path / "train-00000-of-00001.parquet"
-    table = pyarrow.parquet.read_table(file).drop_columns(["label", "note"]).replace_schema_metadata()
-    for labels in (["a"] * 6, [0, 1, 2, None, 0, 1]):
-        pyarrow.parquet.write_table(table.append_column("label", pyarrow.array(labels)), file)
-        with pytest.raises(DataError, match="labels must be whole numbers without gaps"):
-            source(path=str(tmp_path)).load()
-
-
-@pytest.mark.parametrize(("label", "run"), [(-1, "-1 to 2"), (3, "0 to 3")])
-def test_labels_out_of_range(tmp_path, label, run):
-    write_parquet_folder(tmp_path, class_names=None)
-    write_parquet(tmp_path / "train-00000-of-00001.parquet", pixels(4), [0, 1, 2, label], class_names=None)
-    with pytest.raises(DataError, match=f"training labels run from {run}, but 3 classes are declared"):
-        source(path=str(tmp_path)).load()
-
-
-def test_unlabelled_images_do_not_become_the_last_class(tmp_path):
-    names = ("0", "1", "2")
-    write_parquet_folder(tmp_path, class_names=names)
-    write_parquet(tmp_path / "test-00000-of-00001.parquet", pixels(2), [-1, -1], class_names=names)
-    with pytest.raises(DataError, match="test labels run from -1 to -1"):
-        source(path=str(tmp_path)).load()
 
 
 def test_hub_without_network_fails_quickly_and_says_what_to_do(tmp_path):
@@ -349,6 +235,36 @@ def test_hub_is_asked_by_its_id_and_not_for_long(monkeypatch):
     [(repository, timeout)] = asked
     assert repository == "certtrain-tests/tiny"
     assert timeout <= 10
+
+
+@pytest.mark.parametrize("file", [None, "/cache/x.arrow"])
+def test_a_full_disk_is_named(monkeypatch, hugging_face_cache, file):
+    import datasets
+
+    def load_dataset(repository):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", *([file] if file else []))
+        except OSError as error:
+            raise datasets.exceptions.DatasetGenerationError("An error occurred while generating") from error
+
+    monkeypatch.setattr(huggingface, "hub_answers", lambda repository: True)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(
+        DataError, match=f"no space is left on the disk of {file or hugging_face_cache}; HF_HOME"
+    ) as error:
+        source().load()
+    message(error)
+
+
+def test_a_parquet_file_that_is_damaged_inside_is_named(tmp_path):
+    write_parquet_folder(tmp_path)
+    file = tmp_path / "test-00000-of-00001.parquet"
+    content = bytearray(file.read_bytes())
+    content[4:200] = bytes(196)
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"test-00000-of-00001\.parquet cannot be read as Parquet") as error:
+        source(path=str(tmp_path)).load()
+    message(error)
 
 
 def test_mnist_is_complete(mnist):

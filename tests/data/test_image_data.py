@@ -1,4 +1,5 @@
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import pytest
 import pytorch_lightning as pl
@@ -48,6 +49,7 @@ def image_data(source=None, **changes):
         "test_batch_size": 3,
         "validation": 0.1,
         "split_seed": 0,
+        "max_duplicates": 0.0,
         "augment": Augmentation(),
         "seed": 0,
     }
@@ -167,6 +169,7 @@ def test_no_validation():
         ({"split_seed": 2**32}, r"data\.split_seed must be at least 0 and below"),
         ({"validation": 1.0}, r"data\.validation must be a fraction, at least 0 and below 1, not 1\.0"),
         ({"validation": -0.1}, r"data\.validation must be a fraction"),
+        ({"max_duplicates": 1.1}, r"data\.max_duplicates must be a fraction from 0 to 1, not 1\.1"),
         ({"validation": 0.001}, r"data\.validation=0\.001 of 100 training images holds out 0"),
         ({"validation": 0.999}, r"data\.validation=0\.999 of 100 training images holds out 100"),
     ],
@@ -180,7 +183,7 @@ def test_values_out_of_range_are_refused(changes, words):
     ("changes", "words"),
     [
         ({"test": 0}, "the test split is empty"),
-        ({"num_classes": 0}, "training labels run from 0 to 4, but 3 classes are declared"),
+        ({"num_classes": 3}, r"training image 3 has label 3, but 3 classes are declared \(labels 0 to 2\)"),
         ({"shape": (3, 5, 4)}, r"training images have shape \[3, 4, 4\], but \[3, 5, 4\] is declared"),
     ],
 )
@@ -190,21 +193,83 @@ def test_data_that_are_not_as_declared_are_refused(changes, words):
         def read(self):
             return numbered(test=changes.get("test", 7)).read()
 
-    declared = {"name": "wrong", "shape": (3, 4, 4), "num_classes": 3 if "num_classes" in changes else 5}
-    declared |= {"shape": changes["shape"]} if "shape" in changes else {}
+    declared = {"name": "wrong", "shape": (3, 4, 4), "num_classes": 5}
+    declared |= {key: changes[key] for key in ("shape", "num_classes") if key in changes}
     with pytest.raises(DataError, match=words):
         Wrong(**declared, mean=(0.5,) * 3, std=(0.25,) * 3).load()
 
 
-def test_classes_that_do_not_occur_are_mentioned(caplog):
-    numbered(train=3).load()
-    assert "only 3 of 5 classes occur in training" in caplog.text
+@dataclass(frozen=True)
+class Given(Numbered):
+    """Images and labels as they are given."""
+
+    pairs: tuple = ()
+
+    def read(self):
+        return Splits(*self.pairs)
+
+
+def given(train, test):
+    return replace(GIVEN, pairs=(train, test))
+
+
+GIVEN = Given("given", (1, 1, 1), 2, (0.5,), (0.25,))
+
+
+def pair(values, labels=None, kind=torch.uint8):
+    labels = torch.arange(len(values)) % 2 if labels is None else labels
+    return ArrayPair(torch.tensor(values, dtype=kind).reshape(-1, 1, 1, 1), labels)
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        (pair([1, 2], torch.tensor([0, 1], dtype=torch.int32)), "training labels must be int64, not torch.int32"),
+        (pair([0.0, 1.5], kind=torch.float32), "training images must be uint8, or float32 from 0 to 1"),
+        (pair([0.0, float("nan")], kind=torch.float32), "training images must be uint8, or float32 from 0 to 1"),
+    ],
+)
+def test_other_kinds_of_numbers_are_refused(train, words):
+    with pytest.raises(DataError, match=words):
+        given(train, pair([3])).load()
+
+
+def test_test_images_among_the_training_images_are_counted_and_refused():
+    source = given(pair(list(range(100))), pair([7, 7, *range(200, 206)]))
+    with pytest.raises(DataError, match=r"2 of 8 test images \(25 %\) are also training images, bit by bit") as error:
+        image_data(source, max_duplicates=0.24)
+    assert "\n" not in str(error.value)
+    data = image_data(source, max_duplicates=0.25)
+    assert "2 of 8 test images are also training images, bit by bit" in data.describe()
+
+
+def test_images_per_class_and_split_are_described():
+    lines = image_data(numbered(train=99, test=7)).describe()
+    assert lines == [
+        "training: 89 images, by class 0: 18, 1: 18, 2: 18, 3: 18, 4: 17",
+        "validation: 10 images, 2 of each of 5 classes",
+        "test: 7 images, by class 0: 2, 1: 2, 2: 1, 3: 1, 4: 1",
+        "0 of 7 test images are also training images, bit by bit",
+    ]
+
+
+def test_many_classes_are_described_by_the_extremes():
+    lines = image_data(numbered(num_classes=50, train=99), validation=0.0).describe()
+    assert lines[0] == "training: 99 images, 1 (49) to 2 (9) of 50 classes, 2 in 49 of them"
+
+
+def test_classes_that_do_not_occur_are_mentioned():
+    lines = image_data(numbered(train=3), validation=0.0).describe()
+    assert "no training images of 2 classes: 3, 4" in lines
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"shape": (4, 4)}, "shape must be"),
+        ({"num_classes": 1}, "num_classes must be a whole number from 2 on, not 1"),
+        ({"std": (0.5, math.nan, 0.5)}, "mean and std must be numbers"),
+        ({"mean": (0.5, math.inf, 0.5)}, "mean and std must be numbers"),
         ({"mean": (0.5,)}, "one value per channel"),
         ({"std": (0.5, 0.0, 0.5)}, "std must be positive"),
     ],
