@@ -5,7 +5,7 @@ channel statistics of a data set without reading it, can check cheaply that the 
 them once, as tensors for training and test. `ImageData` (module.py) is the only LightningDataModule: it takes
 a stratified validation part from the training images (splits.py), lets a sampler choose the rows of every
 batch (sampler.py), and fetches each batch with one indexing operation (batches.py), augmented if it is a
-training batch (augment.py).
+training batch (augment.py). fingerprint.py says what data are, wherever they came from.
 
 Nothing here depends on global random state, and nothing is normalized: pixels are in [0, 1], where the
 perturbation radius is measured, and normalization is the first layer of a network.
