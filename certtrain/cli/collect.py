@@ -21,8 +21,10 @@ def collect_command(arguments: list[str]) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="python -m certtrain collect",
-        description="Groups finished runs by everything that was set but the seed; prints mean and standard deviation "
-        "of natural and certified accuracy, and writes collected.csv, .json, .md and .png.",
+        description="Groups finished runs by everything that was set but the seed and how the run was carried out "
+        "(devices, logger, resume, ...), and by what their data are, wherever these lie; prints mean and standard "
+        "deviation of natural and certified accuracy, and writes collected.csv, .json, .md and .png. Every key that "
+        "differs is a column; what all runs share stands above the table.",
     )
     parser.add_argument("directory", type=Path, nargs="+", help="run directories, sweeps, or folders of them")
     parser.add_argument("--output", type=Path, help="where to write; default: the first directory")
@@ -36,9 +38,9 @@ def collect_command(arguments: list[str]) -> None:
 def write(console: Console, directories: list[Path], output: Path) -> None:
     """Prints and writes what is found in directories."""
     from certtrain.report.collect import collect
-    from certtrain.report.collected import print_collection, write_collection
+    from certtrain.report.collected import print_collection, printable, write_collection
 
     collection = collect(directories)
     print_collection(console, collection)
     paths = write_collection(collection, output)
-    console.print("written: " + " ".join(str(path) for path in paths), highlight=False, soft_wrap=True)
+    console.print(printable(console, "written: " + " ".join(map(str, paths))), soft_wrap=True)

@@ -34,6 +34,7 @@ from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import RunConfig, parse, plain
 from certtrain.cli.supervisor import run_ranks
 from certtrain.data.batches import as_float
+from certtrain.data.fingerprint import describe_data
 from certtrain.data.module import ImageData
 from certtrain.errors import CerttrainError
 from certtrain.gradients import Distributed
@@ -163,7 +164,8 @@ class Job:
         load_network(network, checkpoint)
         verdicts, certify_seconds = self._certify(network, data) if config.certify.enabled else ([], None)
         parameters = sum(p.numel() for p in network.parameters())
-        return self._conclude(verdicts, train_seconds, certify_seconds, parameters, checkpoint)
+        facts = describe_data(data.source, data.splits, [verdict.index for verdict in verdicts])
+        return self._conclude(verdicts, train_seconds, certify_seconds, parameters, checkpoint, facts)
 
     def _trainer(self, loggers: list[Logger], callbacks: list[Callback]) -> pl.Trainer:
         options = self.config.trainer
@@ -264,6 +266,7 @@ class Job:
         certify_seconds: float | None,
         parameters: int,
         checkpoint: Path,
+        data: Record,
     ) -> Record:
         config = self.config
         result = summarize(verdicts, config.certify.verifiers) if verdicts else {}
@@ -279,6 +282,7 @@ class Job:
             method=config.method,
             eps=config.eps,
             seed=config.seed,
+            data=data,
         )
         write_report(self.directory)
         if verdicts:

@@ -5,7 +5,8 @@ channel statistics of a data set without reading it, can check cheaply that the 
 them once, as tensors for training and test. `ImageData` (module.py) is the only LightningDataModule: it takes
 a stratified validation part from the training images (splits.py), lets a sampler choose the rows of every
 batch (sampler.py), and fetches each batch with one indexing operation (batches.py), augmented if it is a
-training batch (augment.py). It tells what was read (description.py).
+training batch (augment.py). It tells what was read (description.py);
+fingerprint.py says what data are, wherever they came from.
 
 Local folders are read where they are, and nothing is cached: layout.py finds the files of each split by the names
 at the top level, classfolders.py and tables.py list what is in them, with the place of every image and one

@@ -2,7 +2,8 @@
 
 `terminal` prints and shows progress; `summary` writes the numbers; `metrics` reads the training record and
 `curves` draws it; `margins` draws what the verifiers proved; `page` puts everything into report.html. `collect`
-groups many runs, `collected` and `collected_figure` show them. Every result names the relaxation that trained and
+groups many runs (`collect_read` finds them, `collect_keys` tells what differs), `collected`, `collected_text` and
+`collected_figure` show them. Every result names the relaxation that trained and
 the verifiers that certified.
 """
 

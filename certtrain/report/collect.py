@@ -3,70 +3,86 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
-
-import yaml
 
 from certtrain.errors import DataError
-from certtrain.report.summary import read_summary
-
-# Always shown, in this order.
-KEYS = ("relaxation.name", "method")
-# Where and how a run was carried out, not what was run.
-IGNORED = frozenset(
-    {
-        *("seed", "logger", "sweep", "resume", "checkpoint", "preemption", "data.path"),
-        *(
-            "trainer.accelerator",
-            "trainer.devices",
-            "trainer.num_nodes",
-            "trainer.timeout_s",
-            "trainer.log_every_n_steps",
-        ),
-    }
+from certtrain.report.collect_keys import Keys, compare_settings, identity, sort_key
+from certtrain.report.collect_read import (
+    CONTENT,
+    IMAGES,
+    JUDGED,
+    Found,
+    Run,
+    Setting,
+    Summary,
+    Tally,
+    find_runs,
+    is_where_from,
 )
 
-Setting = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run.
-
-    Attributes:
-        directory: Of the run.
-        seed: Of the run.
-        setting: Dotted key -> value of its configuration, without what does not count.
-        summary: What stands in summary.json.
-    """
-
-    directory: Path
-    seed: int
-    setting: Setting
-    summary: Mapping[str, Any]
+Counts = tuple[int, int]
+# Statuses of images on which something failed that might have known more.
+UNDECIDED = ("timeout", "oom", "error")
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """Mean and sample standard deviation over seeds, in percent; None where there are too few values."""
+    """Mean and sample standard deviation over seeds, in percent; None where there are too few values.
+
+    Attributes:
+        mean: Over the runs that have a value.
+        std: Likewise; None for less than two.
+        decided: Images, in all runs together, of which the answer is known; None where runs do not say.
+        images: All images, in all runs together.
+    """
 
     mean: float | None
     std: float | None
+    decided: int | None = None
+    images: int | None = None
 
     @classmethod
-    def of(cls, fractions: Iterable[float | None]) -> Statistic:
-        """Of fractions of 1; those that are None are left out."""
+    def of(cls, fractions: Iterable[float | None], counts: Iterable[Counts | None] = ()) -> Statistic:
+        """Of fractions of 1, and of how many images of how many they are; what is None is left out."""
         values = [100 * value for value in fractions if value is not None]
-        return cls(mean(values) if values else None, stdev(values) if len(values) > 1 else None)
+        spread = stdev(values) if len(values) > 1 else None
+        known = list(counts)
+        there = [count for count in known if count is not None]
+        center = mean(values) if values else None
+        if not there or len(there) < len(known):
+            return cls(center, spread)
+        return cls(center, spread, sum(decided for decided, _ in there), sum(images for _, images in there))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer is known for all images, as far as runs say."""
+        return self.decided is None or self.images is None or self.decided >= self.images
 
     def __str__(self) -> str:
-        if self.mean is None:
-            return "-"
-        return f"{self.mean:.2f}" + (f" ± {self.std:.2f}" if self.std is not None else "")
+        text = "-" if self.mean is None else f"{self.mean:.2f}" + (f" ± {self.std:.2f}" if self.std is not None else "")
+        return text if self.complete else f"{text} ({self.decided:,} of {self.images:,})"
+
+
+@dataclass(frozen=True)
+class ByVerifier:
+    """What one verifier did in the runs of a setting.
+
+    Attributes:
+        certified: What it verified.
+        judged: Images that it came to a result on, in all runs together; None where a run does not say.
+        failed: Images that it came to no result on, likewise.
+        skipped: Images that it was not asked about, likewise.
+        reasons: Why it failed -> number of images.
+    """
+
+    certified: Statistic
+    judged: int | None
+    failed: int | None
+    skipped: int | None
+    reasons: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -74,12 +90,14 @@ class Group:
     """Runs of one setting.
 
     Attributes:
-        setting: Values of the keys that tell settings apart; a key that a run does not have is missing.
+        setting: Everything that was set; a key that a run does not have is missing.
         seeds: Of the runs, ascending.
         natural: Natural accuracy.
         certified: Certified accuracy by any verifier.
-        own: Certified by the verifier that is the training relaxation; None values where it did not certify.
-        train_seconds: Mean time of training.
+        own: Certified by the verifier that is named like the training relaxation.
+        by: Verifier -> what it did.
+        train_seconds: Mean time of training; None where no run says.
+        versions: Package -> versions that the runs were made with, where they are several.
     """
 
     setting: Setting
@@ -87,7 +105,9 @@ class Group:
     natural: Statistic
     certified: Statistic
     own: Statistic
-    train_seconds: float
+    by: Mapping[str, ByVerifier]
+    train_seconds: float | None
+    versions: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -95,116 +115,144 @@ class Collection:
     """What was found.
 
     Attributes:
-        keys: What tells settings apart and is worth a column.
+        keys: What tells settings apart, and what they share.
         groups: One per setting.
         repeated: Runs left out because a later one has the same setting and seed.
         unfinished: Run directories without a result.
+        damaged: One line for each directory that was left out because it cannot be read.
+        by_name: Name -> runs that do not say what their data are (older versions): told apart by this name alone.
     """
 
-    keys: tuple[str, ...]
+    keys: Keys
     groups: tuple[Group, ...]
     repeated: int
-    unfinished: int
+    unfinished: tuple[Path, ...]
+    damaged: tuple[str, ...]
+    by_name: Mapping[str, int]
 
 
 def collect(directories: Sequence[Path]) -> Collection:
     """Groups all finished runs at or below some directories.
 
     Raises:
-        DataError: If there are none, or a record cannot be read.
+        DataError: If there are none, or none can be read.
     """
-    found = sorted(
-        {path.parent for d in directories for path in d.rglob("config.yaml") if path.parent.name != ".hydra"}
-    )
-    finished = [directory for directory in found if (directory / "summary.json").is_file()]
-    if not finished:
-        places = ", ".join(str(directory) for directory in directories)
-        raise DataError(f"no finished run (config.yaml with summary.json) in {places}")
-    runs, repeated = _latest([_read(directory) for directory in finished])
-    differing = _differing(runs)
-    together: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    found = find_runs(directories)
+    if not found.runs:
+        raise DataError(_nothing(directories, found))
+    unknown = Counter(str(run.setting.get("data.name")) for run in found.runs if run.summary.data is None)
+    runs, repeated = _latest(_named(found.runs))
+    together: dict[Hashable, list[Run]] = defaultdict(list)
     for run in runs:
-        together[tuple(repr(run.setting.get(key)) for key in differing)].append(run)
-    keys = _shown(runs, differing)
-    groups = [_group(members, keys) for members in together.values()]
-    groups.sort(key=lambda group: [_order(group.setting.get(key)) for key in keys])
-    return Collection(keys, tuple(groups), repeated, len(found) - len(finished))
+        together[identity(run.setting)].append(run)
+    keys = compare_settings([members[0].setting for members in together.values()])
+    groups = [_group(members) for members in together.values()]
+    groups.sort(key=lambda group: [sort_key(group.setting.get(key)) for key in keys.columns])
+    return Collection(keys, tuple(groups), repeated, found.unfinished, found.damaged, dict(unknown))
 
 
-def reference(collection: Collection) -> Setting:
-    """Of each key beside relaxation and method the value that most groups have: what is varied around."""
-    usual = {}
-    for key in collection.keys:
-        counts = Counter(_hashable(group.setting[key]) for group in collection.groups if key in group.setting)
-        if key not in KEYS:
-            usual[key] = counts.most_common(1)[0][0]
-    return usual
+def _nothing(directories: Sequence[Path], found: Found) -> str:
+    places = ", ".join(str(directory) for directory in directories)
+    if not found.damaged:
+        return f"no finished run (config.yaml with summary.json) in {places}"
+    rest = f", and {len(found.damaged) - 1} others cannot be read, either" if len(found.damaged) > 1 else ""
+    return f"no finished run that can be read in {places}: {found.damaged[0]}{rest}"
 
 
-def _read(directory: Path) -> Run:
-    try:
-        node = yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8"))
-        flat = dict(_flatten(node, ""))
-        seed = int(flat["seed"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{directory / 'config.yaml'} is no configuration of a run: {error!r}") from error
-    setting = {k: v for k, v in flat.items() if k not in IGNORED and k.split(".")[0] not in IGNORED}
-    return Run(directory, seed, setting, read_summary(directory / "summary.json"))
+def _named(runs: Sequence[Run]) -> list[Run]:
+    """Runs that do not say what their data are get those of the runs with data of the same name, if these agree."""
+    known: dict[Hashable, set[tuple[str, str | None]]] = defaultdict(set)
+    for run in runs:
+        if run.summary.data is not None:
+            known[_name(run)].add((run.setting[CONTENT], run.setting[JUDGED]))
+    return [run if run.summary.data is not None else _given(run, known[_name(run)]) for run in runs]
 
 
-def _flatten(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _given(run: Run, candidates: Set[tuple[str, str | None]]) -> Run:
+    if len(candidates) != 1:
+        return run
+    content, judged = next(iter(candidates))
+    rest = {key: value for key, value in run.setting.items() if not is_where_from(key)}
+    return replace(run, setting={**rest, CONTENT: content, JUDGED: judged})
+
+
+def _name(run: Run) -> Hashable:
+    return identity({key: run.setting.get(key) for key in ("data.name", IMAGES, "certify.enabled", "certify.limit")})
 
 
 def _latest(runs: Sequence[Run]) -> tuple[list[Run], int]:
     """Of runs with the same setting and seed the last one, and how many were left out."""
-    by_time = sorted(runs, key=lambda run: (run.directory / "summary.json").stat().st_mtime_ns)
-    kept = {(run.seed, repr(sorted(run.setting.items()))): run for run in by_time}
+    by_time = sorted(runs, key=lambda run: run.written)
+    kept = {(run.seed, identity(run.setting)): run for run in by_time}
     return list(kept.values()), len(runs) - len(kept)
 
 
-def _differing(runs: Sequence[Run]) -> list[str]:
-    names = dict.fromkeys(key for run in runs for key in run.setting)
-    return [key for key in names if key in KEYS or len({repr(run.setting.get(key)) for run in runs}) > 1]
-
-
-def _shown(runs: Sequence[Run], differing: Sequence[str]) -> tuple[str, ...]:
-    """Keys that relaxation and method do not decide: options that come with a method are no column."""
-    values: dict[str, dict[str, set[str]]] = {key: defaultdict(set) for key in differing}
-    for run in runs:
-        pair = repr([run.setting.get(key) for key in KEYS])
-        for key in differing:
-            values[key][pair].add(repr(run.setting.get(key)))
-    extra = [k for k in differing if k not in KEYS and any(len(found) > 1 for found in values[k].values())]
-    return (*KEYS, *extra)
-
-
-def _group(runs: Sequence[Run], keys: Sequence[str]) -> Group:
+def _group(runs: Sequence[Run]) -> Group:
     summaries = [run.summary for run in runs]
-    name = runs[0].setting.get("relaxation.name")
+    names = dict.fromkeys(name for s in summaries for name in (*s.certified_accuracy_by, *s.verifiers))
+    by = {name: _by_verifier(summaries, name) for name in names}
+    own = by.get(str(runs[0].setting.get("relaxation.name")))
+    seconds = [s.train_seconds for s in summaries if s.train_seconds is not None]
     return Group(
-        {key: runs[0].setting[key] for key in keys if key in runs[0].setting},
+        runs[0].setting,
         tuple(sorted(run.seed for run in runs)),
-        Statistic.of(summary.get("natural_accuracy") for summary in summaries),
-        Statistic.of(summary.get("certified_accuracy") for summary in summaries),
-        Statistic.of((summary.get("certified_accuracy_by") or {}).get(name) for summary in summaries),
-        mean(float(summary.get("train_seconds") or 0.0) for summary in summaries),
+        _natural(summaries),
+        _union(summaries),
+        Statistic.of(()) if own is None else own.certified,
+        by,
+        mean(seconds) if seconds else None,
+        _versions(summaries),
     )
 
 
-def _order(value: Any) -> tuple[int, float, str]:
-    """Numbers by size, before words by alphabet; what is missing comes first."""
-    if value is None:
-        return (0, 0.0, "")
-    if isinstance(value, (int, float)):
-        return (1, float(value), "")
-    names = ("ibp", "hbox", "zonotope", "crown_ibp", "deeppoly", "grad", "rgs", "pgpe")
-    return (2, float(names.index(value)) if value in names else len(names), str(value))
+def _natural(summaries: Sequence[Summary]) -> Statistic:
+    fractions = [s.natural_accuracy for s in summaries]
+    return Statistic.of(fractions, (_decided(s, s.natural_accuracy, s.prediction) for s in summaries))
 
 
-def _hashable(value: Any) -> Any:
-    return value if isinstance(value, (int, float, str, bool, type(None))) else repr(value)
+def _union(summaries: Sequence[Summary]) -> Statistic:
+    """Certified by any verifier: of all images, though one on which something failed may be certifiable."""
+
+    def decided(summary: Summary) -> Counts | None:
+        if summary.images is None:
+            return None
+        undecided = sum(summary.statuses.get(status, 0) for status in UNDECIDED)
+        return summary.images - undecided, summary.images
+
+    return Statistic.of([s.certified_accuracy for s in summaries], map(decided, summaries))
+
+
+def _by_verifier(summaries: Sequence[Summary], name: str) -> ByVerifier:
+    fractions = [s.certified_accuracy_by.get(name) for s in summaries]
+    tallies = [s.verifiers.get(name) for s in summaries]
+    counts = [_decided(s, f, t) for s, f, t in zip(summaries, fractions, tallies, strict=True)]
+    known = [tally for tally in tallies if tally is not None]
+    said = len(known) == len(tallies)
+    reasons: Counter[str] = Counter()
+    for row in (row for s in summaries for row in s.failures if row.stage == name):
+        reasons[row.kind] += row.images
+    return ByVerifier(
+        Statistic.of(fractions, counts),
+        sum(tally.judged for tally in known) if said else None,
+        sum(tally.failed for tally in known) if said else None,
+        sum(tally.skipped for tally in known) if said else None,
+        dict(reasons),
+    )
+
+
+def _decided(summary: Summary, fraction: float | None, tally: Tally | None) -> Counts | None:
+    """Of how many images of how many a fraction is; None where the run does not say."""
+    if summary.images is None:
+        return None
+    if fraction is None:
+        return 0, summary.images
+    # Where nothing is counted, by an older version, the fraction is of all images.
+    return summary.images if tally is None else tally.decided, summary.images
+
+
+def _versions(summaries: Sequence[Summary]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for summary in summaries:
+        for package, version in summary.versions.items():
+            found[package].add(str(version))
+    return {package: tuple(sorted(versions)) for package, versions in found.items() if len(versions) > 1}

@@ -5,34 +5,56 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from certtrain.report.collect import Collection, Group
 from certtrain.report.collected_figure import write_figure
+from certtrain.report.collected_text import headline, notes, setting_cells, shared_lines, value_text
+from certtrain.report.summary import finite
 
 HEADINGS = ("seeds", "natural %", "certified % (union)", "certified % (its relaxation)", "training s")
+# A setting's value that is longer than this is broken into lines in the terminal.
+WIDEST = 24
 
 
 def print_collection(console: Console, collection: Collection) -> None:
-    """Prints one row per setting."""
-    table = Table(title="mean ± standard deviation over seeds", title_style="bold", title_justify="left")
+    """Prints what all settings share, one row per setting, and what the rows do not show."""
+    for line in shared_lines(collection):
+        console.print(printable(console, line), soft_wrap=True)
+    table = Table(title=printable(console, headline(collection)), title_style="bold", title_justify="left")
     headings, rows = cells(collection)
+    columns = len(collection.keys.columns)
     for i, heading in enumerate(headings):
-        # Headings may wrap, values not.
-        width = max(len(row[i]) for row in rows)
-        words = heading.replace(".", ". ").replace("_", "_ ").split() if i < len(collection.keys) else heading.split()
-        width = max(width, *map(len, words))
-        table.add_column("\n".join(words), justify="left" if i < len(collection.keys) else "right", min_width=width)
+        # Headings may wrap, values not, unless they are very long.
+        longest = max(cell_len(row[i]) for row in rows)
+        words = (re.sub(r"\.|(?<=\w)_(?=\w)", r"\g<0> ", heading) if i < columns else heading).split()
+        width = max(min(longest, WIDEST) if i < columns else longest, *map(cell_len, words))
+        justify: Any = "left" if i < columns else "right"
+        text = printable(console, "\n".join(words))
+        table.add_column(text, justify=justify, min_width=width, max_width=width, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(printable(console, cell) for cell in row))
+    # As wide as it has to be: rich would cut columns to the width of the terminal, or of 80 where there is none.
     console.print(table, crop=False)
     for note in notes(collection):
-        console.print(note, highlight=False)
+        console.print(printable(console, note), soft_wrap=True)
+
+
+def printable(console: Console, text: str) -> Text:
+    """Text as it is, without markup and in characters that the terminal has."""
+    try:
+        text.encode(console.encoding)
+    except UnicodeEncodeError:
+        text = text.replace("±", "+-").encode(console.encoding, "backslashreplace").decode(console.encoding)
+    return Text(text)
 
 
 def write_collection(collection: Collection, directory: Path) -> list[Path]:
@@ -42,52 +64,65 @@ def write_collection(collection: Collection, directory: Path) -> list[Path]:
     written = []
     for suffix, text in texts.items():
         path = directory / f"collected.{suffix}"
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
         written.append(path)
     return [*written, write_figure(collection, directory / "collected.png")]
 
 
 def cells(collection: Collection) -> tuple[list[str], list[list[str]]]:
     """Headings, and a row of text per setting."""
-    names = [key.removesuffix(".name") for key in collection.keys]
-    return [*names, *HEADINGS], [_row(collection.keys, group) for group in collection.groups]
+    columns = collection.keys.columns
+    names = [key.removesuffix(".name") for key in columns]
+    rows = [[*setting_cells(group.setting, columns), *_numbers(group)] for group in collection.groups]
+    return [*names, *HEADINGS], rows
 
 
-def notes(collection: Collection) -> list[str]:
-    """What the rows do not show."""
-    found = []
-    if collection.repeated:
-        found.append(f"{collection.repeated} runs left out: a later one has the same setting and seed")
-    if collection.unfinished:
-        found.append(f"{collection.unfinished} run directories without a result")
-    return found
-
-
-def _row(keys: Sequence[str], group: Group) -> list[str]:
-    values = [str(group.setting[key]) if key in group.setting else "-" for key in keys]
-    numbers = (group.natural, group.certified, group.own)
-    return [*values, str(len(group.seeds)), *(str(number) for number in numbers), f"{group.train_seconds:.1f}"]
+def _numbers(group: Group) -> list[str]:
+    statistics = (group.natural, group.certified, group.own)
+    seconds = "-" if group.train_seconds is None else f"{group.train_seconds:.1f}"
+    return [str(len(group.seeds)), *(str(number) for number in statistics), seconds]
 
 
 def _csv(collection: Collection) -> str:
+    """Every key is a column here, shared ones last: so rows of several files can be put together."""
+    rows = [_csv_row(collection, group) for group in collection.groups]
+    columns = list(dict.fromkeys(name for row in rows for name in row if name not in collection.keys.shared))
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    numbers = ("natural", "certified", "own")
-    parts = [f"{name}_{part}" for name in numbers for part in ("mean", "std")]
-    writer.writerow([*collection.keys, "seeds", *parts, "train_seconds"])
-    for group in collection.groups:
-        values = [getattr(getattr(group, name), part) for name in numbers for part in ("mean", "std")]
-        setting = [group.setting.get(key) for key in collection.keys]
-        writer.writerow([*setting, len(group.seeds), *values, group.train_seconds])
+    writer = csv.DictWriter(text, [*columns, *collection.keys.shared], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue()
 
 
+def _csv_row(collection: Collection, group: Group) -> dict[str, Any]:
+    keys = (*collection.keys.columns, *(key for c in collection.keys.companions for key in c.setting))
+    row: dict[str, Any] = {key: value_text(group.setting[key]) if key in group.setting else "" for key in keys}
+    row["seeds"] = len(group.seeds)
+    numbers = {"natural": group.natural, "certified": group.certified, "own": group.own}
+    numbers |= {f"certified_by_{name}": by.certified for name, by in group.by.items()}
+    for name, number in numbers.items():
+        row |= {f"{name}_{part}": getattr(number, part) for part in ("mean", "std", "decided", "images")}
+    for name, by in group.by.items():
+        row |= {f"certified_by_{name}_{part}": getattr(by, part) for part in ("judged", "failed", "skipped")}
+    row["train_seconds"] = group.train_seconds
+    return row | {key: value_text(value) for key, value in collection.keys.shared.items()}
+
+
 def _json(collection: Collection) -> str:
-    return json.dumps(asdict(collection), indent=2, default=str) + "\n"
+    record = {**finite(asdict(collection)), "notes": notes(collection)}
+    return json.dumps(record, indent=2, default=str, allow_nan=False) + "\n"
 
 
 def _markdown(collection: Collection) -> str:
     headings, rows = cells(collection)
-    lines = [headings, ["---"] * len(headings), *rows]
-    table = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([*table, "", *notes(collection)]).rstrip() + "\n"
+    table = [f"| {' | '.join(map(_escaped, line))} |" for line in (headings, *rows)]
+    table.insert(1, "|" + " --- |" * len(headings))
+    above = [f"- {_escaped(line.strip())}" for line in shared_lines(collection)]
+    below = [f"- {_escaped(line)}" for line in notes(collection)]
+    parts = [[headline(collection)], above, table, below]
+    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """On one line, in one cell, and with stars and the underscores of _target_ as they are."""
+    return " ".join(text.split()).replace("|", "\\|").replace("*", "\\*").replace("._", ".\\_")

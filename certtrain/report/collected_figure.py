@@ -1,123 +1,194 @@
-"""collected.png: certified accuracy by relaxation and method, and what else was varied around it."""
+"""collected.png: every setting as a row, and a panel of lines for every number that was varied by itself."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import textwrap
+import warnings
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from certtrain.report.collect import KEYS, Collection, Group, Setting, Statistic, reference
-from certtrain.report.style import BLUE, GREEN, GREY, ORANGE, RED, drawing, figure, save
+from certtrain.report.collect import Collection, Group, Statistic
+from certtrain.report.collect_keys import KEYS, identity, is_number
+from certtrain.report.collect_read import IMAGES, Setting
+from certtrain.report.collected_text import headline, setting_cells, value_text
+from certtrain.report.style import BLUE, CHARACTERS_PER_INCH, GREEN, GREY, LINE_INCHES, ORANGE, RED, drawing, save
 
 COLORS = (BLUE, ORANGE, GREEN, RED, GREY)
-# Of all bars of one relaxation, of the distance between two.
-WIDTH = 0.8
-# Where legends begin, in heights of a panel: inside they would cover what is drawn.
-BELOW = -0.22
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# Rows of settings; more are in the table only. Likewise lines of a panel.
+MOST_ROWS, MOST_LINES = 150, 8
+# Longest text of a value and of a line's name.
+LONGEST = 24
+# Inches: a row, a line panel, the plot beside the settings, and a character of their text.
+ROW, PANEL, PLOT, CHARACTER = 0.2, (4.4, 4.0), 5.0, 0.068
+# Line panels beside each other, if the rows need no wider figure.
+BESIDE = 3
+
+
+@dataclass(frozen=True)
+class Line:
+    """Groups that differ in one number only.
+
+    Attributes:
+        pair: Training relaxation and method.
+        name: These, and what else tells the line from other ones of its panel.
+        groups: At least two, by that number.
+    """
+
+    pair: str
+    name: str
+    groups: tuple[Group, ...]
 
 
 def write_figure(collection: Collection, path: Path) -> Path:
-    """Draws the collection: one panel of bars, and one panel of lines for every number that was varied.
+    """Draws the collection: accuracies of each setting, and how they depend on each number that was varied alone.
 
-    The bars, and the lines in a panel, are the groups in which everything else has its usual value (see `reference`).
+    Two groups are joined by a line exactly if they are the same but for the number on the axis.
     """
-    usual = reference(collection)
-    varied = [key for key, value in usual.items() if _is_number(value) and len(_values(collection, key)) > 1]
-    title = "Accuracy, mean and standard deviation over seeds"
-    with drawing():
-        panels = 1 + len(varied)
-        columns = panels if panels <= 3 else math.ceil(math.sqrt(panels))
-        canvas, axes = figure(columns, math.ceil(panels / columns), title, size=(4.6, 4.2))
-        _draw_bars(axes[0], _around(collection, usual, None), usual)
-        lines = {key: _several(_around(collection, usual, key)) for key in varied}
-        names = list(dict.fromkeys(name for several in lines.values() for name in several))
-        colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(names)}
-        for ax, (key, several) in zip(axes[1:], lines.items(), strict=False):
-            _draw_lines(ax, several, key, colors)
-        for ax in axes[panels:]:
-            ax.remove()
+    from matplotlib.figure import Figure
+
+    groups = collection.groups[:MOST_ROWS]
+    labels = _labels(collection, groups)
+    panels = {key: lines for key in collection.keys.columns if (lines := _lines(collection, key))}
+    width = max(CHARACTER * max(map(len, labels[0].split("\n"))) + PLOT, min(len(panels), BESIDE) * PANEL[0])
+    beside = int(width / PANEL[0])
+    below = math.ceil(len(panels) / beside)
+    title = textwrap.wrap(headline(collection), int(CHARACTERS_PER_INCH * width))
+    heights = [ROW * (len(groups) + labels[0].count("\n") + 1) + 1.4, below * PANEL[1]][: 1 + bool(panels)]
+    with drawing(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands for it
+        canvas = Figure(figsize=(width, sum(heights) + 0.2 + LINE_INCHES * len(title)), layout="constrained")
+        canvas.suptitle("\n".join(title), x=0.01, ha="left")
+        parts: Any = canvas.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)
+        _draw_rows(parts[0, 0].subplots(), groups, labels, len(collection.groups))
+        if panels:
+            _draw_panels(list(parts[1, 0].subplots(below, beside, squeeze=False).flat), panels)
         return save(canvas, path)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _draw_panels(axes: Sequence[Any], panels: Mapping[str, Sequence[Line]]) -> None:
+    pairs = dict.fromkeys(line.pair for lines in panels.values() for line in lines)
+    colors = {pair: COLORS[i % len(COLORS)] for i, pair in enumerate(pairs)}
+    for ax, (key, lines) in zip(axes, panels.items(), strict=False):
+        _draw_lines(ax, key, lines, colors)
+    for ax in axes[len(panels) :]:
+        ax.remove()
 
 
-def _values(collection: Collection, key: str) -> set[Any]:
-    return {group.setting[key] for group in collection.groups if key in group.setting}
+def _labels(collection: Collection, groups: Sequence[Group]) -> list[str]:
+    """A heading and the settings of all groups, as the rows of a table in characters of one width."""
+    columns = collection.keys.columns
+    headings = [key.removesuffix(".name").split(".") for key in columns]
+    depth = max(map(len, headings))
+    tall = [[""] * (depth - len(parts)) + parts for parts in headings]
+    heads = [[_short(parts[i]) for parts in tall] for i in range(depth)]
+    rows = [[_short(cell) for cell in setting_cells(group.setting, columns)] for group in groups]
+    widths = [max(len(row[i]) for row in (*heads, *rows)) for i in range(len(columns))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (*heads, *rows)]
+    return ["\n".join(lines[:depth]), *lines[depth:]]
 
 
-def _around(collection: Collection, usual: Setting, free: str | None) -> list[Group]:
-    """Groups with the usual values of all keys that they have, except of `free`, which they must have."""
-    groups = [group for group in collection.groups if free is None or _is_number(group.setting.get(free))]
-    return [
-        group
-        for group in groups
-        if all(key == free or key not in group.setting or group.setting[key] == usual[key] for key in usual)
-    ]
+def _short(text: str) -> str:
+    line = " ".join(text.split()).replace("$", r"\$")  # which would begin a formula
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
-def _draw_bars(ax: Any, groups: Sequence[Group], usual: Setting) -> None:
-    relaxations = list(dict.fromkeys(str(group.setting.get(KEYS[0])) for group in groups))
+def _draw_rows(ax: Any, groups: Sequence[Group], labels: Sequence[str], all_groups: int) -> None:
     methods = list(dict.fromkeys(str(group.setting.get(KEYS[1])) for group in groups))
-    width = WIDTH / len(methods)
     for i, method in enumerate(methods):
-        of_method = [group for group in groups if str(group.setting.get(KEYS[1])) == method]
-        at = [
-            relaxations.index(str(group.setting.get(KEYS[0]))) + (i - (len(methods) - 1) / 2) * width
-            for group in of_method
-        ]
-        color = COLORS[i % len(COLORS)]
-        heights, errors = _points([group.certified for group in of_method])
-        ax.bar(at, heights, 0.92 * width, yerr=errors, capsize=2, color=color, label=f"{method}: certified")
-        natural, spread = _points([group.natural for group in of_method])
-        label = "natural" if i == len(methods) - 1 else None
-        ax.errorbar(at, natural, spread, fmt="_", markersize=9, color="black", elinewidth=0.8, label=label)
-    ax.set_xticks(range(len(relaxations)), relaxations)
+        at = [row for row, group in enumerate(groups) if str(group.setting.get(KEYS[1])) == method]
+        _draw_points(ax, at, [groups[row].certified for row in at], COLORS[i % len(COLORS)], f"{method}: certified")
+    style = {"fmt": "|", "markersize": 9, "color": "black", "elinewidth": 0.8, "label": "natural"}
+    at = [row for row, group in enumerate(groups) if group.natural.mean is not None]
+    if at:
+        middle, spread = _points(groups[row].natural for row in at)
+        ax.errorbar(middle, at, xerr=spread, **style)
+    for row, group in enumerate(groups):
+        if group.certified.mean is None:
+            ax.text(1, row, "not certified", va="center", fontsize="small", color=GREY)
+    ax.set_ylim(len(groups) - 0.5, -0.5)
+    ax.set_yticks([-0.6, *range(len(groups))], labels, fontfamily="monospace", fontsize=8)
+    ax.tick_params(axis="y", length=0)
+    ax.get_yticklabels()[0].set(verticalalignment="bottom", fontweight="bold")
+    ax.set_xlim(0, 100)
+    ax.set_xlabel("% of test images")
+    if all_groups > len(groups):
+        ax.set_xlabel(f"% of test images; {all_groups - len(groups)} more settings are in the table")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+
+
+def _draw_points(ax: Any, at: Sequence[int], certified: Sequence[Statistic], color: str, label: str) -> None:
+    """Certified accuracies; hollow where not all images are decided."""
+    for complete, face, name in ((True, color, label), (False, "white", f"{label}, not all images decided")):
+        chosen = [(y, s) for y, s in zip(at, certified, strict=True) if s.complete == complete and s.mean is not None]
+        if chosen:
+            middle, spread = _points(s for _, s in chosen)
+            style = {"fmt": "o", "markersize": 5, "capsize": 2, "color": color, "markerfacecolor": face}
+            ax.errorbar(middle, [y for y, _ in chosen], xerr=spread, label=name, **style)
+
+
+def _lines(collection: Collection, key: str) -> list[Line]:
+    """The lines over one number; none where it is no number, or other things changed with it everywhere."""
+    together: dict[Hashable, list[Group]] = defaultdict(list)
+    for group in collection.groups:
+        if key != IMAGES and is_number(group.setting.get(key)):
+            together[identity({k: v for k, v in group.setting.items() if k != key})].append(group)
+    found = [sorted(members, key=lambda g: g.setting[key]) for members in together.values() if len(members) > 1]
+    first = [members[0].setting for members in found]
+    telling = [k for k in collection.keys.columns if k not in (key, *KEYS) and _differs(first, k)]
+    return [Line(_line_name(members[0], ()), _line_name(members[0], telling), tuple(members)) for members in found]
+
+
+def _differs(settings: Sequence[Setting], key: str) -> bool:
+    return len({identity({key: setting[key]} if key in setting else {}) for setting in settings}) > 1
+
+
+def _line_name(group: Group, keys: Sequence[str]) -> str:
+    """Relaxation and method, and the values of some keys."""
+    setting = group.setting
+    names = {**dict.fromkeys(KEYS, ""), **{key: key.rsplit(".", 1)[-1] + " " for key in keys}}
+    return ", ".join(name + _short(value_text(setting[key])) for key, name in names.items() if key in setting)
+
+
+def _draw_lines(ax: Any, key: str, lines: Sequence[Line], colors: Mapping[str, str]) -> None:
+    shown = sorted(lines, key=lambda line: -len(line.groups))[:MOST_LINES]
+    for i, line in enumerate(shown):
+        at = [group.setting[key] for group in line.groups]
+        color, marker = colors[line.pair], MARKERS[i % len(MARKERS)]
+        for what, style in (("natural", ":"), ("certified", "-")):
+            statistics = [getattr(group, what) for group in line.groups]
+            heights, errors = _points(statistics)
+            label = line.name if what == "certified" else None
+            drawn = {"markersize": 4, "capsize": 2, "color": color, "linestyle": style, "marker": marker}
+            ax.errorbar(at, heights, errors, label=label, **drawn)
+            hollow = [(x, s.mean) for x, s in zip(at, statistics, strict=True) if not s.complete and s.mean is not None]
+            if hollow:
+                ax.plot(
+                    *zip(*hollow, strict=True), marker, markersize=4, color=color, markerfacecolor="white", zorder=5
+                )
+    _set_scale(ax, sorted({group.setting[key] for line in shown for group in line.groups}))
     ax.set_ylim(0, 100)
+    more = len(lines) - len(shown)
+    ax.set_xlabel(key + (f" ({more} more lines are in the table)" if more else ""))
     ax.set_ylabel("% of test images")
-    ax.set_title("By training relaxation")
-    # No title may run into the next panel's, so what is the same for all stands below, two to a line.
-    fixed = [f"{key} {value}" for key, value in usual.items()]
-    ax.set_xlabel("\n".join(", ".join(fixed[i : i + 2]) for i in range(0, len(fixed), 2)), fontsize="small")
-    _add_legend(ax)
+    ax.set_title(f"{key}\ncertified; dotted: natural")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1)
 
 
-def _several(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    """Groups by relaxation and method, where there are several to draw a line through."""
-    together: dict[str, list[Group]] = {}
-    for group in groups:
-        together.setdefault(", ".join(str(group.setting.get(k)) for k in KEYS), []).append(group)
-    return {name: members for name, members in together.items() if len(members) > 1}
-
-
-def _draw_lines(ax: Any, several: Mapping[str, Sequence[Group]], key: str, colors: Mapping[str, str]) -> None:
-    for name, members in several.items():
-        ordered = sorted(members, key=lambda group: group.setting[key])
-        at = [group.setting[key] for group in ordered]
-        for what, style in (("certified", "o-"), ("natural", "s:")):
-            heights, errors = _points([getattr(group, what) for group in ordered])
-            drawn = {"markersize": 4, "capsize": 2, "color": colors[name], "label": f"{name}: {what}"}
-            ax.errorbar(at, heights, errors, fmt=style, **drawn)
-    shown = [group.setting[key] for members in several.values() for group in members]
-    if shown and min(shown) > 0 and max(shown) >= 4 * min(shown):
+def _set_scale(ax: Any, values: Sequence[float]) -> None:
+    if values[0] > 0 and values[-1] >= 4 * values[0]:
         ax.set_xscale("log")
-        ax.set_xticks(sorted(set(shown)), [f"{value:g}" for value in sorted(set(shown))], minor=False)
+    if len(values) <= 6:
+        ax.set_xticks(values, [f"{value:g}" for value in values], minor=False)
         ax.minorticks_off()
-    ax.set_ylim(0, 100)
-    ax.set_xlabel(key)
-    ax.set_ylabel("% of test images")
-    ax.set_title(key)
-    if several:
-        _add_legend(ax)
 
 
-def _add_legend(ax: Any) -> None:
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, BELOW), ncols=2)
-
-
-def _points(statistics: Sequence[Statistic]) -> tuple[list[float], list[float]]:
-    """Heights and error bars; nothing is drawn where there is no number."""
-    heights = [math.nan if s.mean is None else s.mean for s in statistics]
-    return heights, [0.0 if s.std is None else s.std for s in statistics]
+def _points(statistics: Iterable[Statistic]) -> tuple[list[float], list[float]]:
+    """Values and error bars; nothing is drawn where there is no number."""
+    known = list(statistics)
+    return [math.nan if s.mean is None else s.mean for s in known], [s.std or 0.0 for s in known]

@@ -41,6 +41,7 @@ def write_summary(
     seed: int,
     backend: str,
     relaxation_options: Mapping[str, Any],
+    data: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes summary.json, replacing it at once.
 
@@ -56,6 +57,7 @@ def write_summary(
         seed: Of the run.
         backend: Whose implementation of the relaxation trained.
         relaxation_options: The relaxation's options.
+        data: What `certtrain.data.fingerprint.describe_data` says; None where it is not known.
 
     Returns:
         What was written: accuracies as fractions of 1, None where there is none or where it was not finite.
@@ -65,6 +67,7 @@ def write_summary(
             **{name: result.get(name) for name in ACCURACIES},
             "certified_accuracy_by": dict(result.get("certified_accuracy_by", {})),
             "images": result.get("images", 0),
+            "data": data,
             "statuses": dict(result.get("statuses", {})),
             "train_seconds": train_seconds,
             "certify_seconds": certify_seconds,
@@ -93,7 +96,7 @@ def read_summary(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is no summary of a run: {error}") from error
     if not isinstance(record, dict):
         raise DataError(f"{path} is no summary of a run: it holds no object")

@@ -102,6 +102,11 @@ def test_the_record_of_a_run(tmp_path: Path) -> None:
     assert 0 <= summary["certified_accuracy"] <= summary["attacked_accuracy"] <= summary["natural_accuracy"] <= 1
     assert summary["certified_accuracy"] >= max(summary["certified_accuracy_by"].values())
     assert (summary["relaxation"], summary["method"], summary["eps"]) == ("ibp", "pgpe", 0.05)
+    assert (summary["data"]["name"], summary["data"]["train_images"], summary["data"]["test_images"]) == (
+        "digits",
+        1437,
+        360,
+    )
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 40
 
