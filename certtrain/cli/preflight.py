@@ -51,7 +51,7 @@ def preflight(command: Command) -> Place:
             place = find_place(composed, node)
             if place.finished:
                 return place
-        resolve(config.certify.verifiers)
+        _check_verifiers(config)
         key = _fingerprint(node)
         if key not in seen:
             seen.add(key)
@@ -81,6 +81,13 @@ def check_parts(config: RunConfig) -> None:
     network, graph = make_network(config, source)
     begin_from_checkpoint(config, network)
     _rehearse(config, make_training(config, network, graph), source)
+
+
+def _check_verifiers(config: RunConfig) -> None:
+    try:
+        resolve(config.certify.verifiers)
+    except ConfigError as error:
+        raise ConfigError(f"certify.verifiers: {error}") from error
 
 
 def _check_devices(trainer: Trainer) -> None:
