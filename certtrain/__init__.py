@@ -5,12 +5,15 @@
                              spec=certtrain.margin_spec(labels, num_classes=10))
     verdicts = certtrain.certify(model, images, labels, eps=0.1)
 
-Names are resolved when they are first used, so that `import certtrain` costs nothing.
+Names are resolved when they are first used, so that `import certtrain` costs nothing. `certtrain.certify` is the
+function; the package in which it lives has the same name and is imported from: `from certtrain.certify import Attack`.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,4 +45,15 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__") and name != "__getattr__")})
+
+
+class _Package(ModuleType):
+    """Keeps its functions where the import system would put a package of the same name in their place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and _HOME.get(name) == value.__name__):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

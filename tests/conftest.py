@@ -6,6 +6,7 @@ from pathlib import Path
 # Tests are many small calls: threads that wait for each other cost five times what they gain. Subprocesses inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import jaxtyping
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -16,6 +17,12 @@ CHECKED = ["bounds", "certify", "data", "gradients", "losses", "networks.graph",
 install_import_hook([f"certtrain.{name}" for name in CHECKED], "beartype.beartype")
 
 SHARED_MNIST = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist"
+
+
+@pytest.fixture
+def as_users_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Annotations are not checked, as outside of these tests: what is passed reaches our own checks."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="session")

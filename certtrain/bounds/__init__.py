@@ -6,8 +6,9 @@ differ in the lines between which they hold a ReLU (`slopes`), in where its boun
 what they leave to intervals. `registry` knows them by name. Nothing here knows of training, configuration or logging.
 """
 
-from certtrain.bounds.base import Bounds, Box, Relaxation, Sides, margin_spec
+from certtrain.bounds.base import Bounds, Box, Relaxation, Sides
 from certtrain.bounds.intersection import Intersection
+from certtrain.bounds.labels import margin_spec
 from certtrain.bounds.registry import build, relaxations
 
 __all__ = ["Bounds", "Box", "Intersection", "Relaxation", "Sides", "build", "margin_spec", "relaxations"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from certtrain.errors import ConfigError
@@ -106,19 +106,3 @@ class Relaxation(ABC):
             spec: Rows of linear forms per image, merged into the last affine layer; None bounds the outputs themselves.
             sides: "lower" allows the relaxation to skip upper bounds.
         """
-
-
-def margin_spec(labels: Int[Tensor, " batch"], num_classes: int) -> Float[Tensor, "batch rows classes"]:
-    """Rows e_y - e_j for every wrong class j, in increasing j: [batch, num_classes - 1, num_classes].
-
-    An image is certified iff the lower bounds of all its rows are positive.
-
-    Raises:
-        ConfigError: If a label is no class.
-    """
-    if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < num_classes):
-        raise ConfigError(f"labels must lie in 0..{num_classes - 1}, got {int(labels.min())}..{int(labels.max())}")
-    eye = torch.eye(num_classes, device=labels.device)
-    wrong = torch.arange(num_classes - 1, device=labels.device).expand(len(labels), -1)
-    wrong = wrong + (wrong >= labels[:, None])
-    return eye[labels][:, None] - eye[wrong]

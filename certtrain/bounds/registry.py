@@ -14,6 +14,7 @@ from certtrain.bounds.ibp import IBP
 from certtrain.bounds.intersection import Intersection
 from certtrain.bounds.zonotope import Zonotope
 from certtrain.errors import ConfigError
+from certtrain.spelling import did_you_mean
 
 NATIVE: Mapping[str, type[Relaxation]] = {
     "ibp": IBP,
@@ -48,7 +49,8 @@ def build(name: str, backend: str = "native", **options: Any) -> Relaxation:
         return _intersection(**options)
     known = tuple(NATIVE) if backend == "native" else AUTO_LIRPA
     if name not in known:
-        raise ConfigError(f"unknown relaxation '{name}' for backend {backend}: one of {', '.join(known)}")
+        possible = f"one of {', '.join(known)}{did_you_mean(str(name), known)}"
+        raise ConfigError(f"unknown relaxation '{name}' for backend {backend}: {possible}")
     if backend == "auto_lirpa":
         return _auto_lirpa(name, **options)
     return _make(NATIVE[name], name, options)

@@ -41,10 +41,12 @@ class Attack:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.restarts < 0 or self.seed < 0:
-            raise ConfigError(f"attack: steps, restarts and seed must not be negative, got {self}")
-        if self.step_size is not None and not 0 < self.step_size < float("inf"):
-            raise ConfigError(f"attack: step_size must be a positive number, got {self.step_size}")
+        # An attack that cannot start would be an error of every image.
+        if not all(type(number) is int and number >= 0 for number in (self.steps, self.restarts, self.seed)):
+            raise ConfigError(f"attack: steps, restarts and seed must be whole numbers >= 0, got {self}")
+        size = self.step_size
+        if size is not None and not (isinstance(size, (int, float)) and 0 < size < float("inf")):
+            raise ConfigError(f"attack: step_size must be a positive number or None, got {size!r}")
 
     def find(
         self, network: Network, box: Box, labels: Int[Tensor, " batch"], indices: Sequence[int]

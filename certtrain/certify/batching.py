@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import torch
 
-from certtrain.certify.case import Case, Failure
+from certtrain.certify.case import Case
+from certtrain.certify.verdict import Failure
 
 T = TypeVar("T")
 

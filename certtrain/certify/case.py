@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import sha256
 from math import isfinite
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from certtrain.certify.soundness import SoundnessError
-from certtrain.certify.verdict import Status, Verdict
+from certtrain.certify.verdict import FAILURES, Failure, Status, Verdict
 
 
 def image_digest(image: Float[Tensor, "*shape"]) -> str:
@@ -20,19 +19,6 @@ def image_digest(image: Float[Tensor, "*shape"]) -> str:
     pixels = image.detach().to(device="cpu", dtype=torch.float64).contiguous()
     # Without the shape, the same numbers laid out in another way would count as the same image.
     return sha256(f"{tuple(pixels.shape)}".encode() + pixels.numpy().tobytes()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a stage came to no result.
-
-    Attributes:
-        kind: oom if memory was exhausted even for one image, error otherwise.
-        message: One line.
-    """
-
-    kind: Literal["oom", "error"]
-    message: str
 
 
 @dataclass
@@ -43,21 +29,21 @@ class Case:
         index: The image's number in its data set.
         label: Its class.
         image: float64, [*input_shape].
+        eps: Radius of its ball.
         predicted: The class that the network gives it; None before that is known and where outputs are not
             finite.
         counterexample: Whether one was found and confirmed.
-        timed_out: Whether time ran out before all verifiers had their turn.
         seconds: Time spent so far.
         margins: As in `Verdict`.
-        failures: Stage (prediction, attack, or a verifier's name) -> why it failed.
+        failures: As in `Verdict`.
     """
 
     index: int
     label: int
     image: Tensor = field(repr=False)
+    eps: float = 0.0
     predicted: int | None = None
     counterexample: bool = False
-    timed_out: bool = False
     seconds: float = 0.0
     margins: dict[str, float | None] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
@@ -101,8 +87,10 @@ class Case:
             best,
             round(self.seconds, 6),
             dict(self.margins),
-            message if status in ("error", "oom") else None,
+            message or None,
             image_digest(self.image),
+            dict(self.failures),
+            self.eps,
         )
 
     def _status(self, verified_by: str | None) -> Status:
@@ -113,8 +101,4 @@ class Case:
         if verified_by is not None:
             return "verified"
         kinds = {failure.kind for failure in self.failures.values()}
-        if "error" in kinds:
-            return "error"
-        if "oom" in kinds:
-            return "oom"
-        return "timeout" if self.timed_out else "unknown"
+        return next((kind for kind in FAILURES if kind in kinds), "unknown")

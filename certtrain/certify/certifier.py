@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from certtrain.bounds import Relaxation
+from certtrain.bounds.labels import class_labels
+from certtrain.certify.arguments import Images, check_outputs, read_images, read_options
 from certtrain.certify.attack import Attack
 from certtrain.certify.batching import split
 from certtrain.certify.case import Case, image_digest
@@ -31,12 +33,12 @@ Progress = Callable[[int, int, Mapping[str, int]], None]
 
 def certify(
     model: nn.Module,
-    inputs: Float[Tensor, "images *shape"],
-    labels: Int[Tensor, " images"],
-    eps: float,
+    inputs: Tensor | np.ndarray | Sequence[Any],
+    labels: Tensor | np.ndarray | Sequence[Any],
+    eps: float | Tensor | np.ndarray | Sequence[Any],
     *,
     relaxations: str | Sequence[str | tuple[str, Relaxation] | Verifier] = RELAXATIONS,
-    clip: tuple[float, float] | None = (0.0, 1.0),
+    clip: Sequence[float] | None = (0.0, 1.0),
     attack: Attack = Attack(),  # noqa: B008  (frozen)
     batch_size: int = 100,
     memory_mb: int = 2048,
@@ -54,9 +56,9 @@ def certify(
 
     Args:
         model: Any supported network; in eval mode for the duration.
-        inputs: Images in the range of `clip`.
-        labels: Their classes.
-        eps: Radius of the L-infinity ball, in the unit of the inputs.
+        inputs: Images in the range of `clip`, [images, *shape]: a floating-point tensor or array, or a list.
+        labels: Their classes, [images]: a tensor or array of any integer type, or a list.
+        eps: Radius of the L-infinity ball, in the unit of the inputs: one for all images, or one for each.
         relaxations: The verifiers, cheapest first: names, or (name, relaxation) pairs.
         clip: Range of legal pixels; None if there is none.
         attack: How counterexamples are searched.
@@ -80,22 +82,32 @@ def certify(
             operation.
         ConfigError: If arguments do not fit together, or the ledger belongs to other settings or images.
     """
-    numbers = list(range(len(inputs))) if indices is None else [int(i) for i in indices]
-    _check_arguments(inputs, labels, numbers, eps, clip, batch_size, memory_mb, timeout_s)
+    options = read_options(model, clip, attack, batch_size, memory_mb, timeout_s)
+    images = read_images(inputs, labels, eps, indices, options.clip)
     verifiers = resolve(relaxations)
+    check_outputs(ledger, progress)
     # Autograd, which the attack needs, does not work inside the inference mode that a caller may be in.
     with torch.inference_mode(False), torch.no_grad(), evaluating(model):
-        network = Network.of(model, inputs.shape[1:])
-        _check_labels(labels, network.graph.num_outputs)
-        pipeline = Pipeline(network, verifiers, attack, eps, clip, batch_size, memory_mb * MEGABYTE, timeout_s)
-        book = None if ledger is None else Ledger(ledger, pipeline.settings())
+        network = Network.of(model, images.inputs.shape[1:])
+        classes: list[int] = class_labels(images.labels, network.graph.num_outputs).tolist()
+        pipeline = Pipeline(
+            network,
+            verifiers,
+            options.attack,
+            options.clip,
+            options.batch_size,
+            options.memory_mb * MEGABYTE,
+            options.timeout_s,
+        )
+        book = None if ledger is None else Ledger(ledger, {"eps": images.common_eps, **pipeline.settings()})
+        numbers = images.indices
         done = {} if book is None else {i: book.verdicts[i] for i in numbers if i in book.verdicts}
-        _check_same_data(done, numbers, inputs, labels)
+        _check_same_data(done, images, classes)
         report = _reporter(progress, done, len(numbers))
         report()
         left = [k for k, i in enumerate(numbers) if i not in done]
         for positions in split(left, pipeline.images_at_once()):
-            verdicts = pipeline.run([_case(inputs[k], labels[k], numbers[k], network.device) for k in positions])
+            verdicts = pipeline.run([_case(images, classes, k, network.device) for k in positions])
             if book is not None:
                 book.append(verdicts)
             done.update((verdict.index, verdict) for verdict in verdicts)
@@ -103,8 +115,9 @@ def certify(
     return [done[i] for i in numbers]
 
 
-def _case(image: Tensor, label: Tensor, index: int, device: torch.device) -> Case:
-    return Case(index, int(label), image.detach().clone().to(device=device, dtype=torch.float64))
+def _case(images: Images, labels: Sequence[int], position: int, device: torch.device) -> Case:
+    image = images.inputs[position].detach().clone().to(device=device, dtype=torch.float64)
+    return Case(images.indices[position], labels[position], image, images.eps[position])
 
 
 def _reporter(progress: Progress | None, done: Mapping[int, Verdict], total: int) -> Callable[[], None]:
@@ -117,44 +130,9 @@ def _reporter(progress: Progress | None, done: Mapping[int, Verdict], total: int
     return report
 
 
-def _check_arguments(
-    inputs: Tensor,
-    labels: Tensor,
-    indices: Sequence[int],
-    eps: float,
-    clip: tuple[float, float] | None,
-    batch_size: int,
-    memory_mb: int,
-    timeout_s: float | None,
-) -> None:
-    if not inputs.is_floating_point():
-        raise ConfigError(f"inputs must be floating-point images, got {inputs.dtype}")
-    if not len(inputs) == len(labels) == len(indices):
-        raise ConfigError(f"{len(inputs)} inputs, {len(labels)} labels and {len(indices)} indices; one of each")
-    if len(set(indices)) != len(indices):
-        raise ConfigError("indices must be different: a verdict belongs to one image")
-    if not 0 <= eps < math.inf:
-        raise ConfigError(f"eps must be a finite number >= 0, got {eps}")
-    if batch_size < 1 or memory_mb < 1:
-        raise ConfigError(f"batch_size and memory_mb must be at least 1, got {batch_size} and {memory_mb}")
-    if timeout_s is not None and not timeout_s > 0:
-        raise ConfigError(f"timeout_s must be positive or None, got {timeout_s}")
-    # A box cut to a range that its image lies outside would not contain the image.
-    if clip is not None and bool(((inputs < clip[0]) | (inputs > clip[1])).any()):
-        raise ConfigError(
-            f"inputs must lie in clip={clip}, got {inputs.min():.4g} to {inputs.max():.4g}: "
-            "normalisation belongs into the network (certtrain.networks.Normalize)"
-        )
-
-
-def _check_labels(labels: Tensor, classes: int) -> None:
-    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
-        raise ConfigError(f"labels must lie in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
-
-
-def _check_same_data(done: Mapping[int, Verdict], indices: Sequence[int], inputs: Tensor, labels: Tensor) -> None:
-    """Verdicts from the ledger must be about these very images and labels."""
-    for index, image, label in zip(indices, inputs, labels.tolist(), strict=True):
+def _check_same_data(done: Mapping[int, Verdict], images: Images, labels: Sequence[int]) -> None:
+    """Verdicts from the ledger must be about these very images, labels and radii."""
+    for index, image, label, eps in zip(images.indices, images.inputs, labels, images.eps, strict=True):
         if index not in done:
             continue
         if done[index].label != label:
@@ -162,6 +140,8 @@ def _check_same_data(done: Mapping[int, Verdict], indices: Sequence[int], inputs
                 f"the ledger says that image {index} has label {done[index].label}, the data says {label}: "
                 "it belongs to other data"
             )
+        if done[index].eps not in (eps, None):
+            raise ConfigError(f"the ledger's verdict on image {index} is about eps {done[index].eps}, here it is {eps}")
         digest = image_digest(image)
         if done[index].image != digest:
             raise ConfigError(

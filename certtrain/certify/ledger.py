@@ -2,7 +2,7 @@
 
 Rows are appended as verdicts are made. Beside `ledger.jsonl` stands `ledger.meta.json` with the settings that
 its verdicts depend on, and in every row a digest of its image. Verdicts of other settings or about other images
-are never mixed in.
+are never mixed in. Rows that certtrain wrote before it noted every failure are completed when they are read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from certtrain.certify.verdict import Verdict
+from certtrain.certify.verdict import ATTACK, PREDICTION, Verdict
 from certtrain.errors import ConfigError, DataError
 
 Settings = Mapping[str, Any]
@@ -89,7 +89,7 @@ def _read(path: Path) -> tuple[list[Verdict], int]:
     """Verdicts, and the number of bytes that hold them."""
     if not path.is_file():
         return [], 0
-    content = path.read_bytes()
+    content, verifiers = path.read_bytes(), read_verifiers(path) or []
     size = content.rfind(b"\n") + 1
     verdicts = []
     for number, line in enumerate(content[:size].splitlines(), start=1):
@@ -100,10 +100,29 @@ def _read(path: Path) -> tuple[list[Verdict], int]:
                     f"{path} line {number} has no column 'image', so which image it is about is not known "
                     "(an older certtrain wrote it): remove the ledger or choose another"
                 )
-            verdicts.append(Verdict.from_row(row))
-        except (ValueError, KeyError, TypeError) as error:
+            verdicts.append(Verdict.from_row(row if "failures" in row else _completed(row, verifiers)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} line {number} is no verdict ({type(error).__name__}: {error})") from error
     return verdicts, size
+
+
+def _completed(row: Mapping[str, Any], verifiers: Iterable[str]) -> dict[str, Any]:
+    """A row without the columns `failures` and `eps`, and with what can be told of them from the others.
+
+    Such a row has no margin for a verifier that failed, and no entry for one that was not started. Its message names
+    what failed where that decided the status.
+    """
+    margins, status = row["margins"], row["status"]
+    failed = [name for name, margin in margins.items() if margin is None]
+    told = dict(part.partition(": ")[::2] for part in (row["message"] or "").split("; "))
+    before = [stage for stage in (PREDICTION, ATTACK) if stage in told]
+    unnoted = "not noted by the certtrain that wrote this row"
+    kind = "oom" if status == "oom" else "error"
+    failures = {stage: {"kind": kind, "message": told.get(stage) or unnoted} for stage in [*before, *failed]}
+    if row["predicted"] == row["label"]:
+        late = {"kind": "timeout", "message": "not started, the image's time was used up"}
+        failures |= {name: late for name in verifiers if name not in margins}
+    return {**row, "failures": failures, "eps": None}
 
 
 def _check_settings(path: Path, settings: Settings) -> None:

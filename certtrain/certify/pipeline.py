@@ -14,11 +14,11 @@ from torch import Tensor
 from certtrain.bounds import Box
 from certtrain.certify.attack import Attack
 from certtrain.certify.batching import run_batches
-from certtrain.certify.case import Case, Failure
+from certtrain.certify.case import Case
 from certtrain.certify.memory import MEGABYTE, available_bytes, batch_size, bytes_per_image
 from certtrain.certify.network import Network
 from certtrain.certify.soundness import self_check
-from certtrain.certify.verdict import Verdict
+from certtrain.certify.verdict import ATTACK, PREDICTION, Failure, Verdict
 from certtrain.certify.verifiers import Verifier
 from certtrain.errors import CerttrainError
 
@@ -35,7 +35,6 @@ class Pipeline:
         network: What is certified.
         verifiers: In the order in which they are asked.
         attack: How counterexamples are searched.
-        eps: Radius of the boxes.
         clip: Range of legal pixels; None if there is none.
         largest_batch: Images per batch of prediction and attack, and at most of a verifier.
         budget: Bytes that a verifier's batch may take by estimate.
@@ -47,7 +46,6 @@ class Pipeline:
     network: Network
     verifiers: tuple[Verifier, ...]
     attack: Attack
-    eps: float
     clip: tuple[float, float] | None
     largest_batch: int
     budget: int
@@ -58,12 +56,11 @@ class Pipeline:
     def settings(self) -> dict[str, Any]:
         """Everything that a verdict depends on but its image, as JSON values.
 
-        Index, label and a digest of the image stand in each verdict itself, and `certify` compares them. The
+        Index, label, eps and a digest of the image stand in each verdict itself, and `certify` compares them. The
         machine, the batch size and the memory budget are left out: apart from rounding they decide only what
         runs out of memory or time.
         """
         return {
-            "eps": self.eps,
             "clip": None if self.clip is None else list(self.clip),
             "verifiers": [verifier.describe() for verifier in self.verifiers],
             "attack": asdict(self.attack),
@@ -86,12 +83,12 @@ class Pipeline:
             SoundnessError: If a verifier's bounds are wrong.
             CerttrainError: If a verifier refuses the network.
         """
-        run_batches(cases, self.largest_batch, self._predict, partial(_fail, "prediction"))
+        run_batches(cases, self.largest_batch, self._predict, partial(_fail, PREDICTION))
         probes = [case for case in cases if case.predicted is not None][:SELF_CHECK_IMAGES]
         for verifier in self.verifiers:
             self._self_check(verifier, probes)
         correct = [case for case in cases if case.correct]
-        run_batches(correct, self.largest_batch, self._attack, partial(_fail, "attack"))
+        run_batches(correct, self.largest_batch, self._attack, partial(_fail, ATTACK))
         for verifier in self.verifiers:
             self._verify(verifier, correct)
         return [case.verdict() for case in cases]
@@ -102,7 +99,7 @@ class Pipeline:
             if outputs.isfinite().all():
                 case.predicted = int(outputs.argmax())
             else:
-                _fail("prediction", case, Failure("error", "non-finite outputs"))
+                _fail(PREDICTION, case, Failure("error", "non-finite outputs"))
 
     def _attack(self, cases: list[Case]) -> None:
         indices = [case.index for case in cases]
@@ -131,8 +128,9 @@ class Pipeline:
         """Has a verifier bound the margins of all images that have time left."""
         limit = math.inf if self.timeout_s is None else self.timeout_s
         for case in cases:
-            case.timed_out = case.timed_out or case.seconds >= limit
-        cases = [case for case in cases if not case.timed_out]
+            if case.seconds >= limit:
+                _fail(verifier.name, case, Failure("timeout", f"not started, the image's {limit:g} s were used up"))
+        cases = [case for case in cases if case.seconds < limit]
         fail = partial(_fail_verifier, verifier.name)
         if (reason := self._too_large(verifier)) is not None:
             for case in cases:
@@ -165,7 +163,9 @@ class Pipeline:
         return f"needs about {need // MEGABYTE} MiB for one image, {free // MEGABYTE} MiB are free"
 
     def _box(self, cases: list[Case]) -> Box:
-        return Box.linf(_images(cases), self.eps, self.clip)
+        images = _images(cases)
+        eps = torch.tensor([case.eps for case in cases], dtype=images.dtype, device=images.device)
+        return Box.linf(images, eps.view(-1, *[1] * (images.dim() - 1)).expand_as(images), self.clip)
 
     def _labels(self, cases: list[Case]) -> Tensor:
         return torch.tensor([case.label for case in cases], device=self.network.device)

@@ -6,8 +6,26 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+FailureKind = Literal["error", "oom", "timeout"]
 Status = Literal["misclassified", "falsified", "verified", "unknown", "timeout", "oom", "error"]
 STATUSES: tuple[Status, ...] = get_args(Status)
+FAILURES: tuple[FailureKind, ...] = get_args(FailureKind)
+# Stages before the verifiers; no verifier has one of these names.
+PREDICTION, ATTACK = "prediction", "attack"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a stage came to no result on an image.
+
+    Attributes:
+        kind: timeout if it was not started because the image's time was used up, oom if memory was exhausted even for
+            one image, error otherwise (an exception, or numbers that are not finite).
+        message: One line.
+    """
+
+    kind: FailureKind
+    message: str
 
 
 @dataclass(frozen=True)
@@ -28,9 +46,12 @@ class Verdict:
         margins: Verifier -> lower bound of the smallest margin, in float64, for each verifier that ran; None
             where it failed. A verifier has proved the image robust exactly if its entry is positive: an entry
             that only float64 finds positive is replaced by what float32 found.
-        message: Why, in one line, where the status is error or oom.
+        message: Everything that failed, in one line, whatever the status; None if nothing did.
         image: Digest of the image that this is about (`case.image_digest`), so that it is never taken for
             another one's; None if not known.
+        failures: Stage (prediction, attack, or a verifier's name) -> why it came to no result. A verifier that is
+            neither here nor in `margins` was not asked, as none is where the image is misclassified.
+        eps: Radius of the ball that this is about, in the unit of the inputs; None if not known.
     """
 
     index: int
@@ -43,6 +64,8 @@ class Verdict:
     margins: Mapping[str, float | None] = field(default_factory=dict)
     message: str | None = None
     image: str | None = None
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    eps: float | None = None
 
     @property
     def correct(self) -> bool:
@@ -59,8 +82,12 @@ class Verdict:
 
         Raises:
             KeyError: If a column is missing.
-            ValueError: If the status is none of `STATUSES`.
+            ValueError: If a status or a kind of failure is unknown.
         """
+        failures = {stage: Failure(found["kind"], found["message"]) for stage, found in row["failures"].items()}
         if row["status"] not in STATUSES:
             raise ValueError(f"unknown status '{row['status']}'")
-        return cls(**{f.name: row[f.name] for f in fields(cls)})
+        for failure in failures.values():
+            if failure.kind not in FAILURES:
+                raise ValueError(f"unknown kind of failure '{failure.kind}'")
+        return cls(**{f.name: row[f.name] for f in fields(cls)} | {"failures": failures})

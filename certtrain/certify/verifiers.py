@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, is_dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from certtrain.bounds import Bounds, Box, Relaxation, Sides, build, margin_spec
 from certtrain.certify.network import Network
+from certtrain.certify.verdict import ATTACK, PREDICTION
 from certtrain.errors import ConfigError
 
 
@@ -65,15 +66,27 @@ def resolve(relaxations: str | Sequence[str | tuple[str, Relaxation] | Verifier]
     """Verifiers from names, (name, relaxation) pairs, or verifiers.
 
     Raises:
-        ConfigError: If there is no such relaxation, or two have the same name.
+        ConfigError: If there is none, no such relaxation, or two have the same name.
     """
+    if not isinstance(relaxations, Iterable):
+        raise ConfigError(f"relaxations must be a list of names or (name, relaxation) pairs, got {relaxations!r}")
     items = (relaxations,) if isinstance(relaxations, str) else tuple(relaxations)
+    if not items:
+        raise ConfigError("relaxations must name at least one verifier, such as 'ibp'")
     verifiers = tuple(_verifier(item) for item in items)
+    for verifier in verifiers:
+        _check_name(verifier.name)
     names = [v.name for v in verifiers]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"two verifiers are named '{twice}': give each its own name")
     return verifiers
+
+
+def _check_name(name: str) -> None:
+    """A result is found by its verifier's name: in the ledger, and in its settings (`Verifier.describe`)."""
+    if not name or name in (PREDICTION, ATTACK) or ": " in name:
+        raise ConfigError(f"a verifier cannot be named '{name}': give it another name, without ': '")
 
 
 def _verifier(item: str | tuple[str, Relaxation] | Verifier) -> Verifier:

@@ -39,7 +39,7 @@ from certtrain.data.module import ImageData
 from certtrain.errors import CerttrainError
 from certtrain.gradients import Distributed
 from certtrain.gradients.distributed import noticing_lost_peers
-from certtrain.report import certification_progress, print_verdict, write_report, write_summary
+from certtrain.report import certification_progress, check_failures, print_verdict, write_report, write_summary
 from certtrain.sweep.jobs import certified_accuracy
 from certtrain.training.checkpoints import AtomicCheckpointIO, load_network
 from certtrain.training.metrics import drop_rows
@@ -85,6 +85,7 @@ def run_in(directory: Path, node: Record) -> Record:
         What stands in summary.json; nothing on ranks other than the first.
 
     Raises:
+        CertificationFailed: If something failed on images that it was to judge; everything is written by then.
         KeyboardInterrupt: If Ctrl-C has stopped it.
         SystemExit: If another signal has; it goes on later.
     """
@@ -100,6 +101,7 @@ def run_in(directory: Path, node: Record) -> Record:
                 for logger in loggers:
                     if isinstance(logger, WandbLogger):
                         logger.experiment.summary.update(record)
+                check_failures(record)
         except Stopped as stop:
             console.print(f"{stop}: the same command, or resume={directory}, goes on", highlight=False, soft_wrap=True)
             if stop.signal is signal.SIGINT:

@@ -67,6 +67,14 @@ def _follow() -> None:
         run_in(orders.directory, orders.node)
 
 
+def _tell_failures(directory: Path | None) -> None:
+    """Ends a command whose run has finished as the run itself did."""
+    from certtrain.report import check_failures, read_summary
+
+    if directory is not None:
+        check_failures(read_summary(directory / "summary.json"))
+
+
 def _dismiss() -> None:
     """Tells the other ranks, if there are any, that nothing is left to do."""
     if started_by_a_launcher(os.environ):
@@ -96,6 +104,7 @@ def _launch(arguments: list[str]) -> None:
         if place.finished:
             print(f"{place.directory} has finished: see its report.html; another hydra.run.dir runs it again")
             _dismiss()
+            _tell_failures(place.directory)
             return
         if place.directory is not None:
             # Hydra reads the command line itself; the last one of several overrides counts.

@@ -54,7 +54,7 @@ def preflight(command: Command) -> Place:
             place = find_place(composed, node)
             if place.finished:
                 return place
-        resolve(config.certify.verifiers)
+        _check_verifiers(config)
         key = _fingerprint(node)
         if key not in seen:
             seen.add(key)
@@ -103,6 +103,13 @@ def check_data(config: RunConfig) -> None:
     data = make_data(config)
     data.setup()
     handover.keep(data.source, data.splits)
+
+
+def _check_verifiers(config: RunConfig) -> None:
+    try:
+        resolve(config.certify.verifiers)
+    except ConfigError as error:
+        raise ConfigError(f"certify.verifiers: {error}") from error
 
 
 def _check_devices(trainer: Trainer) -> None:

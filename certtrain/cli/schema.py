@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from certtrain.errors import ConfigError
 
@@ -192,11 +192,21 @@ class Certify(Strict):
     """See conf/certify."""
 
     enabled: bool
-    verifiers: tuple[str, ...] = Field(min_length=1, strict=False)
+    verifiers: tuple[str, ...] = Field(strict=False)
     limit: int | None = Field(ge=1)
     timeout_s: float | None = Field(gt=0)
     memory_mb: int = Field(ge=1)
     attack: Attack
+
+    @field_validator("verifiers", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)) or not value or not all(isinstance(name, str) for name in value):
+            raise ValueError(
+                f"must be a list of relaxations such as [ibp,deeppoly], at least one, got {value!r}; "
+                "certify.enabled=false certifies nothing"
+            )
+        return value
 
 
 class RunConfig(Strict):

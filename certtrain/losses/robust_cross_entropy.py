@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from certtrain.bounds.base import Box, margin_spec
+from certtrain.bounds.base import Box
+from certtrain.bounds.labels import margin_spec
 from certtrain.errors import ConfigError
 from certtrain.losses.base import Loss, Problem
 from certtrain.networks.graph import Params

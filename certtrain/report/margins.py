@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from certtrain.certify import Verdict
+from certtrain.certify import Verdict, tally_verifier
 from certtrain.report.style import GREEN, GREY, RED, drawing, figure, save
 
 BINS = 60
@@ -35,7 +35,7 @@ def write_margins(verdicts: Sequence[Verdict], path: str | os.PathLike[str], tit
     with drawing():
         canvas, axes = figure(1, len(margins), title, size=(7.4, 1.35), sharex=True, sharey=True)
         tallest = [
-            _draw(ax, name, values, len(verdicts), low, high)
+            _draw(ax, name, values, tally_verifier(verdicts, name).decided, low, high)
             for ax, (name, values) in zip(axes, margins.items(), strict=True)
         ]
         # The bar that gathers everything on the left may be cut: its height stands in words.

@@ -14,7 +14,7 @@ from certtrain.certify import STATUSES, Verdict, read_ledger, read_verifiers, su
 from certtrain.errors import DataError
 from certtrain.report.curves import write_curves
 from certtrain.report.margins import write_margins
-from certtrain.report.rows import result_rows, title, variant, verifiers
+from certtrain.report.rows import failure_lines, result_rows, title, variant, verifiers
 from certtrain.report.summary import read_summary
 from certtrain.report.template import PAGE
 
@@ -88,6 +88,7 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
         title=heading,
         verifiers=verifiers(record),
         rows=result_rows(record),
+        failures=failure_lines(record),
         statuses=_status_rows(verdicts),
         plots=plots,
         facts=list(_facts(record)),

@@ -7,6 +7,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from certtrain.bounds.registry import NATIVE
+from certtrain.certify.verdict import FAILURES
+
+UNKNOWN = "–"
 
 
 @dataclass(frozen=True)
@@ -15,14 +18,20 @@ class Row:
 
     Attributes:
         what: What was counted.
-        percent: Of all images; "–" where nothing was counted.
+        percent: Of the images that it is known of; "–" where nothing was counted.
         images: How many of how many.
+        judged: How many images were judged; "–" where that was not noted.
+        failed: How many came to no result.
+        skipped: How many were not judged since they are misclassified, or have no prediction.
         union: Whether it is the certified accuracy that is reported.
     """
 
     what: str
     percent: str
     images: str
+    judged: str = UNKNOWN
+    failed: str = UNKNOWN
+    skipped: str = UNKNOWN
     union: bool = False
 
 
@@ -30,22 +39,54 @@ def result_rows(record: Mapping[str, Any]) -> list[Row]:
     """Natural, attacked, certified by each verifier, certified by their union.
 
     Args:
-        record: What stands in summary.json.
+        record: What stands in summary.json; one that an older certtrain wrote says only what came out.
     """
     total = int(record.get("images") or 0)
-    by = record.get("certified_accuracy_by") or {}
+    by, tallies = record.get("certified_accuracy_by") or {}, record.get("verifiers") or {}
     rows = [
-        _row("natural: correct as they are", record.get("natural_accuracy"), total),
-        _row("attacked: correct under attack", record.get("attacked_accuracy"), total),
-        *(_row(f"certified by {name}", fraction, total) for name, fraction in by.items()),
+        _row("natural: correct as they are", record.get("natural_accuracy"), total, record.get("prediction")),
+        _row("attacked: correct under attack", record.get("attacked_accuracy"), total, record.get("attack")),
+        *(_row(f"certified by {name}", fraction, total, tallies.get(name)) for name, fraction in by.items()),
     ]
-    return [*rows, _row("certified by any (union)", record.get("certified_accuracy"), total, union=True)]
+    return [*rows, _union_row(record, total)]
 
 
-def _row(what: str, fraction: float | None, total: int, union: bool = False) -> Row:
-    if fraction is None:
-        return Row(what, "–", "–", union)
-    return Row(what, f"{100 * fraction:.2f}", f"{round(fraction * total):,} of {total:,}", union)
+def _row(what: str, fraction: float | None, total: int, tally: Mapping[str, int] | None) -> Row:
+    if tally is None:
+        passed = None if fraction is None else round(fraction * total)
+        return Row(what, *_rate(fraction, passed, total))
+    rate = _rate(fraction, tally["passed"], tally["decided"])
+    return Row(what, *rate, f"{tally['judged']:,}", f"{tally['failed']:,}", f"{tally['skipped']:,}")
+
+
+def _union_row(record: Mapping[str, Any], total: int) -> Row:
+    """The certified accuracy: of all images, so that it is a lower bound where some are undecided."""
+    fraction, statuses = record.get("certified_accuracy"), record.get("statuses") or {}
+    if not statuses:
+        return Row("certified by any (union)", UNKNOWN, UNKNOWN, union=True)
+    undecided = sum(int(statuses.get(kind, 0)) for kind in FAILURES)
+    wrong = int(statuses.get("misclassified", 0))
+    what = "certified by any (union)" + (", at least" if undecided and fraction is not None else "")
+    rate = _rate(fraction, int(statuses.get("verified", 0)), total)
+    return Row(what, *rate, f"{total - undecided - wrong:,}", f"{undecided:,}", f"{wrong:,}", union=True)
+
+
+def _rate(fraction: float | None, passed: int | None, decided: int) -> tuple[str, str]:
+    """In percent, and as so many of so many images."""
+    return (UNKNOWN, UNKNOWN) if fraction is None else (f"{100 * fraction:.2f}", f"{passed:,} of {decided:,}")
+
+
+def failure_lines(record: Mapping[str, Any]) -> list[str]:
+    """What failed, also where an image was decided otherwise, and what it does to a rate: a line per stage and kind."""
+    rates = {"prediction": record.get("natural_accuracy"), "attack": record.get("attacked_accuracy")}
+    rates |= record.get("certified_accuracy_by") or {}
+    return [_failure_line(row, rates.get(row["stage"])) for row in record.get("failures") or ()]
+
+
+def _failure_line(row: Mapping[str, Any], rate: float | None) -> str:
+    plural, them = ("", "it") if row["images"] == 1 else ("s", "them")
+    consequence = "it judged none, so it has no rate" if rate is None else f"its rate leaves {them} out"
+    return f"{row['stage']} failed on {row['images']:,} image{plural} ({row['kind']}: {row['message']}): {consequence}"
 
 
 def title(record: Mapping[str, Any]) -> str:

@@ -11,10 +11,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from certtrain.errors import DataError
+from certtrain.errors import CerttrainError, DataError
 
+STAGES = ("prediction", "attack")
 ACCURACIES = ("natural_accuracy", "attacked_accuracy", "certified_accuracy")
 PACKAGES = ("certtrain", "torch", "pytorch_lightning", "auto_LiRPA")
+
+
+class CertificationFailed(CerttrainError):
+    """Something that was to judge images failed on some; what else was found stands in the run directory."""
 
 
 def versions() -> dict[str, str | None]:
@@ -60,7 +65,8 @@ def write_summary(
         data: What `certtrain.data.fingerprint.describe_data` says; None where it is not known.
 
     Returns:
-        What was written: accuracies as fractions of 1, None where there is none or where it was not finite.
+        What was written: accuracies as fractions of 1, None where there is none or where it was not finite; beside
+        them `prediction`, `attack` and, by name, `verifiers`: how many images each judged, failed on and skipped.
     """
     record = finite(
         {
@@ -69,6 +75,9 @@ def write_summary(
             "images": result.get("images", 0),
             "data": data,
             "statuses": dict(result.get("statuses", {})),
+            **{stage: dict(result[stage]) for stage in STAGES if stage in result},
+            "verifiers": dict(result.get("verifiers", {})),
+            "failures": list(result.get("failures", [])),
             "train_seconds": train_seconds,
             "certify_seconds": certify_seconds,
             "parameters": parameters,
@@ -101,6 +110,26 @@ def read_summary(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise DataError(f"{path} is no summary of a run: it holds no object")
     return record
+
+
+def check_failures(record: Mapping[str, Any]) -> None:
+    """Refuses to call a certification complete in which something failed, whatever became of the images.
+
+    Exhausted time is none of it: who sets a limit has asked for it, and the counts say how often it was reached.
+
+    Args:
+        record: What stands in summary.json.
+
+    Raises:
+        CertificationFailed: One line that says what failed, on how many images and why.
+    """
+    found = [
+        f"{row['stage']} failed on {row['images']:,} of {record.get('images', 0):,} images ({row['message']})"
+        for row in record.get("failures") or ()
+        if row["kind"] != "timeout"
+    ]
+    if found:
+        raise CertificationFailed(f"the certification is incomplete: {'; '.join(found)}")
 
 
 def finite(value: Any) -> Any:

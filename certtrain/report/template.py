@@ -13,6 +13,7 @@ PAGE = """\
   h1 { font-size: 1.45rem; margin: 0; }
   h2 { font-size: 1.05rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid #ddd; padding-bottom: .25rem; }
   p.by { margin: .2rem 0 0; color: #555; }
+  p.failure { margin: .3rem 0 0; color: #a33; overflow-wrap: anywhere; }
   table { border-collapse: collapse; }
   th, td { text-align: left; padding: .25rem 1.4rem .25rem 0; vertical-align: top; }
   th { font-weight: 600; color: #555; border-bottom: 1px solid #ddd; }
@@ -35,13 +36,19 @@ PAGE = """\
 
 <h2>Result</h2>
 <table>
-  <tr><th>what</th><th class="number">%</th><th class="number">images</th></tr>
+  <tr><th>what</th><th class="number">%</th><th class="number">images</th>
+    <th class="number">judged</th><th class="number">failed</th><th class="number">skipped</th></tr>
   {% for row in rows %}
   <tr{% if row.union %} class="union"{% endif %}>
     <td>{{ row.what }}</td><td class="number">{{ row.percent }}</td><td class="number">{{ row.images }}</td>
+    <td class="number">{{ row.judged }}</td><td class="number">{{ row.failed }}</td>
+    <td class="number">{{ row.skipped }}</td>
   </tr>
   {% endfor %}
 </table>
+{% for line in failures %}
+<p class="failure">{{ line }}</p>
+{% endfor %}
 
 {% if statuses %}
 <h2>Statuses</h2>

@@ -16,8 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
-from certtrain.report.rows import result_rows, title, verifiers
+from certtrain.report.rows import failure_lines, result_rows, title, verifiers
 
 Report = Callable[[int, int, Mapping[str, int]], None]
 
@@ -36,19 +37,24 @@ def verdict_table(record: Mapping[str, Any]) -> Table:
     table.add_column("what")
     table.add_column("%", justify="right")
     table.add_column("images", justify="right")
+    for heading in ("judged", "failed", "skipped"):
+        table.add_column(heading, justify="right")
     for row in result_rows(record):
         if row.union:
             table.add_section()
-        table.add_row(row.what, row.percent, row.images, style="bold green" if row.union else None)
+        cells = (row.what, row.percent, row.images, row.judged, row.failed, row.skipped)
+        table.add_row(*cells, style="bold green" if row.union else None)
     return table
 
 
 def print_verdict(console: Console, record: Mapping[str, Any]) -> None:
-    """Prints the result, and the number of images with each status."""
+    """Prints the result, the number of images with each status, and what failed."""
     console.print(verdict_table(record))
     counts = describe_counts(record.get("statuses") or {})
     if counts:
         console.print(counts)
+    for line in failure_lines(record):
+        console.print(Text(line, style=STYLES["error"]), soft_wrap=True)
 
 
 def describe_counts(counts: Mapping[str, int]) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 # In the directory of a job: everything that it printed, why it failed, its result.
 OUTPUT, TRACEBACK, SUMMARY, REPORT = "output.log", "traceback.txt", "summary.json", "report.html"
@@ -37,8 +38,8 @@ class Job:
 
     @property
     def is_finished(self) -> bool:
-        """Whether its result and its report, the last thing that a run writes, are there."""
-        return (self.directory / SUMMARY).is_file() and (self.directory / REPORT).is_file()
+        """Whether its result and its report, the last thing that a run writes, are there, and nothing failed."""
+        return (self.directory / REPORT).is_file() and _is_complete(_summary(self.directory))
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,19 @@ class Outcome:
 
 def certified_accuracy(directory: Path) -> float | None:
     """What summary.json of a run says, a fraction of 1; None without one, or if nothing was certified."""
+    return (_summary(directory) or {}).get("certified_accuracy")
+
+
+def _is_complete(summary: Mapping[str, Any] | None) -> bool:
+    """Whether a run that wrote this ended well: as `certtrain.report.check_failures` has it."""
+    failures = [] if summary is None else summary.get("failures") or []
+    return summary is not None and all(failure["kind"] == "timeout" for failure in failures)
+
+
+def _summary(directory: Path) -> dict[str, Any] | None:
+    """What stands in summary.json; None without one, or if it cannot be read."""
     try:
-        return json.loads((directory / SUMMARY).read_text(encoding="utf-8")).get("certified_accuracy")
-    except (OSError, ValueError, AttributeError):
+        found = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) else None

@@ -16,7 +16,7 @@ from certtrain.errors import ConfigError, DataError
 INPUTS = torch.tensor([[0.9, 0.1], [0.6, 0.5], [0.2, 0.8], [0.8, 0.2], [0.7, 0.1]])
 STATUSES = ["verified", "falsified", "misclassified", "verified", "verified"]
 CONTRACT = ["index", "label", "predicted", "status", "verified_by", "margin", "seconds", "margins", "message"]
-COLUMNS = [*CONTRACT, "image"]
+COLUMNS = [*CONTRACT, "image", "failures", "eps"]
 
 
 class Interrupted(Exception):

@@ -1,6 +1,6 @@
 """Verdicts, and what a PNG begins with."""
 
-from certtrain.certify import Verdict
+from certtrain.certify import Failure, Verdict
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -10,4 +10,6 @@ def verdict(index: int, status: str, ibp: float | None = None, deeppoly: float |
     by = next((name for name, m in (("ibp", ibp), ("deeppoly", deeppoly)) if m is not None and m > 0), None)
     margins = {} if status == "misclassified" else {"ibp": ibp, "deeppoly": deeppoly}
     given = {"predicted": 1 if status == "misclassified" else 0} | other
-    return Verdict(index, 0, given["predicted"], status, by, None, 0.1, margins, other.get("message"))
+    message = other.get("message")
+    failures = {} if message is None else {"deeppoly": Failure("error", message.removeprefix("deeppoly: "))}
+    return Verdict(index, 0, given["predicted"], status, by, None, 0.1, margins, message, failures=failures)

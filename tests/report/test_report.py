@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -13,16 +14,18 @@ import yaml
 from report.fakes import PNG, verdict
 from rich.console import Console
 
-from certtrain.certify import summarize
+from certtrain.certify import Failure, summarize
 from certtrain.errors import DataError
 from certtrain.report import (
+    CertificationFailed,
     certification_progress,
+    check_failures,
     print_verdict,
     read_summary,
     write_report,
     write_summary,
 )
-from certtrain.report.rows import title
+from certtrain.report.rows import result_rows, title
 
 KEYS = {
     "natural_accuracy",
@@ -118,7 +121,10 @@ def test_summary_has_the_agreed_keys_and_no_nan(tmp_path: Path):
     assert record["natural_accuracy"] == 0.8
     assert record["attacked_accuracy"] == 0.6
     assert record["certified_accuracy"] == 0.4
-    assert record["certified_accuracy_by"] == {"ibp": 0.2, "deeppoly": 0.4}
+    assert record["certified_accuracy_by"] == {"ibp": 0.2, "deeppoly": 0.5}, "deeppoly failed on one"
+    assert record["verifiers"]["ibp"] == {"passed": 1, "decided": 5, "judged": 4, "failed": 0, "skipped": 1}
+    assert record["verifiers"]["deeppoly"] == {"passed": 2, "decided": 4, "judged": 3, "failed": 1, "skipped": 1}
+    assert [(row["stage"], row["kind"], row["images"]) for row in record["failures"]] == [("deeppoly", "error", 1)]
     assert set(record["versions"]) == {"certtrain", "torch", "python", "pytorch_lightning", "auto_LiRPA"}
     assert list(tmp_path.iterdir()) == [path], "nothing is left beside it"
 
@@ -165,15 +171,47 @@ def test_the_table_names_training_and_verifiers(tmp_path: Path):
     text = out.file.getvalue()
     assert "trained with hbox, pgpe, eps 0.1" in text
     assert "certified by ibp, deeppoly" in text
-    rows = re.findall(r"│ (.+?) +│ +([\d.]+) │ (\S+ of \S+) │", text)
+    rows = re.findall(r"│ (.+?) +│ +([\d.]+) │ (\S+ of \S+) │ +(\d+) │ +(\d+) │ +(\d+) │", text)
     assert rows == [
-        ("natural: correct as they are", "80.00", "4 of 5"),
-        ("attacked: correct under attack", "60.00", "3 of 5"),
-        ("certified by ibp", "20.00", "1 of 5"),
-        ("certified by deeppoly", "40.00", "2 of 5"),
-        ("certified by any (union)", "40.00", "2 of 5"),
+        ("natural: correct as they are", "80.00", "4 of 5", "5", "0", "0"),
+        ("attacked: correct under attack", "60.00", "3 of 5", "4", "0", "1"),
+        ("certified by ibp", "20.00", "1 of 5", "4", "0", "1"),
+        ("certified by deeppoly", "50.00", "2 of 4", "3", "1", "1"),
+        ("certified by any (union), at least", "40.00", "2 of 5", "3", "1", "1"),
     ]
+    assert "deeppoly failed on 1 image (error: RuntimeError: <b>odd</b> & bad): its rate leaves it out" in text
     assert "1 misclassified, 1 falsified, 2 verified, 1 error" in text
+
+
+def test_a_verifier_that_judged_nothing_has_a_dash_and_a_reason(tmp_path: Path):
+    verdicts = [verdict(i, "verified", 0.5, None, message="deeppoly: [bold]ValueError: boom") for i in range(3)]
+    out = console()
+    print_verdict(out, summary(tmp_path / "summary.json", result=summarize(verdicts)))
+    text = out.file.getvalue()
+    assert re.search(r"certified by deeppoly +│ +– │ +– │ +0 │ +3 │ +0 │", text)
+    assert re.search(r"certified by any \(union\) +│ 100.00 │ 3 of 3 │ +3 │ +0 │ +0 │", text)
+    assert "deeppoly failed on 3 images (error: [bold]ValueError: boom): it judged none, so it has no rate" in text
+
+
+def test_a_summary_of_an_older_version_is_shown(tmp_path: Path):
+    new = summary(tmp_path / "summary.json")
+    old = {key: value for key, value in new.items() if key not in ("prediction", "attack", "verifiers", "failures")}
+    rows = result_rows(old)
+    assert [(row.percent, row.images, row.judged) for row in rows[:3]] == [
+        ("80.00", "4 of 5", "–"),
+        ("60.00", "3 of 5", "–"),
+        ("20.00", "1 of 5", "–"),
+    ]
+    check_failures(old)
+
+
+def test_a_certification_with_failures_is_not_called_complete():
+    verdicts = [verdict(i, "verified", 0.5, None, message="deeppoly: ValueError: boom") for i in range(3)]
+    with pytest.raises(CertificationFailed, match=r"deeppoly failed on 3 of 3 images \(ValueError: boom\)$"):
+        check_failures(summarize(verdicts))
+    late = [replace(v, failures={"deeppoly": Failure("timeout", "not started")}) for v in verdicts]
+    check_failures(summarize(late))
+    check_failures({})
 
 
 def test_the_table_without_certification(tmp_path: Path):
@@ -222,6 +260,9 @@ def test_the_page_is_complete_and_self_contained(run: Path):
     for text in ("pgpe.sigma", "data.path", "null", "falsified", "1,234", "40.00", "2 of 5"):
         assert text in found.text
     assert "1 × deeppoly: RuntimeError: <b>odd</b> & bad" in found.text, "escaped, so that it is text"
+    assert "deeppoly failed on 1 image (error: RuntimeError: <b>odd</b> & bad): its rate leaves it out" in found.text
+    for heading in ("judged", "failed", "skipped"):
+        assert heading in found.text
     for name in ("curves.png", "margins.png"):
         assert (run / name).read_bytes().startswith(PNG)
     assert list(run.glob("*.partial")) == []
