@@ -39,7 +39,8 @@ FAILURES = (OSError, subprocess.SubprocessError, RuntimeError, ValueError)
 CACHE_VARIABLE = "CERTTRAIN_CACHE"
 
 
-Entry = Callable[[ctypes.c_void_p, int, ctypes.c_void_p | None], int]
+# Address of a task, threads, address of GOMP_parallel or None, address of the progress, seconds -> see `task.Ended`.
+Entry = Callable[[ctypes.c_void_p, int, ctypes.c_void_p | None, ctypes.c_void_p, float], int]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Compiled:
     """The compiled code for one floating-point type.
 
     Attributes:
-        bound: (address of a task, threads, address of GOMP_parallel or None) -> 0, or 1 where memory ran out.
+        bound: Bounds rows one after the other.
         bound_bundles: The same for rows in bundles.
         differentiate: The same for derivatives.
         lanes: Numbers in a vector register: channels are padded to a multiple, or so many rows make a bundle.
@@ -79,7 +80,7 @@ def compiled(dtype: torch.dtype, lanes: int | None = None) -> Compiled | None:
     for entry in (*entries, library.certtrain_lanes):
         entry.restype = ctypes.c_int64
     for entry in entries:
-        entry.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+        entry.argtypes = (ctypes.c_void_p, ctypes.c_int64, *(ctypes.c_void_p,) * 2, ctypes.c_double)
     return Compiled(*entries, library.certtrain_lanes())
 
 
