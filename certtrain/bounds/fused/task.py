@@ -23,8 +23,8 @@ from certtrain.networks.graph import Graph
 STEP = 30
 GRADIENTS = 20
 
-# A call of the compiled code ends after so long, or after a few rows where those take longer: Python, which hears signals
-# between two calls only, shall not be deaf for a second.
+# A call of the compiled code ends after so long, or after a few rows where those take longer: Python hears signals
+# between two calls only, and shall not be deaf for a second.
 PIECE_SECONDS = 0.25
 
 # A tensor, and whether its first axis are the members of a population.
@@ -137,7 +137,7 @@ def run(entry: Entry, task: list[int], threads: int) -> None:
     # Struct Progress of substitute.c: the next portion, and where each thread stands, two numbers.
     progress = np.zeros(1 + 2 * threads, dtype=np.int64)
     addresses = ctypes.c_void_p(numbers.ctypes.data), ctypes.c_void_p(progress.ctypes.data)
-    state = Ended.UNFINISHED
+    state: int = Ended.UNFINISHED
     while state == Ended.UNFINISHED:
         state = entry(addresses[0], threads, parallel(), addresses[1], PIECE_SECONDS)
     if state == Ended.NO_MEMORY:
