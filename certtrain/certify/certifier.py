@@ -17,13 +17,13 @@ from certtrain.certify.attack import Attack
 from certtrain.certify.batching import split
 from certtrain.certify.case import Case, image_digest
 from certtrain.certify.ledger import Ledger
-from certtrain.certify.memory import MEGABYTE
 from certtrain.certify.network import Network
 from certtrain.certify.pipeline import Pipeline
 from certtrain.certify.summary import count_statuses
 from certtrain.certify.verdict import Verdict
 from certtrain.certify.verifiers import Verifier, resolve
 from certtrain.errors import ConfigError
+from certtrain.memory import MEGABYTE
 from certtrain.networks import evaluating
 
 RELAXATIONS = ("ibp", "hbox", "zonotope", "crown_ibp", "deeppoly")

@@ -6,10 +6,6 @@ within a factor of about two. Where they are too low, halving the batch (`batchi
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import torch
-
 from certtrain.bounds import Intersection, Relaxation
 from certtrain.bounds.budget import Budgeted
 from certtrain.bounds.ibp import IBP
@@ -17,7 +13,6 @@ from certtrain.networks import Graph
 from certtrain.networks.ops import Add, ChannelAffine, ReLU, WindowMap
 
 BYTES = 8
-MEGABYTE = 2**20
 # Tensors as large as the rows themselves that one step of back-substitution holds at once: the rows, their
 # positive and negative parts, the products with slopes, and the sum.
 ROW_COPIES = 6
@@ -45,29 +40,6 @@ def bytes_per_image(relaxation: Relaxation, graph: Graph) -> int:
 def batch_size(relaxation: Relaxation, graph: Graph, budget: int, largest: int) -> int:
     """Images per batch that fit into a budget in bytes: at least one, at most `largest`."""
     return max(1, min(largest, budget // bytes_per_image(relaxation, graph)))
-
-
-def available_bytes(device: torch.device) -> int | None:
-    """Free memory of the device; None where the system does not tell.
-
-    On Linux an allocation beyond it may succeed and get the process killed when it is used, so it must not be
-    tried.
-    """
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    if device.type != "cpu":
-        return None
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return None
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
-        return min(free, int(limit) - int(used))
-    except (OSError, ValueError):  # no control group, or the word "max" for no limit
-        return free
 
 
 def _intervals(graph: Graph) -> int:

@@ -15,12 +15,13 @@ from certtrain.bounds import Box
 from certtrain.certify.attack import Attack
 from certtrain.certify.batching import run_batches
 from certtrain.certify.case import Case
-from certtrain.certify.memory import MEGABYTE, available_bytes, batch_size, bytes_per_image
+from certtrain.certify.memory import batch_size, bytes_per_image
 from certtrain.certify.network import Network
 from certtrain.certify.soundness import self_check
 from certtrain.certify.verdict import ATTACK, PREDICTION, Failure, Verdict
 from certtrain.certify.verifiers import Verifier
 from certtrain.errors import CerttrainError
+from certtrain.memory import MEGABYTE, available_bytes
 
 SELF_CHECK_IMAGES = 2
 # Below this, prediction and attack run at a fraction of their speed.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,6 +30,7 @@ from certtrain.cli.assemble import (
     make_training,
     make_warm_start,
 )
+from certtrain.cli.heartbeat import Heartbeat
 from certtrain.cli.lock import locked
 from certtrain.cli.logs import quiet_libraries, run_loggers
 from certtrain.cli.rundir import RunDirectory
@@ -92,7 +95,8 @@ def run_in(directory: Path, node: Record) -> Record:
     config = parse(node)
     first = not dist.is_initialized() or dist.get_rank() == 0
     console = Console() if first else Console(quiet=True)
-    with StopRequest(signal_numbers(config.preemption.signals)).listening() as request, quiet_libraries():
+    request = StopRequest(signal_numbers(config.preemption.signals), _tell if first else lambda line: None)
+    with request.listening(), quiet_libraries():
         try:
             with ExitStack() as stack:
                 loggers = stack.enter_context(run_loggers(config, node, directory)) if first else []
@@ -108,6 +112,11 @@ def run_in(directory: Path, node: Record) -> Record:
                 raise KeyboardInterrupt from None
             raise SystemExit(config.preemption.exit_code) from None
     return record
+
+
+def _tell(line: str) -> None:
+    """To the terminal past all buffers, which may be in use where a signal arrives."""
+    os.write(sys.stderr.fileno(), f"certtrain: {line}\n".encode())
 
 
 class Job:
@@ -133,6 +142,7 @@ class Job:
         self.directory = directory
         self.console = console
         self.start = start
+        self.heartbeat = Heartbeat(console)
         self.survival = Survival(directory / "checkpoints", config.checkpoint.every_generations, request)
 
     def run(self, loggers: list[Logger]) -> Record:
@@ -151,23 +161,26 @@ class Job:
         pl.seed_everything(config.seed % 2**32, verbose=False)
         data = make_data(config)
         handover.forget()
-        data.setup()
+        with self.heartbeat.during("reading the data"):
+            data.setup()
         console.print("\n".join(data.describe()), highlight=False, markup=False, soft_wrap=True)
         network, graph = make_network(config, data.source)
         begin_from_checkpoint(config, network)
         ranks = make_ranks(config, make_layout(config))
         training = make_training(config, network, graph, ranks, make_warm_start(config))
-        with noticing_lost_peers(ranks):
+        with noticing_lost_peers(ranks), self.heartbeat.during(lambda: training.doing):
             checkpoint = self._fit(training, data, loggers)
         train_seconds = self.survival.seconds
         cluster.leave()
         if ranks.rank > 0:
             return {}
         load_network(network, checkpoint)
-        verdicts, certify_seconds = self._certify(network, data) if config.certify.enabled else ([], None)
+        with self.heartbeat.during("certifying"):
+            verdicts, certify_seconds = self._certify(network, data) if config.certify.enabled else ([], None)
         parameters = sum(p.numel() for p in network.parameters())
         facts = describe_data(data.source, data.splits, [verdict.index for verdict in verdicts])
-        return self._conclude(verdicts, train_seconds, certify_seconds, parameters, checkpoint, facts)
+        with self.heartbeat.during("writing the report"):
+            return self._conclude(verdicts, train_seconds, certify_seconds, parameters, checkpoint, facts)
 
     def _trainer(self, loggers: list[Logger], callbacks: list[Callback]) -> pl.Trainer:
         options = self.config.trainer

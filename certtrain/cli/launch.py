@@ -17,6 +17,7 @@ from rich.console import Console
 from certtrain._paths import config_dir
 from certtrain.cli.compose import explain, parse_command, with_configured_sweep
 from certtrain.cli.failure import keeping_traceback
+from certtrain.cli.heartbeat import Heartbeat
 from certtrain.cli.memory import keep_freed_memory
 from certtrain.errors import ConfigError
 from certtrain.sweep.launcher import quoted
@@ -98,9 +99,10 @@ def _launch(arguments: list[str]) -> None:
     _register_launchers()
     command = parse_command(arguments)
     if not command.inspects:
-        from certtrain.cli.preflight import preflight
+        with Heartbeat(Console()).during("checking the configuration"):
+            from certtrain.cli.preflight import preflight
 
-        place = preflight(with_configured_sweep(command))
+            place = preflight(with_configured_sweep(command))
         if place.finished:
             print(f"{place.directory} has finished: see its report.html; another hydra.run.dir runs it again")
             _dismiss()

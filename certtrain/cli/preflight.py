@@ -15,6 +15,7 @@ from certtrain.certify.verifiers import resolve
 from certtrain.cli import handover
 from certtrain.cli.assemble import begin_from_checkpoint, make_data, make_network, make_source, make_training
 from certtrain.cli.compose import Command, compose_jobs
+from certtrain.cli.estimate import announcement
 from certtrain.cli.resume import Place, find_place
 from certtrain.cli.rundir import WATCHING
 from certtrain.cli.schema import Node, RunConfig, Trainer, parse, plain
@@ -82,6 +83,8 @@ def _check_sweep(jobs: list[DictConfig]) -> None:
 def check_parts(config: RunConfig) -> None:
     """Builds what a run is made of: data in place, network fits them, one step of training can be taken.
 
+    Says what a generation takes where that is much.
+
     Raises:
         CerttrainError: One line about what is wrong.
     """
@@ -91,7 +94,10 @@ def check_parts(config: RunConfig) -> None:
     source.check()
     network, graph = make_network(config, source)
     begin_from_checkpoint(config, network)
-    _rehearse(config, make_training(config, network, graph), source)
+    training = make_training(config, network, graph)
+    _rehearse(config, training, source)
+    if (line := announcement(config, training, source)) is not None:
+        print(f"note: {line}", flush=True)
 
 
 def check_data(config: RunConfig) -> None:

@@ -43,24 +43,53 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What one evaluation of the loss takes by itself, about.
+
+    Attributes:
+        seconds: Time.
+        bytes: Memory, with its own noise and parameters; None where it cannot be told.
+    """
+
+    seconds: float
+    bytes: int | None
+
+
+@dataclass(frozen=True)
 class Choice:
     """Which way of evaluating a population is the fastest here.
 
     Attributes:
         strategy: Its name.
         seconds: Every way that works -> seconds per member.
-        refused: Every other way -> why it does not, in one line.
+        refused: Every way that does not -> why, in one line.
+        untried: Every way that was not even tried -> why, in one line.
     """
 
     strategy: str
     seconds: Mapping[str, float]
     refused: Mapping[str, str]
+    untried: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """One line for people."""
         timed = [f"{name} {1e3 * seconds:.3g} ms" for name, seconds in self.seconds.items()]
         failed = [f"{name} is not possible: {reason}" for name, reason in self.refused.items()]
+        failed += [f"{name} was not tried: {reason}" for name, reason in self.untried.items()]
         return f"population strategy auto: {self.strategy} (per member: {', '.join([*timed, *failed])})"
+
+
+def about_seconds(seconds: float) -> str:
+    """A time for people."""
+    for size, unit in ((3600.0, "h"), (60.0, "min"), (1.0, "s")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.1g} s"
+
+
+def about_bytes(count: int) -> str:
+    """An amount of memory for people."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 class GradientEstimator(ABC):
@@ -81,12 +110,23 @@ class GradientEstimator(ABC):
         """Whether `Estimate.loss` is a mean over perturbed parameters instead of the loss at the centre."""
         return True
 
-    def choose(self, loss: LossFunction, params: Params) -> Choice | None:
+    @property
+    def at_once(self) -> int:
+        """Evaluations whose memory is held at a time, at most."""
+        return 1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is left for the machine to decide."""
+        return False
+
+    def choose(self, loss: LossFunction, params: Params, cost: Cost | None = None) -> Choice | None:
         """Measures what is left open for the machine to decide; None where nothing is.
 
         Args:
             loss: See `estimate`.
             params: See `estimate`.
+            cost: Of one evaluation: what it rules out is not tried. Where none is given, everything is.
         """
         return None
 

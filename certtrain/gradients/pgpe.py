@@ -18,7 +18,16 @@ import torch
 from torch import Tensor
 
 from certtrain.errors import ConfigError
-from certtrain.gradients.base import ALONE, Choice, Estimate, EstimationError, GradientEstimator, LossFunction, State
+from certtrain.gradients.base import (
+    ALONE,
+    Choice,
+    Cost,
+    Estimate,
+    EstimationError,
+    GradientEstimator,
+    LossFunction,
+    State,
+)
 from certtrain.gradients.fitness import SHAPINGS, shape
 from certtrain.gradients.layer_scale import LayerScale
 from certtrain.gradients.noise import GaussianNoise, NoiseFamily
@@ -27,7 +36,8 @@ from certtrain.gradients.population import STRATEGIES, evaluate
 from certtrain.gradients.ranks import Ranks
 from certtrain.gradients.sigma import Constant, SigmaRule
 from certtrain.gradients.statistics import signal_to_noise, squared_norm
-from certtrain.gradients.strategy import fastest
+from certtrain.gradients.strategy import affordable, against_vectorising, fastest
+from certtrain.memory import available_bytes
 from certtrain.networks.graph import Params
 
 
@@ -92,14 +102,30 @@ class PGPE(GradientEstimator):
         """Losses are numbers, so the population is what is cheap to divide."""
         return "population"
 
-    def choose(self, loss: LossFunction, params: Params) -> Choice | None:
+    @property
+    def at_once(self) -> int:
+        """See `GradientEstimator.at_once`."""
+        return 1 if self.strategy == "loop" else min(self.member_chunk, self.population_size)
+
+    @property
+    def is_open(self) -> bool:
+        """See `GradientEstimator.is_open`."""
+        return self.strategy == "auto"
+
+    def choose(self, loss: LossFunction, params: Params, cost: Cost | None = None) -> Choice | None:
         """See `GradientEstimator.choose`; members are those of an estimate's first vectorised call."""
-        if self.strategy != "auto":
+        if not self.is_open:
             return None
         params = {name: p.detach() for name, p in params.items()}
         pairs = min(pairs_at_once(params, self.population_size // 2), (self.member_chunk + 1) // 2)
-        epsilon = self.noise(self.seed, self.sigma).sample(params, 0, range(pairs))
-        return fastest(loss, params, antithetic(epsilon), self.member_chunk)
+        members = min(self.member_chunk, 2 * pairs)
+        if cost is not None:
+            device = next(iter(params.values())).device
+            if reason := against_vectorising(cost, members, available_bytes(device)):
+                return Choice("loop", {"loop": cost.seconds}, {}, {"vmap": reason})
+            members = affordable(cost, members)
+        epsilon = self.noise(self.seed, self.sigma).sample(params, 0, range((members + 1) // 2))
+        return fastest(loss, params, antithetic(epsilon), members)
 
     def decided(self, strategy: str) -> PGPE:
         """See `GradientEstimator.decided`."""

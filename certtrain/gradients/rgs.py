@@ -91,6 +91,11 @@ class RGS(GradientEstimator):
         """Every sample is differentiated, so the batch is divided as it is for the plain gradient."""
         return "batch"
 
+    @property
+    def at_once(self) -> int:
+        """See `GradientEstimator.at_once`; gradients of a chunk are held in either way."""
+        return min(self.member_chunk, self.samples)
+
     def rehearsing(self) -> RGS:
         """See `GradientEstimator.rehearsing`."""
         return replace(self, samples=SAMPLINGS[self.sampling])

@@ -9,13 +9,18 @@ import torch
 from torch import Tensor
 
 from certtrain.errors import one_line
-from certtrain.gradients.base import Choice, LossFunction
+from certtrain.gradients.base import Choice, Cost, LossFunction, about_bytes, about_seconds
 from certtrain.networks.graph import Params
 
 # Every round takes each way once and the best time counts: the first round pays for what is set up once, and whatever
 # else the machine does only ever adds time. A lead by the factor `CLEAR` needs no further rounds.
 ROUNDS = 5
 CLEAR = 1.5
+# A member that takes so long is computing, not calling: vectorised calls could save a hundredth of its time, and would
+# hold the memory of all members at once.
+LONG_MEMBER = 1.0
+# Longest time of one way in one round, by estimate.
+TURN = 1.0
 
 
 def in_a_loop(loss: LossFunction, params: Params, noise: Params, chunk: int) -> Tensor:
@@ -35,6 +40,27 @@ def vectorised(loss: LossFunction, params: Params, noise: Params, chunk: int) ->
 
 # The loop comes last: where neither works, the error that people see is the one without vectorisation in it.
 WAYS: Mapping[str, Callable[[LossFunction, Params, Params, int], Tensor]] = {"vmap": vectorised, "loop": in_a_loop}
+
+
+def against_vectorising(cost: Cost, members: int, free: int | None) -> str | None:
+    """Why so many members need not be evaluated in one call, in one line; None if they may.
+
+    Args:
+        cost: Of one member by itself.
+        members: Of a call.
+        free: Bytes of memory that are free; None if nobody knows.
+    """
+    if cost.seconds > LONG_MEMBER:
+        return f"beside the {about_seconds(cost.seconds)} of one member, calls take no time"
+    need = members * (cost.bytes or 0)
+    if free is not None and need > free:
+        return f"{members} members take about {about_bytes(need)}, {about_bytes(free)} are free: see pgpe.member_chunk"
+    return None
+
+
+def affordable(cost: Cost, members: int) -> int:
+    """How many members to measure on, at most `members`; an even number where it is smaller."""
+    return min(members, max(2, int(TURN / max(cost.seconds, 1e-9)) // 2 * 2))
 
 
 def fastest(loss: LossFunction, params: Params, noise: Params, chunk: int) -> Choice:

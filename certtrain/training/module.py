@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,7 +19,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from certtrain.errors import CerttrainError
 from certtrain.gradients.backprop import Backprop
-from certtrain.gradients.base import ALONE, Estimate, GradientEstimator, State
+from certtrain.gradients.base import ALONE, Estimate, GradientEstimator, LossFunction, State
+from certtrain.gradients.cost import cost_of_one
 from certtrain.gradients.ranks import Ranks, portion
 from certtrain.losses.base import Problem
 from certtrain.losses.robust_cross_entropy import lower_margins, robust_cross_entropy
@@ -63,6 +65,7 @@ class CertifiedTraining(pl.LightningModule):
         strategy: What was measured to be the fastest way to evaluate the population, "" where nothing had to be.
         estimator_state: What the estimator remembers from one generation to the next.
         total_steps: Steps of the whole run, once training begins.
+        doing: What goes on at this moment, for people.
     """
 
     total_steps: int
@@ -91,6 +94,7 @@ class CertifiedTraining(pl.LightningModule):
         self.validated_step = -1
         self.strategy = ""
         self._settled = False
+        self.doing = "prepares the training"
         self.natural_accuracy = MulticlassAccuracy(classes, average="micro")
         self.certified_accuracy = MeanMetric()
         self.validation_loss = MeanMetric()
@@ -127,13 +131,23 @@ class CertifiedTraining(pl.LightningModule):
         if self._settled or self.phases.warm(self.global_step):
             return
         self._settled = True
+        if not self.estimator.is_open:
+            return
+        self.doing = "measures how to evaluate the population"
         shard = Shard.of(batch, self.ranks)
         params = parameters(self.network)
         # At the radius where training ends. Where it begins, at 0, there may be no bounds to compute.
-        problem = self._problem(shard.inputs, shard.labels, self.objective.eps.end, self.objective.natural_weight.end)
-        loss = self._loss_of(problem, self._batch_statistics(params, shard.batch), shard, self.estimator)
+        eps, weight = self.objective.eps.end, self.objective.natural_weight.end
+        statistics = self._batch_statistics(params, shard.batch)
+
+        def loss_of(images: int) -> LossFunction:
+            problem = self._problem(shard.inputs[:images], shard.labels[:images], eps, weight)
+            return self._loss_of(problem, statistics, shard, self.estimator)
+
+        images = len(shard.inputs)
+        cost = cost_of_one(self.estimator, loss_of, params, images)
         # Every rank measures, under the load of the others; the first one's clock decides for all.
-        choice = self.trainer.strategy.broadcast(self.estimator.choose(loss, params))
+        choice = self.trainer.strategy.broadcast(self.estimator.choose(loss_of(images), params, cost))
         if choice is None:
             return
         self._decide(choice.strategy)
@@ -176,7 +190,7 @@ class CertifiedTraining(pl.LightningModule):
         params = parameters(self.network)
         statistics = self._batch_statistics(params, shard.batch)
         update_running_statistics(self.network, self.graph, statistics)
-        loss = self._loss_of(problem, statistics, shard, estimator)
+        loss = self._counted(self._loss_of(problem, statistics, shard, estimator), estimator)
         recorder = Recorder(params, lambda p: ranks.reduce(loss(p)), estimator, active=self._recorded(step))
         started = time.perf_counter()
         estimate = estimator.estimate(loss, params, step, self.estimator_state, ranks)
@@ -184,6 +198,18 @@ class CertifiedTraining(pl.LightningModule):
         rate = estimator.evaluations / max(time.perf_counter() - started, 1e-9)
         self.estimator_state = estimate.state
         self._log_step(problem, estimate, {"gradient_norm": norm, **recorder.numbers(params)}, rate)
+
+    def _counted(self, loss: LossFunction, estimator: GradientEstimator) -> LossFunction:
+        """The same loss; `doing` follows how often it has been called."""
+        calls, step = count(1), f"step {self.global_step + 1} of {self.total_steps}"
+        many = f", {estimator.evaluations} members" if estimator.evaluations > 1 else ""
+        self.doing = step
+
+        def counted(params: Params) -> Tensor:
+            self.doing = f"{step}, call {next(calls)} of the loss{many}"
+            return loss(params)
+
+        return counted
 
     def _method_at(self, step: int) -> tuple[GradientEstimator, Ranks]:
         """What estimates the gradient of a step, and how the ranks divide its work."""
@@ -205,7 +231,7 @@ class CertifiedTraining(pl.LightningModule):
 
     def _loss_of(
         self, problem: Problem, statistics: Params, shard: Shard, estimator: GradientEstimator
-    ) -> Callable[[Params], Tensor]:
+    ) -> LossFunction:
         """The weighted loss as a function of the parameters, given the centre's statistics of the whole batch."""
         loss, weight = self.objective.loss, shard.weight
         if statistics and estimator.splits == "batch":  # it differentiates, through the statistics too
@@ -269,6 +295,10 @@ class CertifiedTraining(pl.LightningModule):
         # A NaN margin is not positive, so it never counts as certified.
         self.certified_accuracy.update((margins > 0).all(1).float())
         self.validation_loss.update(loss)
+
+    def on_validation_epoch_start(self) -> None:
+        """Says what comes now."""
+        self.doing = "validates"
 
     def on_validation_epoch_end(self) -> None:
         """Remembers which weights have been judged."""

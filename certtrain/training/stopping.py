@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -45,17 +45,20 @@ class StopRequest:
 
     Args:
         numbers: The signals that are listened to.
+        tell: Is given one line about a signal that was noted; called wherever a handler may be, so also in the middle
+            of printing.
     """
 
-    def __init__(self, numbers: Sequence[int] = ()) -> None:
+    def __init__(self, numbers: Sequence[int] = (), tell: Callable[[str], None] = lambda line: None) -> None:
         self.numbers = tuple(numbers)
+        self._tell = tell
         self._noted = 0
         self._waiting = False
 
     def wait(self) -> None:
-        """From now on a signal is noted. Installs the handlers again, which Lightning has replaced by its own."""
+        """From now on a signal is noted."""
         self._waiting = True
-        self._install()
+        self.install()
 
     def stop_waiting(self) -> None:
         """From now on a signal ends the run at once."""
@@ -80,14 +83,15 @@ class StopRequest:
             yield self
             return
         before = {number: signal.getsignal(number) for number in self.numbers}
-        self._install()
+        self.install()
         try:
             yield self
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _install(self) -> None:
+    def install(self) -> None:
+        """Puts the handlers in place again, once Lightning has replaced them by its own."""
         if threading.current_thread() is threading.main_thread():
             for number in self.numbers:
                 signal.signal(number, self._handle)
@@ -95,5 +99,8 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._waiting and not self._noted:
             self._noted = number
+            self._tell(
+                f"{signal.Signals(number).name}: stops at the end of this generation; a second signal stops at once"
+            )
             return
         raise Stopped(number)

@@ -101,6 +101,10 @@ class Survival(Checkpoint):
         if _place(trainer)[1]:
             self._save(trainer, due=trainer.global_step % self.every == 0)
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See `Callback`. By itself, too, a validation is begun by Lightning with handlers of its own."""
+        self.request.install()
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See `Callback`."""
         if trainer.state.fn == "fit":

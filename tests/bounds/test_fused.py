@@ -1,96 +1,24 @@
 """The compiled back-substitution against the tensor operations that it replaces. (`oracle` checks both elsewhere.)"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import torch
 import zoo
 from cases import Case, make_case, needs_compiler
+from fused_cases import LAYOUTS, RELAXATIONS, Network, awkward, bounds, gradient, lay_out, quiet, wide
 from torch import Tensor, nn
 
-from certtrain.bounds import Bounds, Box, backsubstitution, build, fused, margin_spec
+from certtrain.bounds import Box, backsubstitution, build, fused, margin_spec
 from certtrain.bounds.fused import task
-from certtrain.networks import Graph, Params, parameters, trace
+from certtrain.networks import Params, parameters, trace
 from certtrain.networks.ops import ReLU
-
-RELAXATIONS = {
-    "crown_ibp": {"name": "crown_ibp"},
-    "deeppoly": {"name": "deeppoly"},
-    "deeppoly_textbook": {"name": "deeppoly", "intersect": False},
-    "hbox": {"name": "hbox"},
-    "zonotope": {"name": "zonotope"},
-}
-
-Network = Callable[[], tuple[Graph, Params, Tensor]]
-
-
-def wide() -> tuple[Graph, Params, Tensor]:
-    """More channels than a vector holds, not a multiple of it; strides, paddings, a channel for each colour."""
-    torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(3, 20, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(20, 33, 4, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(33, 5, (3, 2), stride=(1, 3)),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(5 * 4 * 2, 40),
-        nn.ReLU(),
-        nn.Linear(40, 4),
-    )
-    graph = trace(network, (3, 12, 12))
-    return graph, {k: p.detach() for k, p in parameters(network).items()}, torch.rand(3, 3, 12, 12)
-
-
-def quiet() -> tuple[Graph, Params, Tensor]:
-    """Most neurons are inactive, at some pixels all of them: products leave out what no ReLU lets through."""
-    graph, params, inputs = wide()
-    return graph, {k: p - 0.08 if k.endswith("bias") and len(p) > 4 else p for k, p in params.items()}, inputs
-
-
-def awkward() -> tuple[Graph, Params, Tensor]:
-    """Patches that leave the layer, paddings and strides larger than kernels, kernels that are no squares."""
-    torch.manual_seed(1)
-    network = nn.Sequential(
-        nn.Conv2d(2, 4, (1, 2), stride=(3, 4), padding=(2, 1)),
-        nn.ReLU(),
-        nn.Conv2d(4, 5, 1, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(5, 17, 2, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.LazyLinear(4),
-    )
-    network(torch.zeros(1, 2, 9, 11))
-    graph = trace(network, (2, 9, 11))
-    return graph, {k: p.detach() for k, p in parameters(network).items()}, torch.rand(3, 2, 9, 11)
 
 
 def is_a_chain(case: Case) -> bool:
     values = case.graph.values(case.params, case.inputs)
     substitution = backsubstitution.Substitution.of(case.graph, values, case.box(0.1), None)
     return fused.chain(case.graph, substitution.anchor) == len(case.graph.ops) - 1
-
-
-def bounds(name: str, graph: Graph, params: Params, inputs: Tensor, compiled: bool, eps: float = 0.02) -> Bounds:
-    with pytest.MonkeyPatch.context() as patch:
-        if not compiled:
-            patch.setattr(backsubstitution, "compiled", lambda dtype: None)
-        spec = margin_spec(torch.arange(len(inputs)) % graph.num_outputs, graph.num_outputs).to(inputs.dtype)
-        return build(**RELAXATIONS[name]).bound(graph, params, Box.linf(inputs, eps), spec)
-
-
-LAYOUTS = ["alone", "narrow bundles", "wide bundles"]
-
-
-def lay_out(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has all rows laid out in one way, whatever is fastest."""
-
-    def choose(rows: fused.Rows, sizes: dict[int, object], most_rows: int) -> int | None:
-        return {"alone": None, "narrow bundles": min(sizes), "wide bundles": max(sizes)}[layout]
-
-    monkeypatch.setattr(fused, "bundle_size", choose)
 
 
 @needs_compiler
@@ -164,13 +92,6 @@ def test_threads_of_its_own_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None
     assert torch.equal(bounds("deeppoly", graph, params, inputs, compiled=True).lower, in_pool)
     again = gradient("deeppoly", graph, params, inputs, compiled=True)
     assert all(torch.equal(g, again[k]) for k, g in gradients.items())
-
-
-def gradient(name: str, graph: Graph, params: Params, inputs: Tensor, compiled: bool) -> Params:
-    leaves = {k: p.clone().requires_grad_() for k, p in params.items()}
-    lower = bounds(name, graph, leaves, inputs, compiled).lower
-    weights = torch.linspace(-1, 1, lower.numel(), dtype=lower.dtype).reshape(lower.shape)
-    return dict(zip(leaves, torch.autograd.grad((lower * weights).sum(), list(leaves.values())), strict=True))
 
 
 @needs_compiler

@@ -8,9 +8,11 @@ import threading
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from certtrain.training.stopping import Stopped, StopRequest, signal_numbers
+from certtrain.training.survival import Survival
 
 CPU = torch.device("cpu")
 
@@ -45,6 +47,26 @@ def test_handlers_that_another_library_has_put_in_place_are_replaced() -> None:
         request.wait()
         os.kill(os.getpid(), signal.SIGUSR1)
         assert request.agreed(CPU) == signal.SIGUSR1
+
+
+def test_a_validation_by_itself_is_ended_at_once(tmp_path: Path) -> None:
+    """Lightning begins it with handlers of its own, which wait for the other ranks."""
+    with StopRequest([signal.SIGUSR1]).listening() as request:
+        signal.signal(signal.SIGUSR1, lambda number, frame: pytest.fail("the other handler was called"))
+        Survival(tmp_path, 1, request).on_validation_start(pl.Trainer(logger=False), pl.LightningModule())
+        with pytest.raises(Stopped):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def test_a_signal_that_is_noted_is_answered() -> None:
+    said: list[str] = []
+    with StopRequest([signal.SIGUSR1], said.append).listening() as request:
+        request.wait()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert said == ["SIGUSR1: stops at the end of this generation; a second signal stops at once"]
+        with pytest.raises(Stopped):
+            os.kill(os.getpid(), signal.SIGUSR1)
+    assert len(said) == 1
 
 
 def test_other_threads_do_without() -> None:

@@ -1,7 +1,7 @@
 """Compiles `substitute.c` for the processor at hand, once, and loads it.
 
-The result is kept in the user's cache under a name made of everything that it depends on. Nothing here is ever needed:
-where there is no compiler, or it fails, `compiled` says so and bounds are computed by tensor operations.
+The result is kept in the user's cache (`cache`) under a name made of everything that it depends on. Nothing here is
+ever needed: where there is no compiler, or it fails, a warning says so and bounds are computed by tensor operations.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import logging
 import os
 import platform
 import shutil
-import stat
 import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from certtrain.bounds.fused import cache
 from certtrain.errors import one_line
 
 _log = logging.getLogger(__name__)
@@ -35,11 +34,9 @@ DTYPES = {torch.float32: (), torch.float64: ("-DCERTTRAIN_DOUBLE",)}
 SECONDS = 120
 # No compiler, no home, no text: whatever it is, bounds can be computed without.
 FAILURES = (OSError, subprocess.SubprocessError, RuntimeError, ValueError)
-# Folder of compiled code; empty switches compilation off.
-CACHE_VARIABLE = "CERTTRAIN_CACHE"
 
-
-Entry = Callable[[ctypes.c_void_p, int, ctypes.c_void_p | None], int]
+# Address of a task, threads, address of GOMP_parallel or None, address of the progress, seconds -> see `task.Ended`.
+Entry = Callable[[ctypes.c_void_p, int, ctypes.c_void_p | None, ctypes.c_void_p, float], int]
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Compiled:
     """The compiled code for one floating-point type.
 
     Attributes:
-        bound: (address of a task, threads, address of GOMP_parallel or None) -> 0, or 1 where memory ran out.
+        bound: Bounds rows one after the other.
         bound_bundles: The same for rows in bundles.
         differentiate: The same for derivatives.
         lanes: Numbers in a vector register: channels are padded to a multiple, or so many rows make a bundle.
@@ -61,26 +58,35 @@ class Compiled:
 
 @functools.cache
 def compiled(dtype: torch.dtype, lanes: int | None = None) -> Compiled | None:
-    """The code for a type; None where it cannot be had, for a reason that is logged once for each width.
+    """The code for a type; None where it cannot be had, for a reason that a warning tells unless it was told before.
 
     Args:
         dtype: Of all tensors.
         lanes: Numbers in a vector; as many as the processor's hold where none is given.
     """
-    if dtype not in DTYPES or os.environ.get(CACHE_VARIABLE) == "":
+    if cache.is_off():
+        return None
+    if dtype not in DTYPES:
+        _warn(f"there is none for {dtype}")
         return None
     width = () if lanes is None else (f"-DVECTOR_BYTES={lanes * dtype.itemsize}",)
     try:
         library = ctypes.CDLL(str(_library((*DTYPES[dtype], *width))))
     except FAILURES as error:
-        _log.info("back-substitution runs uncompiled, which is slower: %s", one_line(error))
+        _warn(one_line(error))
         return None
     entries = library.certtrain_substitute, library.certtrain_substitute_bundles, library.certtrain_differentiate
     for entry in (*entries, library.certtrain_lanes):
         entry.restype = ctypes.c_int64
     for entry in entries:
-        entry.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+        entry.argtypes = (ctypes.c_void_p, ctypes.c_int64, *(ctypes.c_void_p,) * 2, ctypes.c_double)
     return Compiled(*entries, library.certtrain_lanes())
+
+
+@functools.cache
+def _warn(reason: str) -> None:
+    """Once for each reason, where people read: what follows takes several times as long."""
+    _log.warning("bounds are computed without compiled code, which takes several times as long: %s", reason)
 
 
 @functools.cache
@@ -116,46 +122,22 @@ def _library(definitions: tuple[str, ...]) -> Path:
         _processor(),
     )
     digest = hashlib.sha256("\0".join(depends_on).encode()).hexdigest()[:20]
-    target = _cache() / f"substitute-{digest}.so"
-    if not target.is_file():
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _compile(compiler, definitions, target)
-    _refuse_foreign(target)
-    return target
+    return cache.fetch(f"substitute-{digest}", lambda made: _compile(compiler, definitions, made))
 
 
-def _refuse_foreign(library: Path) -> None:
-    """Code from the cache runs in this process: nobody else may have put it there.
-
-    Raises:
-        PermissionError: If file or folder belong to another user, or others may write them.
-    """
-    for path in (library, library.parent):
-        found = path.stat()
-        if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise PermissionError(f"{path} belongs to or can be written by somebody else")
-
-
-def _compile(compiler: str, definitions: tuple[str, ...], target: Path) -> None:
-    # Beside the target and renamed: processes that start together must not read half a file.
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        made = Path(folder, target.name)
-        for native in NATIVE:  # x86 compilers know the first one, those of ARM the second
-            done = _run(compiler, *FLAGS, native, *definitions, str(SOURCES[0]), "-o", str(made))
-            if done.returncode == 0:
-                made.replace(target)
-                return
-    raise subprocess.SubprocessError(f"{compiler} failed: {done.stderr.strip()}")
+def _compile(compiler: str, definitions: tuple[str, ...], made: Path) -> None:
+    complaints = []
+    for native in NATIVE:  # x86 compilers know the first one, those of ARM the second
+        done = _run(compiler, *FLAGS, native, *definitions, str(SOURCES[0]), "-o", str(made))
+        if done.returncode == 0:
+            return
+        complaints += done.stderr.splitlines()
+    reason = next((line for line in complaints if "error" in line), " ".join(complaints[:1]))
+    raise subprocess.SubprocessError(f"{compiler} failed: {reason}")
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False)
-
-
-def _cache() -> Path:
-    if folder := os.environ.get(CACHE_VARIABLE):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "certtrain"
 
 
 def _processor() -> str:

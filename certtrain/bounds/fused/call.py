@@ -80,7 +80,8 @@ def _bound(job: Job, wanted: Given | None, tensors: list[Given], members: int) -
     given = [(start, has_members), tensors[1], *laid_out(program, tensors[2:])]
     steps = numbers_of_steps(program, given[2:])
     task = header(job, program, wanted, given, steps, elements)
-    run(entry, [*task, members, block, program.space, lower.data_ptr(), 0, 0, 0, 0, 0, 0, 0], threads)
+    sizes = members, block, program.space, program.operations
+    run(entry, [*task, *sizes, lower.data_ptr(), 0, 0, 0, 0, 0, 0, 0], threads)
     return lower
 
 

@@ -39,7 +39,7 @@ def differentiate(
     if len(job.rows):
         steps, entries = numbers_of_steps(program, given[2:]), [(0, 0, 0) if s is None else s.entry for s in sums]
         transposed = _add_gradients(steps, program.steps, entries[2:], given[2:])
-        sizes = 1, rows_at_once(job, start, threads), program.space
+        sizes = 1, rows_at_once(job, start, threads), program.space, program.operations
         task = [*header(job, program, None, given, steps, start.shape[-1]), *sizes, 0, by_lower.data_ptr()]
         run(entry, [*task, *entries[0], *entries[1]], threads)
         del transposed  # until here, their addresses were in use

@@ -4,6 +4,7 @@
  */
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "adjoints.h"
 #include "bundles.h"
@@ -11,12 +12,48 @@
 /* GOMP_parallel of the OpenMP library that torch uses. */
 typedef void (*Parallel)(void (*run)(void *), void *argument, unsigned threads, unsigned flags);
 
+/* A call ends after a while, finished or not, and goes on from here in the next one: Python, which alone hears signals,
+ * has its turn in between. Blocks of rows are the same however often a call ends, and so are all results. */
+typedef struct {
+    int64_t number, row; /* 1 + a portion that was not finished, 0 for none; and the next row of that, or of a thread */
+} Place;
+
+typedef struct {
+    int64_t next;   /* portion */
+    Place places[]; /* of each thread */
+} Progress;
+
 typedef struct {
     const Task *task;
-    int64_t *next;
+    Progress *progress;
+    double deadline; /* seconds on the monotonic clock */
     int64_t thread, threads;
+    int64_t since; /* work since the last look at the clock */
     void (*bound)(const Task *t, int64_t member, const int64_t *index, int64_t rows, real *memory);
 } Worker;
+
+/* What a thread's part of a call came to. */
+enum { FINISHED, NO_MEMORY, UNFINISHED };
+
+/* Additions and multiplications between two looks at the clock, which takes as long as some hundred of them. */
+enum { WORK = 1 << 20 };
+
+/* A derivative takes the rows once more, and two products for each of theirs. */
+enum { AGAIN_AND_BACK = 3 };
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + 1e-9 * t.tv_nsec;
+}
+
+/* Whether the time of this call is over, once a block of rows is done. */
+static int is_over(Worker *worker, int64_t rows) {
+    worker->since += rows * (worker->task->work + worker->task->space);
+    if (worker->since < WORK) return 0;
+    worker->since = 0;
+    return now() >= worker->deadline;
+}
 
 /* One step of one row; `after` receives the row where the step is a product. */
 static Region apply(const Step *s, int64_t member, int64_t image, Region r, real *row, int64_t depth, int64_t halo,
@@ -80,37 +117,49 @@ static int64_t border(const Worker *worker, int64_t row) {
     return row;
 }
 
-static void *bound_rows(void *argument) {
-    const Worker *worker = argument;
+/* Bounds the rows of a portion from one of them on; the row to go on with where time is over, -1 where all are done. */
+static int64_t bound_portion(Worker *worker, int64_t member, int64_t first, int64_t end, int64_t *index, real *memory) {
+    const Task *t = worker->task;
+    const real *wanted = t->wanted.data ? at(&t->wanted, member, 0) : NULL;
+    int64_t count = 0;
+    for (int64_t row = first; row < end; row++) {
+        if (wanted && wanted[row] == 0) {
+            t->lower[member * t->rows + row] = 0;
+            continue;
+        }
+        if (count == t->block || (count && worker->bound == substitute_bundle && !share_a_place(t, row, index[0]))) {
+            worker->bound(t, member, index, count, memory);
+            if (is_over(worker, count)) return row;
+            count = 0;
+        }
+        index[count++] = row;
+    }
+    if (count) worker->bound(t, member, index, count, memory);
+    return count && is_over(worker, count) ? end : -1;
+}
+
+static int bound_rows(Worker *worker) {
     const Task *t = worker->task;
     const int64_t portion = portion_of(t, worker->threads), portions = (t->rows + portion - 1) / portion;
+    Place *place = &worker->progress->places[worker->thread];
     int64_t index[t->block];
     real *memory = NULL;
     /* Behind the rows, room for what bundles note: at most two int32 for each number of a row. */
     const int64_t numbers = 2 * (t->block + 1) * t->space + 2 * LANES;
-    if (posix_memalign((void **)&memory, VECTOR_BYTES, sizeof(real) * numbers)) return argument;
-    for (;;) {
-        const int64_t next = __atomic_fetch_add(worker->next, 1, __ATOMIC_RELAXED), member = next / portions;
+    if (posix_memalign((void **)&memory, VECTOR_BYTES, sizeof(real) * numbers)) return NO_MEMORY;
+    int state = FINISHED;
+    while (state == FINISHED) {
+        const int64_t number =
+            place->number ? place->number - 1 : __atomic_fetch_add(&worker->progress->next, 1, __ATOMIC_RELAXED);
+        const int64_t member = number / portions, nominal = number % portions * portion;
         if (member >= t->members) break;
-        const int64_t nominal = next % portions * portion;
-        const int64_t first = border(worker, nominal), end = border(worker, nominal + portion);
-        const real *wanted = t->wanted.data ? at(&t->wanted, member, 0) : NULL;
-        int64_t count = 0;
-        for (int64_t row = first; row < end; row++) {
-            if (wanted && wanted[row] == 0) {
-                t->lower[member * t->rows + row] = 0;
-                continue;
-            }
-            if (count == t->block || (count && worker->bound == substitute_bundle && !share_a_place(t, row, index[0]))) {
-                worker->bound(t, member, index, count, memory);
-                count = 0;
-            }
-            index[count++] = row;
-        }
-        if (count) worker->bound(t, member, index, count, memory);
+        const int64_t first = place->number ? place->row : border(worker, nominal);
+        const int64_t left = bound_portion(worker, member, first, border(worker, nominal + portion), index, memory);
+        *place = left < 0 ? (Place){0, 0} : (Place){number + 1, left};
+        if (left >= 0) state = UNFINISHED;
     }
     free(memory);
-    return NULL;
+    return state;
 }
 
 /* The rows again, every state of them kept on a tape [states][block][space], then their derivatives.
@@ -169,29 +218,34 @@ static void differentiate(const Task *t, int64_t thread, int64_t first, int64_t 
 }
 
 /* Images are dealt out to threads in turn: two never add to the derivatives of one image, and sums have an order. */
-static void *differentiate_rows(void *argument) {
-    const Worker *worker = argument;
+static int differentiate_rows(Worker *worker) {
     const Task *t = worker->task;
     const int64_t state = t->block * t->space;
+    int64_t *next = &worker->progress->places[worker->thread].row;
     real *memory = NULL;
-    if (posix_memalign((void **)&memory, VECTOR_BYTES, sizeof(real) * ((t->count + 5) * state + 2 * LANES))) return argument;
+    if (posix_memalign((void **)&memory, VECTOR_BYTES, sizeof(real) * ((t->count + 5) * state + 2 * LANES))) return NO_MEMORY;
     real *tape = memory + 3 * state;
-    for (int64_t first = 0, end; first < t->rows; first = end) {
+    int over = 0;
+    for (int64_t first = *next, end; first < t->rows && !over; first = end) {
         for (end = first + 1; end < t->rows && t->image[end] == t->image[first];) end++;
         if (t->image[first] % worker->threads != worker->thread) continue;
-        for (int64_t row = first; row < end; row += t->block)
-            differentiate(t, worker->thread, row, least(t->block, end - row), tape, memory, memory + state,
-                          memory + 2 * state);
+        for (int64_t row = first; row < end && !over; row = *next) {
+            const int64_t rows = least(t->block, end - row);
+            differentiate(t, worker->thread, row, rows, tape, memory, memory + state, memory + 2 * state);
+            *next = row + rows;
+            over = is_over(worker, AGAIN_AND_BACK * rows);
+        }
     }
     free(memory);
-    return NULL;
+    return over ? UNFINISHED : FINISHED;
 }
 
 /* What the threads of one call share. */
 typedef struct {
     Worker worker;
-    void *(*run)(void *);
-    int64_t started, failed;
+    int (*run)(Worker *worker);
+    int64_t started;
+    int64_t states[UNFINISHED + 1]; /* which of them there were */
 } Team;
 
 static void take_part(void *argument) {
@@ -201,7 +255,7 @@ static void take_part(void *argument) {
         Worker own = team->worker;
         own.thread = __atomic_fetch_add(&team->started, 1, __ATOMIC_RELAXED);
         if (own.thread >= own.threads) return;
-        if (team->run(&own)) __atomic_store_n(&team->failed, 1, __ATOMIC_RELAXED);
+        __atomic_store_n(&team->states[team->run(&own)], 1, __ATOMIC_RELAXED);
     }
 }
 
@@ -211,35 +265,39 @@ static void *in_own_thread(void *argument) {
 }
 
 /* In torch's own pool where it is known: beside it, ours would compete with threads that wait actively. */
-static int64_t in_threads(Worker worker, int64_t threads, Parallel parallel, void *(*run)(void *)) {
-    int64_t next = 0;
-    worker.next = &next, worker.threads = threads;
-    Team team = {worker, run, 0, 0};
-    if (parallel && threads > 1) {
-        parallel(take_part, &team, (unsigned)threads, 0);
-        return team.failed;
+static int64_t in_threads(Worker worker, double seconds, Parallel parallel, int (*run)(Worker *worker)) {
+    const int64_t threads = worker.threads;
+    worker.deadline = now() + seconds;
+    Team team = {.worker = worker, .run = run};
+    if (parallel && threads > 1) parallel(take_part, &team, (unsigned)threads, 0);
+    else {
+        pthread_t pool[threads];
+        int64_t made = 0;
+        while (made < threads - 1 && pthread_create(&pool[made], NULL, in_own_thread, &team) == 0) made++;
+        take_part(&team);
+        while (made > 0) pthread_join(pool[--made], NULL);
     }
-    pthread_t pool[threads];
-    int64_t made = 0;
-    while (made < threads - 1 && pthread_create(&pool[made], NULL, in_own_thread, &team) == 0) made++;
-    take_part(&team);
-    while (made > 0) pthread_join(pool[--made], NULL);
-    return team.failed;
+    return team.states[NO_MEMORY] ? NO_MEMORY : team.states[UNFINISHED] ? UNFINISHED : FINISHED;
 }
 
-/* Lower bounds of all rows of all members; 0, or 1 where there was no memory. */
-int64_t certtrain_substitute(const Task *task, int64_t threads, Parallel parallel) {
-    return in_threads((Worker){.task = task, .bound = substitute}, threads, parallel, bound_rows);
+/* Lower bounds of all rows of all members. Like the other two, to be called again with the same progress, which is zeros
+ * at first, as long as it returns UNFINISHED after about so many seconds. */
+int64_t certtrain_substitute(const Task *task, int64_t threads, Parallel parallel, Progress *progress, double seconds) {
+    const Worker worker = {.task = task, .progress = progress, .threads = threads, .bound = substitute};
+    return in_threads(worker, seconds, parallel, bound_rows);
 }
 
 /* The same in bundles: a block is LANES rows, and neither operands nor layers are padded. */
-int64_t certtrain_substitute_bundles(const Task *task, int64_t threads, Parallel parallel) {
-    return in_threads((Worker){.task = task, .bound = substitute_bundle}, threads, parallel, bound_rows);
+int64_t certtrain_substitute_bundles(const Task *task, int64_t threads, Parallel parallel, Progress *progress,
+                                     double seconds) {
+    const Worker worker = {.task = task, .progress = progress, .threads = threads, .bound = substitute_bundle};
+    return in_threads(worker, seconds, parallel, bound_rows);
 }
 
 /* Derivatives, for one member; rows of an image must follow each other. */
-int64_t certtrain_differentiate(const Task *task, int64_t threads, Parallel parallel) {
-    return in_threads((Worker){.task = task}, threads, parallel, differentiate_rows);
+int64_t certtrain_differentiate(const Task *task, int64_t threads, Parallel parallel, Progress *progress, double seconds) {
+    const Worker worker = {.task = task, .progress = progress, .threads = threads};
+    return in_threads(worker, seconds, parallel, differentiate_rows);
 }
 
 /* Numbers in a vector: what channels are padded to, and rows in a bundle. */

@@ -61,14 +61,14 @@ typedef struct {
     const int32_t *image, *position, *form; /* of each row */
     Operand wanted;                /* [rows], not zero where a row's bound is; NULL where all are */
     int64_t rows, members;
-    int64_t block, space;          /* rows at a time, and numbers that one of them may take */
+    int64_t block, space, work;    /* rows at a time, numbers that one of them may take, operations in its products */
     real *lower;                   /* [members][rows] */
     const real *by_lower;          /* derivatives in them [rows]; for gradients, of one member */
     Gradient by_start, by_constant;
 } Task;
 
 /* task.py lays both out as numbers of 64 bits. */
-_Static_assert(sizeof(Step) == 30 * 8 && sizeof(Task) == 38 * 8, "task.py counts other numbers");
+_Static_assert(sizeof(Step) == 30 * 8 && sizeof(Task) == 39 * 8, "task.py counts other numbers");
 
 typedef struct {
     int64_t y, x, h, w; /* the rectangle */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
 
 import numpy as np
@@ -22,8 +23,20 @@ from certtrain.networks.graph import Graph
 STEP = 30
 GRADIENTS = 20
 
+# A call of the compiled code ends after so long, or after a few rows where those take longer: Python hears signals
+# between two calls only, and shall not be deaf for a second.
+PIECE_SECONDS = 0.25
+
 # A tensor, and whether its first axis are the members of a population.
 Given = tuple[Tensor, bool]
+
+
+class Ended(IntEnum):
+    """How a call ended; kept in step with substitute.c."""
+
+    FINISHED = 0
+    NO_MEMORY = 1
+    UNFINISHED = 2
 
 
 @dataclass(frozen=True)
@@ -114,13 +127,20 @@ def numbers_of_steps(program: Program, operands: list[Given]) -> np.ndarray:
 
 
 def run(entry: Entry, task: list[int], threads: int) -> None:
-    """Calls the compiled code.
+    """Calls the compiled code until all is done: handlers of signals have their turn in between.
 
     Raises:
         MemoryError: If there is not enough of it for a few rows.
+        BaseException: What a handler raises; nothing is running any more then.
     """
     numbers = np.array(task, dtype=np.int64)
-    if entry(ctypes.c_void_p(numbers.ctypes.data), threads, parallel()):
+    # Struct Progress of substitute.c: the next portion, and where each thread stands, two numbers.
+    progress = np.zeros(1 + 2 * threads, dtype=np.int64)
+    addresses = ctypes.c_void_p(numbers.ctypes.data), ctypes.c_void_p(progress.ctypes.data)
+    state: int = Ended.UNFINISHED
+    while state == Ended.UNFINISHED:
+        state = entry(addresses[0], threads, parallel(), addresses[1], PIECE_SECONDS)
+    if state == Ended.NO_MEMORY:
         raise MemoryError("no memory for a few rows of back-substitution")
 
 

@@ -1,0 +1,105 @@
+"""What estimates take, told from one evaluation of the loss on a few images before a whole population is tried."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from certtrain.gradients.backprop import differentiate
+from certtrain.gradients.base import Cost, GradientEstimator, LossFunction
+from certtrain.networks.graph import Params
+
+# An evaluation that takes so long tells the time; shorter ones are repeated with twice the images.
+TELLING_SECONDS = 0.25
+
+
+def cost_of_one(
+    estimator: GradientEstimator,
+    loss_of: Callable[[int], LossFunction],
+    params: Params,
+    images: int,
+    short: float = 0.0,
+) -> Cost:
+    """The cost of one evaluation on all images, extrapolated from a few of them; on one it is overestimated.
+
+    Args:
+        estimator: What the evaluation is for: one that divides the batch among processes needs derivatives.
+        loss_of: Number of images -> the loss on the first so many.
+        params: Name -> centre.
+        images: Number of images that it will be on.
+        short: Seconds of an evaluation that need not be known any better.
+    """
+
+    def evaluate(count: int) -> float:
+        started = time.perf_counter()
+        if estimator.splits == "batch":
+            value, _ = differentiate(loss_of(count), params)
+        else:
+            with torch.no_grad():
+                value = loss_of(count)(params)
+        value.cpu()  # waits for the device that computes it
+        return time.perf_counter() - started
+
+    # The first evaluation pays for what is set up once, so only its memory counts.
+    _, peak = _watched(evaluate, 1)
+    count = min(2, images)
+    seconds, more = _watched(evaluate, count)
+    held = None
+    if peak is not None and more is not None:
+        own = sum(p.numel() * p.element_size() for p in params.values())
+        held = peak + (more - peak) * (images - 1) + 2 * own  # its noise and its parameters, too
+    # Where calls are many and short, watching them takes longer than they do.
+    if seconds < TELLING_SECONDS:
+        seconds = evaluate(count)
+    while seconds < TELLING_SECONDS and count < images and seconds * images / count > short:
+        count = min(2 * count, images)
+        seconds = evaluate(count)
+    return Cost(seconds * images / count, held)
+
+
+class _Watch(TorchDispatchMode):
+    """Notes the most bytes that results of operations took at any moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for x in tree_leaves(result):
+            if isinstance(x, Tensor):
+                self._count(x.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, key, size).atexit = False
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+def _watched(evaluate: Callable[[int], float], count: int) -> tuple[float, int | None]:
+    """Seconds, and bytes at the peak; None where a library's own kind of tensors cannot be watched."""
+    try:
+        with _Watch() as watch:
+            seconds = evaluate(count)
+    except RuntimeError:  # if that was not the reason, it comes again
+        return evaluate(count), None
+    return seconds, watch.peak

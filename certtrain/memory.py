@@ -1,0 +1,32 @@
+"""How much memory is free."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+MEGABYTE = 2**20
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Free memory of the device; None where the system does not tell.
+
+    On Linux an allocation beyond it may succeed and get the process killed when it is used, so it must not be
+    tried.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu":
+        return None
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
+        return min(free, int(limit) - int(used))
+    except (OSError, ValueError):  # no control group, or the word "max" for no limit
+        return free
