@@ -37,10 +37,12 @@ def check_box(lower: Any, upper: Any) -> None:
         raise ConfigError(f"a box must be [batch, *input_shape], got {_shape(lower)}: for a single input, x[None]")
     if not _has_data(lower, upper):
         return
-    low, high = lower.detach(), upper.detach()
-    # What is finite at its ends and in order is finite, and no number at all is in no order.
-    if not ((low <= high).all() & (low.amin() > -inf) & (high.amax() < inf)).item():
-        finite = low.isfinite().all() and high.isfinite().all()
+    narrowest, widest = _ends(upper.detach() - lower.detach())
+    if narrowest >= 0 and widest < inf:
+        return
+    # A width may also be too large a number, which is no fault of the box.
+    finite = bool(lower.isfinite().all() and upper.isfinite().all())
+    if not finite or not (lower <= upper).all():
         wrong = "box.lower lies above box.upper" if finite else "a box has infinite or NaN ends"
         raise ConfigError(f"{wrong}: it must be finite, with lower <= upper everywhere")
 
@@ -54,8 +56,8 @@ def check_inputs(inputs: Any, clip: tuple[float, float] | None) -> Tensor:
     inputs = _as_tensor("inputs", inputs)
     _check_floating("inputs", inputs, "[batch, *input_shape]")
     if clip is not None and _has_data(inputs):
-        within = inputs.detach()
-        if not ((within.amin() >= clip[0]) & (within.amax() <= clip[1])).item():
+        low, high = _ends(inputs.detach())
+        if not (clip[0] <= low and high <= clip[1]):
             raise ConfigError(f"inputs must lie in clip={clip}: normalise in the network, or pass clip=None")
     return inputs
 
@@ -85,8 +87,8 @@ def check_radius(eps: Any, inputs: Tensor) -> float | Tensor:
             f"eps of shape {_shape(eps)} does not fit inputs of shape {_shape(inputs)}: give a number, or one axis for "
             f"each of theirs, such as [batch{', 1' * (inputs.dim() - 1)}]"
         )
-    if _has_data(eps) and not (eps >= 0).all().item():
-        raise ConfigError(f"eps must be numbers >= 0, got {float(eps.min()):g}")
+    if _has_data(eps) and not (least := _ends(eps.detach())[0]) >= 0:
+        raise ConfigError(f"eps must be numbers >= 0, got {least:g}")
     return eps.to(inputs)
 
 
@@ -126,8 +128,10 @@ def _check_spec(spec: Any, batch: int, outputs: int) -> None:
             f"spec must be [batch, rows, outputs] = [{batch}, rows, {outputs}] for this box and network, "
             f"got {_shape(spec)}"
         )
-    if _has_data(spec) and not spec.detach().isfinite().all().item():
-        raise ConfigError("spec must be finite: it holds infinity or NaN")
+    if _has_data(spec):
+        low, high = _ends(spec.detach())
+        if not (-inf < low and high < inf):
+            raise ConfigError("spec must be finite: it holds infinity or NaN")
 
 
 def _check_params(graph: Graph, params: Params, like: Tensor) -> None:
@@ -163,6 +167,12 @@ def _as_tensor(name: str, x: Any) -> Tensor:
 def _has_data(*tensors: Tensor) -> bool:
     """Whether there are numbers that a decision may depend on."""
     return all(x.numel() and not x.is_meta for x in tensors) and not is_transformed(*tensors)
+
+
+def _ends(x: Tensor) -> tuple[float, float]:
+    """Smallest and largest number; NaN where one is."""
+    low, high = torch.aminmax(x)
+    return float(low), float(high)
 
 
 def _shape(x: Tensor) -> list[int]:
