@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from certtrain.bounds.base import Bounds, Box, Relaxation
 from certtrain.bounds.registry import build
+from certtrain.errors import ConfigError
 from certtrain.networks import parameters, trace
 
 
@@ -20,8 +21,14 @@ def bound(model: nn.Module, box: Box, relaxation: str | Relaxation = "deeppoly",
 
     Raises:
         UnsupportedOperation: Naming the operation that has no bound rule.
-        ConfigError: If there is no such relaxation.
+        ConfigError: If there is no such relaxation, or box and specification do not fit the network.
     """
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if not isinstance(box, Box):
+        raise ConfigError(f"box must be a certtrain.Box, got {type(box).__name__}")
+    if not isinstance(relaxation, (str, Relaxation)):
+        raise ConfigError(f"relaxation must be a name or a certtrain.Relaxation, got {type(relaxation).__name__}")
     graph = trace(model, box.lower.shape[1:])
     chosen = build(relaxation) if isinstance(relaxation, str) else relaxation
     return chosen.bound(graph, parameters(model), box, spec)

@@ -104,6 +104,11 @@ class Carried:
     pending: Mapping[int, Rows]
     constant: Tensor | None = None
 
+    @property
+    def forms(self) -> int:
+        """Rows of a group, k, before any of them are on their way."""
+        return next(iter(self.pending.values())).data.shape[1]
+
     def select(self, where: Where, forms: Forms) -> Carried:
         """The rows of one chunk."""
         constant = self.constant
@@ -126,7 +131,7 @@ def carry(
     With `shared`, only as far as they serve all images and positions.
     """
     graph, anchor = substitution.graph, substitution.anchor
-    pending, constant = dict(carried.pending), carried.constant
+    pending, constant, forms = dict(carried.pending), carried.constant, carried.forms
     until = anchor.index if until is None else until
     while (index := max(pending)) > until:
         current, op = pending[index], graph.ops[index]
@@ -135,12 +140,12 @@ def carry(
         del pending[index]
         if isinstance(op, ReLU):
             current, added = current.relu(lines[index])
-            constant = _plus(constant, added)
+            constant = _plus(constant, added, forms)
         elif isinstance(op, LinearMap):
             if index == anchor.center_index:
-                constant = _plus(constant, current.value(anchor.center))
+                constant = _plus(constant, current.value(anchor.center), forms)
             elif (offset := op.offset(substitution.values)) is not None:
-                constant = _plus(constant, current.offset(offset))
+                constant = _plus(constant, current.offset(offset), forms)
             current = current.linear(op, operators)
         for i in op.inputs:
             pending[i] = pending[i] + current if i in pending else current
@@ -154,11 +159,13 @@ def _keeps_serving_all(rows: Rows, op: Op) -> bool:
     return rows.reach is None or back(rows.reach, op) is not None
 
 
-def _plus(constant: Tensor | None, added: Tensor) -> Tensor:
-    """Sum of constants; where rows were regrouped on the way, [images, positions · k] is [groups, k]."""
-    if constant is None:
-        return added
-    return constant + added.reshape(-1, constant.shape[1])
+def _plus(constant: Tensor | None, added: Tensor, forms: int) -> Tensor:
+    """Sum of constants [groups or 1, k]; rows that were regrouped on the way add [images, positions · k].
+
+    Of two branches only one may have been regrouped, and the one that was not may still serve all images.
+    """
+    added = added.reshape(-1, forms)
+    return added if constant is None else constant + added
 
 
 def lower_bounds(
@@ -171,6 +178,5 @@ def lower_bounds(
     rows = done.pending[anchor.index]
     constant, spread = done.constant, rows.spread(anchor.radius)
     if anchor.center_index == anchor.index:
-        constant = _plus(constant, rows.value(anchor.center))
-    assert constant is not None
-    return constant - spread.reshape(-1, constant.shape[1])
+        constant = _plus(constant, rows.value(anchor.center), chunk.forms)
+    return _plus(constant, -spread, chunk.forms)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from certtrain.bounds.checks import check_box, check_inputs, check_query, check_radius
 from certtrain.errors import ConfigError
 from certtrain.networks.graph import Graph, Params
 
@@ -23,27 +27,36 @@ class Box:
     Attributes:
         lower: [batch, *input_shape].
         upper: [batch, *input_shape].
+
+    Raises:
+        ConfigError: If shapes, types or devices differ, an end is not finite, or lower is above upper.
     """
 
-    lower: Float[Tensor, "batch *shape"]
-    upper: Float[Tensor, "batch *shape"]
+    lower: Tensor
+    upper: Tensor
+
+    def __post_init__(self) -> None:
+        check_box(self.lower, self.upper)
 
     @staticmethod
     def linf(
-        inputs: Float[Tensor, "batch *shape"],
-        eps: float | Tensor,
+        inputs: Tensor | ArrayLike,
+        eps: float | Tensor | ArrayLike,
         clip: tuple[float, float] | None = (0.0, 1.0),
     ) -> Box:
         """The L-infinity ball of radius eps (in the unit of the inputs), cut to the range of legal pixels.
+
+        Args:
+            inputs: [batch, *input_shape].
+            eps: A number, or numbers that broadcast to the inputs, [batch, 1, ...] for one of each.
+            clip: Range of legal pixels; None if there is none.
 
         Raises:
             ConfigError: If eps is negative or not a number, or an input lies outside `clip`: its box would not
                 contain it.
         """
-        if isinstance(eps, (int, float)) and not eps >= 0:
-            raise ConfigError(f"eps must be a number >= 0, got {eps}")
-        if clip is not None and not ((inputs >= clip[0]) & (inputs <= clip[1])).all():
-            raise ConfigError(f"inputs must lie in clip={clip}: normalise in the network, or pass clip=None")
+        inputs = check_inputs(inputs, clip)
+        eps = check_radius(eps, inputs)
         lower, upper = inputs - eps, inputs + eps
         return Box(lower, upper) if clip is None else Box(lower.clamp(*clip), upper.clamp(*clip))
 
@@ -88,6 +101,12 @@ class Relaxation(ABC):
     serves evaluation, autograd and a population of parameters under `torch.func.vmap`.
     """
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Puts the checks before every implementation of `bound`: none can leave them out."""
+        super().__init_subclass__(**options)
+        if "bound" in vars(cls):
+            setattr(cls, "bound", _checked(cls.bound))  # noqa: B010  (an assignment would be one to a method)
+
     @abstractmethod
     def bound(
         self,
@@ -105,4 +124,18 @@ class Relaxation(ABC):
             box: The inputs to cover.
             spec: Rows of linear forms per image, merged into the last affine layer; None bounds the outputs themselves.
             sides: "lower" allows the relaxation to skip upper bounds.
+
+        Raises:
+            ConfigError: If box, specification or parameters do not fit the network, or each other.
         """
+
+
+def _checked(bound: Callable[..., Bounds]) -> Callable[..., Bounds]:
+    @functools.wraps(bound)
+    def checked(self: Relaxation, graph: Any, params: Any, box: Any, spec: Any = None, sides: Any = "both") -> Bounds:
+        if not isinstance(box, Box):
+            raise ConfigError(f"box must be a certtrain.Box, got {type(box).__name__}")
+        check_query(graph, params, box.lower, spec, sides)
+        return bound(self, graph, params, box, spec, sides)
+
+    return checked

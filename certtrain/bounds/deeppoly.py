@@ -10,6 +10,7 @@ from certtrain.bounds.backsubstitution import Lines, Substitution
 from certtrain.bounds.base import Bounds, Box, Sides
 from certtrain.bounds.budget import Budgeted
 from certtrain.bounds.bulk import bound_rows
+from certtrain.bounds.checks import check_query
 from certtrain.bounds.intermediate import BoundsOf, bound_operation, relu_lines, unless_exact
 from certtrain.bounds.interval import Interval, propagate_intervals
 from certtrain.bounds.slopes import SlopeRule, relax_relu
@@ -44,6 +45,7 @@ class DeepPoly(Budgeted):
         With `intersect`, elements that interval propagation shows stable keep its bounds: no other bound depends on
         theirs.
         """
+        check_query(graph, params, box.lower, None, "both")
         substitution = self.substitution(graph, params, box)
         bounds_of, found = self._intermediate(substitution, box), {}
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from math import prod
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from certtrain.networks.kernels import pad_or_cut
 from certtrain.networks.ops import Shape, WindowMap
 
 
@@ -110,7 +110,7 @@ class Reach:
             x = where.pick(x)
         (top, bottom), (left, right) = self.borders()
         windows = (
-            F.pad(x, (0, 0, left, right, top, bottom))
+            pad_or_cut(x, (0, 0, left, right, top, bottom))
             .unfold(1, self.kernel[0], self.stride[0])
             .unfold(2, self.kernel[1], self.stride[1])
             .permute(0, 1, 2, 4, 5, 3)

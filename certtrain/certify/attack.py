@@ -131,15 +131,14 @@ def _margin_and_slope(network: Network, x: Tensor, labels: Tensor, target: Tenso
 def float32_inside(box: Box) -> Box:
     """The largest box of float32 numbers inside a float64 box.
 
-    Rounding to nearest could put a bound outside. Where no float32 number lies between lower and upper, the
-    result is empty there (lower > upper) and clamping takes the upper one.
+    Rounding to nearest could put a bound outside. Where no float32 number lies between lower and upper, both
+    are the one below upper.
     """
     lower, upper = box.lower.to(torch.float32), box.upper.to(torch.float32)
     up, down = torch.full_like(lower, torch.inf), torch.full_like(lower, -torch.inf)
-    return Box(
-        torch.where(lower.to(torch.float64) < box.lower, torch.nextafter(lower, up), lower),
-        torch.where(upper.to(torch.float64) > box.upper, torch.nextafter(upper, down), upper),
-    )
+    lower = torch.where(lower.to(torch.float64) < box.lower, torch.nextafter(lower, up), lower)
+    upper = torch.where(upper.to(torch.float64) > box.upper, torch.nextafter(upper, down), upper)
+    return Box(torch.minimum(lower, upper), upper)
 
 
 def _inside(points: Tensor, box: Box) -> Tensor:

@@ -140,14 +140,9 @@ def _check_devices(trainer: Trainer) -> None:
 
 
 def _rehearse(config: RunConfig, training: CertifiedTraining, source: Source) -> None:
-    """One step on two blank images: only the loss and the optimizer know whether they can work with their arguments.
-
-    Native relaxations know every operation that tracing accepts, so their bounds, which may be expensive, are left out
-    (eps 0); another library may refuse some.
-    """
-    eps = 0.0 if config.relaxation.backend == "native" else config.eps
+    """One step on two blank images: only bounds, loss and optimizer know whether they can work with their arguments."""
     inputs, labels = torch.zeros((2, *source.shape)), torch.arange(2) % source.num_classes
-    problem = Problem(training.graph, training.objective.relaxation, inputs, labels, eps, 0.0, config.clip)
+    problem = Problem(training.graph, training.objective.relaxation, inputs, labels, config.eps, 0.0, config.clip)
     params = parameters(training.network)
     estimator = training.estimator.decided("loop").rehearsing()  # what is measured, is measured in the run
     key = "loss"
@@ -178,4 +173,4 @@ def _check_logger(config: RunConfig) -> None:
 
 def _fingerprint(node: Node) -> str:
     """What the parts depend on: a sweep over other keys checks them once."""
-    return json.dumps({k: v for k, v in node.items() if k not in ("seed", "eps", "certify", *WATCHING)}, default=str)
+    return json.dumps({k: v for k, v in node.items() if k not in ("seed", "certify", *WATCHING)}, default=str)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from certtrain.networks.ops import Add, BatchNorm, Input, LinearMap, Op, ReLU, Shape, Values
+from certtrain.networks.ops import (
+    Add,
+    BatchNorm,
+    Conv2d,
+    Input,
+    Linear,
+    LinearMap,
+    Op,
+    ReLU,
+    Shape,
+    Values,
+)
 
 Params = dict[str, Tensor]
 
@@ -50,6 +62,12 @@ class Graph:
     def readers(self, index: int) -> list[int]:
         """Indices of the operations that read an operation's output."""
         return [i for i, op in enumerate(self.ops) if index in op.inputs]
+
+    @cached_property
+    def tensors(self) -> Mapping[str, tuple[Shape, bool]]:
+        """Shape of every parameter and statistic that the operations read, and whether it is a buffer."""
+        buffers = dict(self.module.named_buffers())
+        return {name: (shape, name in buffers) for op in self.ops for name, shape in _parameters_of(op).items()}
 
     @property
     def has_batch_norm(self) -> bool:
@@ -97,3 +115,19 @@ class Graph:
                         before_batch_norm(op, y)
                     results.append(op.forward(values, y))
         return results[-1]
+
+
+def _parameters_of(op: Op) -> dict[str, Shape]:
+    """Shapes of the tensors that an operation reads by shape."""
+    names: tuple[str | None, ...]
+    weight: Shape
+    match op:
+        case Linear():
+            names, weight = (op.weight, op.bias), (op.shape[0], op.in_shape[0])
+        case Conv2d():
+            names, weight = (op.weight, op.bias), (op.shape[0], op.in_shape[0] // op.groups, *op.window.kernel)
+        case BatchNorm():
+            names, weight = (op.weight, op.bias, op.mean, op.variance), op.shape[:1]
+        case _:
+            return {}
+    return {name: weight if name == op.weight else op.shape[:1] for name in names if name is not None}

@@ -124,4 +124,20 @@ def _convolve(rows: Tensor, kernel: Tensor, steps: list[int], borders: list[tupl
     if None not in padding:
         return F.conv2d(rows, kernel, stride=steps, padding=padding)  # type: ignore[arg-type]
     (top, bottom), (left, right) = borders
-    return F.conv2d(F.pad(rows, (left, right, top, bottom)), kernel, stride=steps)
+    return F.conv2d(pad_or_cut(rows, (left, right, top, bottom)), kernel, stride=steps)
+
+
+def pad_or_cut(x: Tensor, borders: tuple[int, ...]) -> Tensor:
+    """`F.pad` with zeros, where a negative border may also cut more than there was before the other one was added.
+
+    Args:
+        x: Any tensor.
+        borders: Numbers before and after each of the last axes, the last axis first.
+    """
+    if max(borders) > 0:
+        x = F.pad(x, [max(n, 0) for n in borders])
+    kept = [
+        slice(max(-before, 0), size + min(after, 0))
+        for before, after, size in zip(borders[::2], borders[1::2], reversed(x.shape), strict=False)
+    ]
+    return x[(..., *reversed(kept))]

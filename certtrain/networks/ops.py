@@ -274,10 +274,10 @@ class Normalization(ChannelAffine):
     std: str
 
     def scale(self, values: Values) -> Tensor:
-        return 1.0 / values[self.std]
+        return (1.0 / values[self.std]).expand(self.shape[0])  # one number may serve all channels
 
     def shift(self, values: Values) -> Tensor:
-        return -values[self.mean] / values[self.std]
+        return (-values[self.mean] / values[self.std]).expand(self.shape[0])
 
 
 @dataclass(frozen=True)

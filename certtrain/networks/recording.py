@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from certtrain.errors import UnsupportedOperation, one_line
+from certtrain.errors import ConfigError, UnsupportedOperation, one_line
 from certtrain.networks.layers import Normalize
 
 # An odd batch that no layer's own size is likely to equal: a reshape that mixes images changes it.
 PROBE_BATCH = 3
 
 
+DTYPES = (torch.float32, torch.float64)
+
+
 class _Tracer(fx.Tracer):
     """Keeps `Normalize` whole, as it keeps the layers of torch.nn."""
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """A network reads one tensor; all other arguments of its forward keep their defaults."""
+        _, (root, *given) = super().create_args_for_root(root_fn, is_module, concrete_args)
+        for other in given[1:]:
+            self.graph.erase_node(other.node)
+        return (lambda root, *read: root_fn(root, *read)), [root, *given[:1]]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) is Normalize or super().is_leaf_module(m, module_qualified_name)
@@ -40,8 +53,7 @@ def record(module: nn.Module, shape: tuple[int, ...]) -> dict[fx.Node, Any]:
     except Exception as error:  # torch.fx raises many kinds; all mean that the control flow cannot be recorded
         raise UnsupportedOperation(f"torch.fx cannot trace {type(module).__name__}: {one_line(error)}") from error
     runner = _Results(fx.GraphModule(module, graph))
-    tensor = next(iter(module.parameters()), torch.zeros(()))
-    probe = torch.zeros((PROBE_BATCH, *shape), dtype=tensor.dtype, device=tensor.device)
+    probe = blank(module, shape)
     with torch.no_grad():
         try:
             runner.run(probe)
@@ -53,9 +65,36 @@ def record(module: nn.Module, shape: tuple[int, ...]) -> dict[fx.Node, Any]:
     return runner.results
 
 
+def blank(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """A batch of zeros of the kind that a network reads.
+
+    Raises:
+        ConfigError: If that is neither float32 nor float64.
+    """
+    floating = (x for x in (*module.parameters(), *module.buffers()) if x.is_floating_point())
+    like = next(floating, torch.zeros((), dtype=torch.float32))
+    if like.dtype not in DTYPES:
+        name = str(like.dtype).removeprefix("torch.")
+        raise ConfigError(f"bounds need a network in float32 or float64, got {name}: convert it with .float()")
+    return like.new_zeros((PROBE_BATCH, *shape))
+
+
+def holds_tensors(result: Any) -> bool:
+    """Whether a node returned several tensors, of which bounds know nothing."""
+    return isinstance(result, (tuple, list)) and any(isinstance(x, Tensor) for x in result)
+
+
 def arguments(node: fx.Node) -> list[Any]:
-    """All arguments of a node, those given by keyword last."""
-    return [*node.args, *node.kwargs.values()]
+    """All arguments of a node, those given by keyword last; lists are spelled out."""
+    found: list[Any] = []
+    stack = [*reversed(node.kwargs.values()), *reversed(node.args)]
+    while stack:
+        last = stack.pop()
+        if isinstance(last, (tuple, list)):
+            stack.extend(reversed(last))
+        else:
+            found.append(last)
+    return found
 
 
 def argument(node: fx.Node, position: int, keyword: str, default: Any) -> Any:

@@ -6,7 +6,7 @@ What cannot be bounded is refused here, by name and position, before any trainin
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -30,7 +30,7 @@ from certtrain.networks.ops import (
     Reshape,
     Window,
 )
-from certtrain.networks.recording import PROBE_BATCH, ancestors, argument, arguments, record
+from certtrain.networks.recording import PROBE_BATCH, ancestors, argument, arguments, blank, holds_tensors, record
 
 SUPPORTED = (
     "Linear, Conv2d (zero padding), ReLU, BatchNorm1d/2d, AvgPool2d, Flatten/view/reshape, residual addition, "
@@ -67,11 +67,10 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Graph:
 
 def _compare(graph: Graph) -> None:
     """Refuses a graph that computes something else than its module: hooks, say, leave no trace in torch.fx."""
-    tensor = next(iter(graph.module.parameters()), torch.zeros(()))
+    like = blank(graph.module, graph.input_shape)
     generator = torch.Generator().manual_seed(0)
     for scale in (1.0, 10.0):
-        x = scale * torch.randn((PROBE_BATCH, *graph.input_shape), generator=generator)
-        x = x.to(dtype=tensor.dtype, device=tensor.device)
+        x = (scale * torch.randn(like.shape, generator=generator)).to(like)
         with torch.no_grad():
             expected, found = graph.module(x), graph.forward(parameters(graph.module), x)
         size = float(expected.abs().max())
@@ -97,14 +96,23 @@ class _Builder:
 
     def build(self) -> tuple[Op, ...]:
         output = next(node for node in self.results if node.op == "output")
-        if not isinstance(output.args[0], fx.Node):
-            raise UnsupportedOperation("the network must return one tensor, not a tuple, list or dictionary")
-        needed = ancestors(output.args[0])
+        last = output.args[0]
+        returned = self.results[last] if isinstance(last, fx.Node) else last
+        if not isinstance(last, fx.Node) or not isinstance(returned, Tensor):
+            kind = "a tuple, list or dictionary" if isinstance(returned, Collection) else type(returned).__name__
+            raise UnsupportedOperation(f"the network must return one tensor, not {kind}")
+        needed = ancestors(last)
         for node, result in self.results.items():
             self._check_in_place(node)
-            if node in needed and isinstance(result, Tensor) and node.op != "get_attr":
+            if node not in needed or node.op == "get_attr":
+                continue
+            if isinstance(result, Tensor):
                 self._add(node)
-        return _prune(tuple(self.ops), self.index[output.args[0]])
+            elif holds_tensors(result):
+                self._refuse(node)
+        if last not in self.index:
+            raise UnsupportedOperation(f"the network's output '{last}' is a constant: it does not depend on its input")
+        return _prune(tuple(self.ops), self.index[last])
 
     def _check_in_place(self, node: fx.Node) -> None:
         """torch.fx records values: whoever else reads a tensor that was changed in place would read the old one."""
@@ -119,12 +127,12 @@ class _Builder:
             self._refuse(node, "it works in place on a tensor that is read elsewhere; use the version that does not")
 
     def _add(self, node: fx.Node) -> None:
-        if self.results[node].shape[:1] != (PROBE_BATCH,):
-            self._refuse(node, "it does not keep the batch axis")
         if node.op == "placeholder":
             self._append(node, Input(node.name, (), self._shape(node)))
         elif not self._inputs(node):
             self._refuse(node, "it does not depend on the network's input")
+        elif self.results[node].shape[:1] != (PROBE_BATCH,):
+            self._refuse(node, "it does not keep the batch axis")
         elif node.op == "call_module":
             self._call_module(node, self.modules[str(node.target)])
         else:

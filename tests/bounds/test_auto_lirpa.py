@@ -210,12 +210,6 @@ def test_bounds_are_exact_on_a_point_and_sound_around_it(name: str) -> None:
 def test_nan_propagates(method: Method) -> None:
     graph, params, box, spec = problem("residual")
     relaxation = AutoLirpa(method, sparse_intermediate=False)
-    clean = relaxation.bound(graph, params, box, spec).lower
-    lower = box.lower.clone()
-    lower[1, 0, 3, 3] = torch.nan
-    found = relaxation.bound(graph, params, Box(lower, box.upper), spec).lower
-    assert found[1].isnan().all()
-    assert torch.allclose(found[[0, 2]], clean[[0, 2]], atol=EXACT)
     broken = {key: value.detach().clone() for key, value in params.items()}
     next(iter(broken.values())).view(-1)[0] = torch.nan
     assert relaxation.bound(graph, broken, box, spec).lower.isnan().all()

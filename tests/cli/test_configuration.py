@@ -125,6 +125,7 @@ BAD = {
     "eps=1.5": "eps must be less than or equal to 1",
     "eps=-0.1": "eps must be greater than or equal to 0",
     "eps=big": "eps must be a valid number",
+    "relaxation.memory_mb=0.0001": "relaxation.memory_mb=0.0001 is too small: one row",
     "seed=0.5": "seed must be a valid integer",
     "method=grad pgpe.sigma=1": "unknown key 'pgpe.sigma' here: it needs method=pgpe",
     "data=mnist data.path=/no/such/folder": "'/no/such/folder' is no folder",
@@ -194,6 +195,12 @@ def test_a_sweep_is_checked_whole_before_its_first_job() -> None:
         preflight(Command(("certify.verifiers=[ibp],[nope]",), True, False))
     with pytest.raises(CerttrainError, match="pgpe.sigma must be greater than 0"):
         preflight(Command(("pgpe.sigma=0.1,0.2,0", "relaxation=ibp,deeppoly"), True, False))
+
+
+def test_every_radius_of_a_sweep_is_rehearsed() -> None:
+    """At eps 0 no bound is computed, and nothing is found that only bounds can find."""
+    with pytest.raises(CerttrainError, match="is too small: one row"):
+        preflight(Command(("eps=0,0.1", "relaxation.memory_mb=0.0001"), True, False))
 
 
 def test_a_sweep_is_run_by_launchers_that_start_fresh_processes() -> None:

@@ -1,5 +1,8 @@
 """Tracing: the graph computes what the module computes, and what has no rule is refused by name and position."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -106,9 +109,33 @@ class Shift(nn.Module):
         return x + 1.0
 
 
+class Calls(nn.Module):
+    """A layer, a parameter, and any function of them and the input."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.layer, self.weight, self.function = nn.Linear(4, 4), nn.Parameter(torch.ones(3, 4)), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, x)
+
+
 @pytest.mark.parametrize(
     ("network", "shape", "message"),
     [
+        (Calls(lambda net, x: torch.cat([net.layer(x), x], 1)), (4,), r"'cat' \(cat\) at position 2 .*; supported are"),
+        (Calls(lambda net, x: net.layer(x).chunk(2, 1)[0]), (4,), r"'chunk' \(chunk\) at position 2 .*; supported are"),
+        (Calls(lambda net, x: net.weight), (4,), "output 'weight' is a constant"),
+        (Calls(lambda net, x: torch.zeros(3, 4)), (4,), "is a constant: it does not depend on its input"),
+        (
+            Calls(lambda net, x: x + 2 * net.weight),
+            (4,),
+            "'mul' .*: it does not depend on the network's input",
+        ),
+        (Calls(lambda net, x: 2 * net.weight[0]), (4,), "does not depend on the network's input"),
+        (Calls(lambda net, x: x.max(1)), (4,), "one tensor, not a tuple"),
+        (Calls(lambda net, x: {"out": x}), (4,), "one tensor, not a tuple, list or dictionary"),
+        (Calls(lambda net, x: x.size(0)), (4,), "one tensor, not int"),
         (sequence(nn.Linear(3, 3), nn.Sigmoid()), (3,), r"'1' \(Sigmoid\) at position 2"),
         (sequence(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), nn.Flatten()), (1, 4, 4), "circular"),
         (sequence(nn.Conv2d(1, 1, 2, padding="same"), nn.Flatten()), (1, 4, 4), "symmetric"),
@@ -127,6 +154,36 @@ def test_what_has_no_rule_is_refused_in_one_line(network: nn.Module, shape: tupl
     with pytest.raises(UnsupportedOperation, match=message) as caught:
         trace(network, shape)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_network_in_half_precision_is_refused_for_what_it_is(dtype: torch.dtype) -> None:
+    with pytest.raises(ConfigError, match=rf"float32 or float64, got {str(dtype)[6:]}: convert it with \.float\(\)"):
+        trace(nn.Sequential(nn.Linear(3, 2)).to(dtype), (3,))
+
+
+def test_a_network_of_buffers_only_has_their_type() -> None:
+    network = nn.Sequential(Normalize([0.5], [0.25]), nn.Flatten()).double()
+    x = torch.rand(2, 1, 2, 2, dtype=torch.float64)
+    assert torch.equal(trace(network, (1, 2, 2)).forward({}, x), network(x))
+
+
+class Masked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, image: Tensor, mask: Tensor | None = None, *rest: Tensor, active: bool = True) -> Tensor:
+        y = self.layer(image)
+        y = y if mask is None else y * mask
+        return torch.relu(y) if active else y
+
+
+def test_other_arguments_of_forward_keep_their_defaults() -> None:
+    network, x = Masked(), torch.randn(4, 3)
+    graph = trace(network, (3,))
+    assert [op.name for op in graph.ops] == ["image", "layer", "relu"]
+    torch.testing.assert_close(graph.forward(parameters(network), x), network(x))
 
 
 def test_normalize_checks_its_numbers() -> None:

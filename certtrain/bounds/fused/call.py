@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from certtrain.bounds.fused.boundary import check_task
 from certtrain.bounds.fused.build import Compiled, bundlers, compiled
 from certtrain.bounds.fused.derivatives import differentiate
 from certtrain.bounds.fused.steps import pad, whole
@@ -27,6 +28,7 @@ def substitute(
 
     Raises:
         MemoryError: If there is not enough of it for a few rows.
+        TypeError, ValueError: If a tensor is not what the compiled code would read, see `boundary`.
     """
     return _Substitute.apply(job, wanted, start, constant, *operands)
 
@@ -66,12 +68,12 @@ def _with_members(x: Tensor, axis: int | None) -> Given:
 
 def _bound(job: Job, wanted: Given | None, tensors: list[Given], members: int) -> Tensor:
     """Lower bounds [members, rows]."""
-    _check([x for x, _ in tensors] + ([] if wanted is None else [wanted[0]]))
     (start, has_members), threads = tensors[0], torch.get_num_threads()
     lower = torch.empty((members, len(job.rows)), dtype=start.dtype)
     if not lower.numel():
         return lower
     program, elements = job.program, start.shape[-1]
+    check_task(job, program, members, tensors, [] if wanted is None else [wanted])
     if job.bundle is None:
         entry, block = _compiled(start.dtype).bound, rows_at_once(job, start, threads)
     else:
@@ -89,19 +91,6 @@ def _in_bundles(start: Tensor, lanes: int) -> Tensor:
     """[..., forms, elements] -> [..., forms / lanes, elements, lanes], with zeros up to whole bundles."""
     forms, elements = start.shape[-2:]
     return pad(start, whole(forms, lanes), elements).unflatten(-2, (-1, lanes)).mT.contiguous()
-
-
-def _check(tensors: list[Tensor]) -> None:
-    """What follows hands out addresses: nothing else may be there than numbers of one kind.
-
-    Raises:
-        TypeError: If there is.
-    """
-    kinds = {(x.dtype, x.device.type) for x in tensors}
-    if kinds != {(tensors[0].dtype, "cpu")}:
-        raise TypeError(
-            f"compiled bounds need tensors of one floating-point type on the CPU, got {sorted(map(str, kinds))}"
-        )
 
 
 def _compiled(dtype: torch.dtype) -> Compiled:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from certtrain.bounds.fused.boundary import check_task
 from certtrain.bounds.fused.build import Entry
 from certtrain.bounds.fused.steps import POINTS, PRODUCTS, Kind, Step
 from certtrain.bounds.fused.task import GRADIENTS, Given, Job, header, laid_out, numbers_of_steps, rows_at_once, run
@@ -29,6 +30,7 @@ def differentiate(
     program, start = job.alone, tensors[0]
     # Images are dealt out whole: more threads than images would have nothing to do.
     threads = min(torch.get_num_threads(), max(1, len(job.rows.image.unique())))
+    check_task(job, program, 1, [(x, False) for x in tensors], [(by_lower, False)])
     given = [(x, False) for x in tensors[:2]] + laid_out(program, [(x, False) for x in tensors[2:]])
     operands = [(operand, step.kind in POINTS) for step in program.steps for operand in step.operands]
     kinds = [(True, False)] * 2 + [(operand.per_image, in_box) for operand, in_box in operands]

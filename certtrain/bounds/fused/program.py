@@ -124,7 +124,7 @@ def translate(graph: Graph, anchor: Anchor, start: int, reach: Reach | None, lan
 
 def _last(layer: Layer, op: Op, is_last: bool) -> Layer:
     """Few channels stay as they are in the anchor's layer, where nothing but sums of products follows."""
-    return Layer(layer.height, layer.width, op.shape[0]) if _is_thin(op, is_last) else layer
+    return Layer(layer.height, layer.width, op.shape[0], layer.shape) if _is_thin(op, is_last) else layer
 
 
 def _is_thin(op: Op, is_last: bool) -> bool:
@@ -139,7 +139,7 @@ def _constant(op: Op, index: int, anchor: Anchor, here: Layer, lanes: int) -> li
         return [Step(Kind.VALUE, (_point(lambda o: o.anchor.center, here, lanes),), here)]
     if index < anchor.center_index or _has_no_offset(op):
         return []
-    return [Step(Kind.OFFSET, (Operand(lambda o: _offset(op, o.values).flatten(), False, (here.channels,)),), here)]
+    return [Step(Kind.OFFSET, (_channels(lambda o: _offset(op, o.values).flatten(), here),), here)]
 
 
 def _has_no_offset(op: LinearMap) -> bool:
@@ -159,21 +159,24 @@ def _step(op: Op, index: int, below: Op, is_last: bool, here: Layer, lanes: int)
             made = [_image(lambda o, part=part: getattr(o.lines[index], part), here) for part in parts]  # type: ignore[misc]
             return Step(Kind.RELU, tuple(made), here)
         case ChannelAffine():
-            return Step(Kind.SCALE, (Operand(lambda o: op.scale(o.values), False, (here.channels,)),), here)
+            return Step(Kind.SCALE, (_channels(lambda o: op.scale(o.values), here),), here)
         case Conv2d():
             after = _last(Layer.of(below.shape, lanes), below, is_last)
             window = (*op.window.kernel, *op.window.stride, *op.window.padding)
             if _is_thin(below, is_last):
-                taps = whole(prod(op.window.kernel) * after.channels, lanes)
-                thin = Operand(lambda o: _windows(o.values[op.weight]), False, (here.channels, taps))
+                taps = prod(op.window.kernel) * after.channels
+                windows, padded = (here.shape[-1], taps), (here.channels, whole(taps, lanes))
+                thin = Operand(lambda o: _windows(o.values[op.weight]), False, windows, padded)
                 return Step(Kind.THIN_CONVOLUTION, (thin,), after, window)
-            channels = here.channels, after.channels
-            kernel = Operand(lambda o: o.values[op.weight].permute(2, 3, 0, 1), False, channels)
+            taken, padded = (*op.window.kernel, here.shape[-1], after.shape[-1]), (here.channels, after.channels)
+            kernel = Operand(lambda o: o.values[op.weight].permute(2, 3, 0, 1), False, taken, padded)
             return Step(Kind.CONVOLUTION, (kernel,), after, window)
         case Linear():
             after = Layer.of(below.shape, lanes)
-            matrix = here.channels, after.height, after.width, after.channels
-            return Step(Kind.LINEAR, (Operand(lambda o: _matrix(o.values[op.weight], below), False, matrix),), after)
+            size = after.height, after.width
+            matrix, filled = (here.shape[-1], *size, after.shape[-1]), (here.channels, *size, after.channels)
+            spelled_out = Operand(lambda o: _matrix(o.values[op.weight], below), False, matrix, filled)
+            return Step(Kind.LINEAR, (spelled_out,), after)
     raise AssertionError(f"{type(op).__name__} is no part of a chain")
 
 
@@ -190,13 +193,19 @@ def _matrix(weight: Tensor, below: Op) -> Tensor:
 
 def _image(get: Callable[[Operands], Tensor], layer: Layer) -> Operand:
     """A tensor [batch, *shape], channels last."""
-    return Operand(get, True, (layer.channels,))
+    return Operand(get, True, layer.shape, (layer.channels,))
+
+
+def _channels(get: Callable[[Operands], Tensor], layer: Layer) -> Operand:
+    """One number per channel."""
+    return Operand(get, False, layer.shape[-1:], (layer.channels,))
 
 
 def _point(get: Callable[[Operands], Tensor], layer: Layer, lanes: int) -> Operand:
     """The same; where lines of pixels do not end with a vector, one more may be read behind each image."""
     behind = lanes if layer.channels % lanes else 0
-    return Operand(get, True, (layer.height, layer.width, layer.channels) if behind else (layer.channels,), behind)
+    sizes = (layer.height, layer.width, layer.channels) if behind else (layer.channels,)
+    return Operand(get, True, layer.shape, sizes, behind)
 
 
 def operands(program: Program, given: Operands) -> list[Tensor]:

@@ -43,17 +43,22 @@ def whole(numbers: int, lanes: int) -> int:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer as rows are held: [height, width, channels], channels padded but for bundles; a vector is one pixel."""
+    """A layer as rows are held: [height, width, channels], channels padded but for bundles; a vector is one pixel.
+
+    `shape` is that of the layer's tensors: [height, width, channels] without padding, or [n].
+    """
 
     height: int
     width: int
     channels: int
+    shape: Shape
 
     @staticmethod
     def of(shape: Shape, lanes: int) -> Layer:
         """Padded to whole vectors of `lanes` numbers."""
-        height, width = shape[1:] if len(shape) == 3 else (1, 1)
-        return Layer(height, width, whole(shape[0] if len(shape) == 3 else prod(shape), lanes))
+        own = (*shape[1:], shape[0]) if len(shape) == 3 else (prod(shape),)
+        height, width = own[:-1] or (1, 1)
+        return Layer(height, width, whole(own[-1], lanes), own)
 
 
 @dataclass(frozen=True)
@@ -72,12 +77,14 @@ class Operand:
     Attributes:
         make: See `operands`.
         per_image: Whether its first axis is the batch.
+        shape: As `make` gives it, without the batch.
         sizes: Of its last axes where the compiled code reads it, at least as large as they are.
         behind: Numbers that may be read behind each image.
     """
 
     make: Callable[[Operands], Tensor]
     per_image: bool
+    shape: Shape
     sizes: tuple[int, ...]
     behind: int = 0
 
@@ -96,8 +103,14 @@ class Operand:
 
 
 def pad(x: Tensor, *sizes: int) -> Tensor:
-    """Zeros behind the last axes."""
+    """Zeros behind the last axes.
+
+    Raises:
+        ValueError: If an axis is longer than its size.
+    """
     missing = [size - n for n, size in zip(x.shape[-len(sizes) :], sizes, strict=True)]
+    if min(missing) < 0:
+        raise ValueError(f"compiled bounds: at most {list(sizes)} numbers have a place, got {list(x.shape)}")
     return F.pad(x, [n for count in reversed(missing) for n in (0, count)]) if any(missing) else x
 
 
