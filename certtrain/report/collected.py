@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from certtrain.files import naming
 from certtrain.report.collect import Collection, Group
 from certtrain.report.collected_figure import write_figure
 
@@ -42,7 +43,8 @@ def write_collection(collection: Collection, directory: Path) -> list[Path]:
     written = []
     for suffix, text in texts.items():
         path = directory / f"collected.{suffix}"
-        path.write_text(text, encoding="utf-8")
+        with naming(path):
+            path.write_text(text, encoding="utf-8")
         written.append(path)
     return [*written, write_figure(collection, directory / "collected.png")]
 

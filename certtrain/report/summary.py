@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from certtrain.errors import DataError
+from certtrain.files import replacing
 
 ACCURACIES = ("natural_accuracy", "attacked_accuracy", "certified_accuracy")
 PACKAGES = ("certtrain", "torch", "pytorch_lightning", "auto_LiRPA")
@@ -78,10 +79,8 @@ def write_summary(
             "versions": versions(),
         }
     )
-    target = Path(path)
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(target)
+    with replacing(Path(path)) as partial:
+        partial.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return record
 
 
@@ -93,7 +92,7 @@ def read_summary(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is no summary of a run: {error}") from error
     if not isinstance(record, dict):
         raise DataError(f"{path} is no summary of a run: it holds no object")

@@ -59,6 +59,7 @@ class Outcome:
 def certified_accuracy(directory: Path) -> float | None:
     """What summary.json of a run says, a fraction of 1; None without one, or if nothing was certified."""
     try:
-        return json.loads((directory / SUMMARY).read_text(encoding="utf-8")).get("certified_accuracy")
-    except (OSError, ValueError, AttributeError):
+        found = json.loads((directory / SUMMARY).read_text(encoding="utf-8")).get("certified_accuracy")
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
+    return float(found) if isinstance(found, (int, float)) else None
