@@ -96,7 +96,9 @@ def _read(path: Path) -> tuple[list[Verdict], int]:
     for number, line in enumerate(content[:size].splitlines(), start=1):
         try:
             row = json.loads(line)
-            if isinstance(row, dict) and "status" in row and "image" not in row:
+            if not isinstance(row, dict):
+                raise TypeError("no object")
+            if "status" in row and "image" not in row:
                 raise DataError(
                     f"{path} line {number} has no column 'image', so which image it is about is not known "
                     "(an older certtrain wrote it): remove the ledger or choose another"

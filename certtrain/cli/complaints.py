@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -28,17 +26,19 @@ def complaint(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if part != "[key]")
     match first["type"]:
+        case "extra_forbidden" if key.split(".")[0] == "experiment":
+            return f"unknown key '{key}': a file of experiment/ begins with the line '# @package _global_'"
         case "extra_forbidden":
             return f"unknown key '{key}'"
         case "missing" if isinstance(first["loc"][-1], int):
             parent = key.rpartition(".")[0]
-            return f"{parent} must have at least {first['loc'][-1] + 1} entries, got {_shown(first['input'])}"
+            return f"{parent} must have at least {first['loc'][-1] + 1} entries, got {_short(repr(first['input']))}"
         case "missing":
             return f"missing key '{key}'"
         case "value_error":
             message = first["msg"].removeprefix("Value error, ")
-            return f"{key}: {message}" if key else message
-    return f"{key or 'all of it'} {_sentence(key, first)}, got {_shown(first['input'])}"
+            return _short(f"{key}: {message}" if key else message, 3 * _LONGEST)
+    return f"{key or 'all of it'} {_sentence(key, first)}, got {_short(repr(first['input']))}"
 
 
 def _sentence(key: str, found: ErrorDetails) -> str:
@@ -53,6 +53,5 @@ def _sentence(key: str, found: ErrorDetails) -> str:
     return text
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+def _short(text: str, longest: int = _LONGEST) -> str:
+    return text if len(text) <= longest else text[:longest] + "..."

@@ -39,7 +39,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
         (["--config-dir=no/such"], "no/such is no folder"),
         (["eps=\udcff"], "is no UTF-8 text"),
         (["collect"], "collect: the following arguments are required: directory; see collect --help"),
-        (["study", "a.yaml", "--outptu", "x"], "study: unrecognized arguments: --outptu; see study --help"),
+        (["study", "a.yaml", "--outptu", "x"], "study: unrecognized arguments: --outptu x; see study --help"),
     ],
 )
 def test_a_word_that_is_none_is_told_in_one_line(
@@ -90,9 +90,7 @@ def test_a_shell_completes_commands_too(monkeypatch: pytest.MonkeyPatch, line: s
         assert words == set(printed.split())
 
 
-@pytest.mark.parametrize(
-    "name", ["größe", "a=b", "(x)", "a,b", "it's", 'say "x"', "sp ace", "$HOME", "${now:x}", "[1]"]
-)
+@pytest.mark.parametrize("name", ["größe", "a=b", "(x)", "a,b", "it's", 'say "x"', "$HOME", "${now:x} [1]"])
 def test_a_folder_of_own_choices_may_have_any_name(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     (folder / "data").mkdir(parents=True)
@@ -105,7 +103,11 @@ def test_a_folder_of_own_choices_may_have_any_name(tmp_path: Path, name: str) ->
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"eps: 0.1\xff\n", "mine.yaml is not UTF-8"), (b"eps: [1\n", "mine.yaml"), (b"- 1\n", "mine")],
+    [
+        (b"eps: 0.1\xff\n", "mine.yaml is not UTF-8"),
+        (b"eps: [1\n", "mine.yaml"),
+        (b"- 1\n", "unknown key 'experiment': .* begins with the line"),
+    ],
 )
 def test_a_file_of_own_choices_that_is_none(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "experiment").mkdir()
@@ -120,7 +122,7 @@ def test_a_file_of_own_choices_that_is_none(tmp_path: Path, content: bytes, mess
     [
         ("${hydra.job.override_dirname}", ["eps=0.1,seed=1", "eps=0.1,seed=2"]),
         ("${hydra.job.num}_${seed}", ["0_1", "1_2"]),
-        ("${hydra:job.num}-größe", ["0-größe", "1-größe"]),
+        ('"${hydra:job.num}-größe"', ["0-größe", "1-größe"]),
         ("s${seed}", ["s1", "s2"]),
     ],
 )

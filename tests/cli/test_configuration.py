@@ -204,6 +204,14 @@ def test_bad_input_is_explained_in_one_line(command: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_network_with_too_few_outputs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "from torch import nn\ndef make(**given): return nn.Sequential(nn.Flatten(), nn.Linear(64, 7))\n"
+    (tmp_path / "seven.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CerttrainError, match="the network has 7 outputs, data=digits has 10 classes"):
+        preflight(Command(("model._target_=seven.make",), False, False))
+
+
 def test_a_folder_of_own_choices_is_checked_like_the_rest(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\neps: 3.0\n", encoding="utf-8")
