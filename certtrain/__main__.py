@@ -2,48 +2,52 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 
+from certtrain import __version__
+from certtrain.cli.output import tolerate_any_encoding
+from certtrain.cli.parser import COMMANDS, read_arguments
 from certtrain.errors import CerttrainError
-
-# Beside training, whose command line is Hydra's: the first word -> what takes the others.
-COMMANDS = {
-    "collect": ("certtrain.cli.collect", "collect_command"),
-    "study": ("certtrain.cli.study", "study_command"),
-}
 
 
 def main() -> int:
     """Runs the command line; the exit code is 0, or 2 after one line about what is wrong."""
-    arguments = sys.argv[1:]
-    command = COMMANDS.get(arguments[0]) if arguments else None
-    if command is None and {"-h", "--help"} & set(arguments):
-        from certtrain.cli.help import help_page  # without torch: help answers at once
-
-        print(help_page())
-        return 0
-    # Hydra then lets exceptions through instead of printing its own version of them.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    tolerate_any_encoding()
     try:
-        if command is not None:
-            module, name = command
-            getattr(import_module(module), name)(arguments[1:])
-        else:
-            from certtrain.cli.launch import launch
-
-            launch(arguments)
+        _run(sys.argv[1:])
     except CerttrainError as error:
-        print(f"certtrain: error: {error}", file=sys.stderr)
-        return 2
+        return _complain(error)
     except KeyboardInterrupt:
         print("certtrain: interrupted", file=sys.stderr)
         return 130
     except OSError as error:  # a directory that cannot be made, a disk that is full
-        print(f"certtrain: error: {error}", file=sys.stderr)
-        return 2
+        named = error.filename is not None and error.strerror
+        return _complain(f"{error.filename}: {error.strerror}" if named else error)
     return 0
+
+
+def _run(arguments: list[str]) -> None:
+    if arguments and arguments[0] in COMMANDS:
+        module, name = COMMANDS[arguments[0]]
+        getattr(import_module(module), name)(arguments[1:])
+        return
+    found = read_arguments(arguments)
+    if found.help:
+        from certtrain.cli.help import help_page  # without torch: help answers at once
+
+        print(help_page())
+    elif found.version:
+        print(f"certtrain {__version__}")
+    else:
+        from certtrain.cli.launch import launch
+
+        launch(found)
+
+
+def _complain(what: object) -> int:
+    print(f"certtrain: error: {what}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

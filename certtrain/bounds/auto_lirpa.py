@@ -110,7 +110,7 @@ def _refuse_transformed(params: Params, box: Box, spec: Tensor | None) -> None:
     if any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors):
         raise ConfigError(
             "relaxation.backend=auto_lirpa does not work under torch.func.vmap or grad: "
-            "use pgpe.strategy=loop, or relaxation.backend=native"
+            "use pgpe.strategy=loop or rgs.strategy=loop, or relaxation.backend=native"
         )
 
 

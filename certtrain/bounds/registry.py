@@ -25,6 +25,8 @@ NATIVE: Mapping[str, type[Relaxation]] = {
 }
 AUTO_LIRPA = ("ibp", "crown_ibp", "deeppoly")
 BACKENDS = ("native", "auto_lirpa")
+# Options of native relaxations that another backend does not know, with the value that asks nothing of it.
+ONLY_NATIVE: Mapping[str, Any] = {"lower_slope": "adaptive", "memory_mb": None}
 
 
 def relaxations() -> tuple[str, ...]:
@@ -47,22 +49,29 @@ def build(name: str, backend: str = "native", **options: Any) -> Relaxation:
         raise ConfigError(f"relaxation.backend must be one of {', '.join(BACKENDS)}, got '{backend}'")
     if name == "intersection" and backend == "native":
         return _intersection(**options)
-    known = tuple(NATIVE) if backend == "native" else AUTO_LIRPA
-    if name not in known:
+    if name not in (*NATIVE, "intersection"):
+        known = tuple(NATIVE) if backend == "native" else AUTO_LIRPA
         possible = f"one of {', '.join(known)}{did_you_mean(str(name), known)}"
         raise ConfigError(f"unknown relaxation '{name}' for backend {backend}: {possible}")
     if backend == "auto_lirpa":
-        return _auto_lirpa(name, **options)
+        return _auto_lirpa(name, options)
     return _make(NATIVE[name], name, options)
 
 
-def _auto_lirpa(name: str, lower_slope: str = "adaptive", intersect: bool = True, **options: Any) -> Relaxation:
-    """The native options that auto_LiRPA knows under other names, then its own."""
+def _auto_lirpa(name: str, options: Mapping[str, Any]) -> Relaxation:
+    """The native options, which a configuration always holds, as auto_LiRPA knows them; then its own."""
     from certtrain.bounds.auto_lirpa import AutoLirpa  # optional dependency
 
-    if lower_slope != "adaptive":
-        raise ConfigError(f"relaxation.lower_slope={lower_slope} needs backend native; auto_lirpa has adaptive only")
-    return _make(AutoLirpa, name, {"method": name, "sparse_intermediate": intersect, **options})
+    if name not in AUTO_LIRPA:
+        raise ConfigError(
+            f"relaxation {name} needs relaxation.backend=native: auto_LiRPA is asked for one of {', '.join(AUTO_LIRPA)}"
+        )
+    own = {key: value for key, value in options.items() if key not in ONLY_NATIVE and key != "intersect"}
+    for option, only in ONLY_NATIVE.items():
+        if (value := options.get(option, only)) != only:
+            default = "null" if only is None else only
+            raise ConfigError(f"relaxation.{option}={value} needs backend native; auto_lirpa has {default} only")
+    return _make(AutoLirpa, name, {"method": name, "sparse_intermediate": options.get("intersect", True), **own})
 
 
 def _intersection(parts: Any = ("ibp", "deeppoly"), **options: Any) -> Intersection:

@@ -15,6 +15,7 @@ from typing import Any
 
 from certtrain.certify.verdict import ATTACK, PREDICTION, Verdict
 from certtrain.errors import ConfigError, DataError
+from certtrain.files import naming, replacing
 
 Settings = Mapping[str, Any]
 
@@ -79,7 +80,7 @@ class Ledger:
     def append(self, verdicts: Iterable[Verdict]) -> None:
         """Writes rows, complete and flushed when this returns."""
         new = list(verdicts)
-        with self._path.open("a", encoding="utf-8") as file:
+        with naming(self._path), self._path.open("a", encoding="utf-8") as file:
             for verdict in new:
                 file.write(json.dumps(verdict.row(), allow_nan=False) + "\n")
         self.verdicts.update((verdict.index, verdict) for verdict in new)
@@ -95,13 +96,15 @@ def _read(path: Path) -> tuple[list[Verdict], int]:
     for number, line in enumerate(content[:size].splitlines(), start=1):
         try:
             row = json.loads(line)
-            if isinstance(row, dict) and "status" in row and "image" not in row:
+            if not isinstance(row, dict):
+                raise TypeError("no object")
+            if "status" in row and "image" not in row:
                 raise DataError(
                     f"{path} line {number} has no column 'image', so which image it is about is not known "
                     "(an older certtrain wrote it): remove the ledger or choose another"
                 )
             verdicts.append(Verdict.from_row(row if "failures" in row else _completed(row, verifiers)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{path} line {number} is no verdict ({type(error).__name__}: {error})") from error
     return verdicts, size
 
@@ -128,8 +131,8 @@ def _completed(row: Mapping[str, Any], verifiers: Iterable[str]) -> dict[str, An
 def _check_settings(path: Path, settings: Settings) -> None:
     meta = meta_path(path)
     try:
-        found = json.loads(meta.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = dict(json.loads(meta.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(
             f"{path} holds verdicts but {meta.name} beside it cannot be read, so what they depend on is not "
             "known: remove the ledger or choose another"
@@ -152,6 +155,5 @@ def _short(value: Any) -> str:
 
 
 def _write_settings(path: Path, settings: Settings) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(settings, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(settings, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from torch import nn
 from certtrain.bounds import Relaxation, build
 from certtrain.cli import handover
 from certtrain.cli.schema import Node, Pgpe, RunConfig
+from certtrain.cli.targets import target_fault
 from certtrain.data.augment import Augmentation
 from certtrain.data.module import EarlyBatches, ImageData
 from certtrain.data.source import Source
-from certtrain.errors import CerttrainError, ConfigError
+from certtrain.errors import CerttrainError, ConfigError, one_line
 from certtrain.gradients import PGPE, RGS, Backprop, Distributed, GradientEstimator, LayerScale, Layout, Ranks
 from certtrain.gradients.base import ALONE
 from certtrain.networks import Graph, trace
@@ -25,6 +27,9 @@ from certtrain.training.objective import Objective, Optimization
 from certtrain.training.phases import NO_WARM_START, WarmStart
 from certtrain.training.schedules import Ramp
 
+# How Hydra begins when there is nothing of a target's name.
+_ABSENT = re.compile(r"Error loading|Cannot instantiate|Unsupported target|Expected a callable target|Error locating")
+
 
 def instantiate(node: Node, key: str, **given: Any) -> Any:
     """Builds what a node's `_target_` names.
@@ -32,13 +37,16 @@ def instantiate(node: Node, key: str, **given: Any) -> Any:
     Raises:
         CerttrainError: The target's own complaint, or one line that names the key.
     """
+    if twice := [name for name in given if name in node]:
+        raise ConfigError(f"{key}.{twice[0]} is decided by the rest of the configuration: leave it out")
     try:
         return hydra.utils.instantiate({**node, "_convert_": "all"}, **given)
     except InstantiationException as error:
         if isinstance(error.__cause__, CerttrainError):
             raise error.__cause__ from None
-        cause = error.__cause__ or error
-        raise ConfigError(f"{key}: {str(cause).splitlines()[0]}") from error
+        if _ABSENT.search(str(error)) and (reason := target_fault(str(node.get("_target_")))):
+            raise ConfigError(f"{key}._target_: {reason}") from error
+        raise ConfigError(f"{key}: {one_line(error.__cause__ or error)}") from error
 
 
 def make_relaxation(config: RunConfig) -> Relaxation:
@@ -80,7 +88,12 @@ def make_network(config: RunConfig, source: Source) -> tuple[nn.Module, Graph]:
         mean=source.mean,
         std=source.std,
     )
-    return network, trace(network, source.shape)
+    graph = trace(network, source.shape)
+    if graph.num_outputs < source.num_classes:
+        raise ConfigError(
+            f"model: the network has {graph.num_outputs} outputs, data={source.name} has {source.num_classes} classes"
+        )
+    return network, graph
 
 
 def begin_from_checkpoint(config: RunConfig, network: nn.Module) -> None:

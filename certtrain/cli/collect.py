@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from rich.console import Console
 
+from certtrain.cli.parser import Parser
 from certtrain.errors import ConfigError
 
 
@@ -19,7 +19,7 @@ def collect_command(arguments: list[str]) -> None:
     Raises:
         CerttrainError: If a directory does not exist or holds no finished run.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m certtrain collect",
         description="Groups finished runs by everything that was set but the seed and how the run was carried out "
         "(devices, logger, resume, ...), and by what their data are, wherever these lie; prints mean and standard "

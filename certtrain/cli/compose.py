@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
-import re
+import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose, version
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
-from hydra.errors import HydraException
+from hydra.initialize import get_gh_backup, restore_gh_from_backup
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
 from certtrain._paths import config_dir
+from certtrain.cli.explain import LIBRARY_ERRORS, choices_of, explain, explaining, not_text
+from certtrain.cli.parser import read_arguments
 from certtrain.errors import ConfigError
 from certtrain.sweep import plugins
 
-# Nodes whose keys are the arguments of a target.
-OPEN_NODES = ("model", "loss", "optimizer", "scheduler")
+CONFIG = "config"
 
 
 @dataclass(frozen=True)
@@ -34,41 +35,75 @@ class Command:
     """A parsed command line.
 
     Attributes:
-        overrides: As typed; a folder given as --config-dir stands among them as Hydra's search path.
+        overrides: As typed.
         multirun: Whether it is a sweep.
         inspects: Whether Hydra is only asked to show something.
+        config_dir: A folder with choices beside those of certtrain, absolute; None for none.
     """
 
     overrides: tuple[str, ...]
     multirun: bool
     inspects: bool
+    config_dir: Path | None = None
 
 
 def parse_command(arguments: list[str]) -> Command:
-    """Reads Hydra's command line the way Hydra does.
+    """Reads a command line.
 
     Raises:
-        ConfigError: If it asks for another configuration than certtrain's.
+        ConfigError: If it has flags or words that are none, or asks for another configuration than certtrain's.
     """
-    found = get_args_parser().parse_args(arguments)
-    if found.config_path or found.config_name or found.experimental_rerun:
-        raise ConfigError("--config-path, --config-name and --experimental-rerun are not supported: use --config-dir")
+    return as_command(read_arguments(arguments))
+
+
+def as_command(found: argparse.Namespace) -> Command:
+    """The command of what `read_arguments` has read.
+
+    Raises:
+        ConfigError: If --config-dir is no folder.
+    """
     inspects = bool(found.cfg or found.info or found.hydra_help or found.shell_completion or found.help)
-    own = [f"hydra.searchpath=[file://{Path(found.config_dir).resolve()}]"] if found.config_dir else []
-    return Command((*own, *found.overrides), bool(found.multirun), inspects)
+    folder = None if found.config_dir is None else Path(os.path.abspath(found.config_dir))
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"--config-dir: {folder} is no folder")
+    return Command(tuple(found.overrides), bool(found.multirun), inspects, folder)
+
+
+@contextmanager
+def hydra_for(command: Command) -> Iterator[Hydra]:
+    """Inside, Hydra composes from certtrain's configuration and the folder that the command names.
+
+    The folder is handed over as a path. As an override (hydra.searchpath) it would have to survive a grammar.
+
+    Raises:
+        ConfigError: One line for what Hydra says of the command.
+    """
+    plugins.take_places()
+    version.setbase("1.3")
+    search = create_config_search_path(str(config_dir()))
+    if command.config_dir is not None:
+        # As Hydra itself has it, so that a sweep finds the folder among the sources by this name.
+        search.prepend("command-line", f"file://{command.config_dir}", SearchPathQuery(provider="schema"))
+    before = get_gh_backup()
+    app = Hydra.create_main_hydra2("certtrain", search)
+    try:
+        with explaining():
+            yield app
+    finally:
+        restore_gh_from_backup(before)
 
 
 def with_configured_sweep(command: Command) -> Command:
     """The command with what its configuration adds: the mode and the parameters of a sweep.
 
     Raises:
-        ConfigError: If an override does not parse.
+        ConfigError: If an override does not parse, or a group is given no choice.
     """
-    with _composing():
+    with hydra_for(command):
         fixed = [str(o.input_line) for o in _parsed(command) if not o.is_sweep_override()]
         try:
-            node = compose("config", fixed, return_hydra_config=True).hydra
-        except (HydraException, OmegaConfBaseException):
+            node = compose(CONFIG, fixed, return_hydra_config=True).hydra
+        except (*LIBRARY_ERRORS, ValueError):
             return command  # perhaps the swept values are what makes it complete; if not, the jobs will tell
         if not command.multirun and node.mode != RunMode.MULTIRUN:
             return command
@@ -86,29 +121,48 @@ def compose_jobs(command: Command) -> Iterator[DictConfig]:
     Raises:
         ConfigError: If an override does not parse, names a key or a choice that does not exist, or is ambiguous.
     """
-    with _composing():
+    with hydra_for(command):
         parsed = _parsed(command)
         intervals = [override for override in parsed if isinstance(override.value(), IntervalSweep)]
         for overrides in _expand(command, parsed):
-            composed = compose("config", list(overrides), return_hydra_config=True)
+            composed = _composed(command, overrides)
             if intervals and "BasicSweeper" in str(composed.hydra.sweeper.get("_target_")):
                 raise ConfigError(f"'{intervals[0].input_line}': only lists of values can be swept, not intervals")
             yield composed
 
 
-@contextmanager
-def _composing() -> Iterator[None]:
-    plugins.take_places()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        try:
-            yield
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(explain(error)) from error
+def _composed(command: Command, overrides: tuple[str, ...]) -> DictConfig:
+    try:
+        return compose(CONFIG, list(overrides), return_hydra_config=True)
+    except UnicodeDecodeError as error:
+        file = None if command.config_dir is None else not_text(command.config_dir)
+        raise ConfigError(f"{file or 'a configuration file'} is not UTF-8: {error.reason}") from error
+    except ValueError as error:  # Hydra's own, of files that hold something else than a configuration
+        raise ConfigError(explain(error)) from error
 
 
 def _parsed(command: Command) -> list[Override]:
     loader = GlobalHydra.instance().config_loader()  # globs look up the choices of a group
-    return OverridesParser.create(config_loader=loader).parse_overrides(list(command.overrides))
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(command.overrides))
+    for override in parsed:
+        _check_choice(override)
+    return parsed
+
+
+def _check_choice(override: Override) -> None:
+    """Refuses what is neither a choice of a group nor a value of a key, where Hydra speaks of Python's types."""
+    key, value, line = override.key_or_group, override.value(), override.input_line
+    if not key:
+        raise ConfigError(f"'{line}': the key is missing")
+    group = key.replace(".", "/")
+    if group != key and isinstance(value, str) and (config_dir() / group).is_dir():
+        raise ConfigError(f"'{line}': {group} is a group, whose choice is written {group}={value}")
+    if isinstance(value, (str, list, dict)) or override.is_delete() or override.is_sweep_override():
+        return
+    if (config_dir() / key).is_dir():
+        choices = "|".join(choices_of(key))
+        hint = f"a group is given a choice: {key}={choices}" if choices else f"set its keys, as in {key}.key=value"
+        raise ConfigError(f"'{line}': {hint}")
 
 
 def _expand(command: Command, parsed: list[Override]) -> list[tuple[str, ...]]:
@@ -136,57 +190,3 @@ def _values(override: Override) -> list[str]:
     if override.is_sweep_override():
         return [f"{key}={choice}" for choice in override.sweep_string_iterator()]
     return [str(override.input_line)]
-
-
-def explain(error: Exception) -> str:
-    """One line for what Hydra says in several."""
-    text = "\n".join(filter(None, [str(error), str(error.__cause__ or "")]))
-    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        group, choice = found.groups()
-        legal = sorted(file.stem for file in (config_dir() / group).glob("*.yaml"))
-        possible = ", ".join(legal) or "none that certtrain brings along: is its plugin installed?"
-        return f"unknown {group} '{choice}': possible are {possible}{_closest(choice, legal)}"
-    if "Lexer" in text or "token recognition error" in text:
-        return f"{text.splitlines()[0]}: quote values with special characters, as in 'key=\"~/folder\"'"
-    if found := re.search(r"Could not override '([^']+)'", text):
-        key = found.group(1)
-        if "/" in key and (config_dir() / key).is_dir():
-            return f"unknown group '{key}' here: it needs method={key.split('/')[0]}"
-        if key.split(".")[0] in OPEN_NODES and "." in key:
-            return f"unknown key '{key}': if the {key.split('.')[0]} takes it, write +{key}=..."
-        if (config_dir() / key).is_dir():
-            return f"{key} is chosen as {key}=<choice>, once"
-        return _unknown_key(key)
-    if found := re.search(r"Key '[^']+' is not in struct\s+full_key: (\S+)", text):
-        return _unknown_key(found.group(1))
-    return " ".join(line.strip() for line in text.splitlines()[:2] if line.strip())
-
-
-def _unknown_key(key: str) -> str:
-    return f"unknown key '{key}'{_closest(key, _all_keys()) or ': --cfg job shows all'}"
-
-
-def _closest(word: str, legal: list[str]) -> str:
-    """A hint at what may have been meant; a node that belongs to a method names it."""
-    node = word.split(".")[0]
-    methods = [file.stem for file in (config_dir() / "method").glob("*.yaml")]
-    close = difflib.get_close_matches(word, legal, n=1)
-    if node in methods and word in legal:
-        return f" here: it needs method={node}"
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _all_keys() -> list[str]:
-    """Dotted keys of the default configuration and of every method's own node."""
-    keys: set[str] = set()
-    for method in (file.stem for file in (config_dir() / "method").glob("*.yaml")):
-        keys.update(_dotted(OmegaConf.to_container(compose("config", [f"method={method}"])), ""))
-    return sorted(keys)
-
-
-def _dotted(node: Any, prefix: str) -> Iterator[str]:
-    if not isinstance(node, dict):
-        yield prefix.removesuffix(".")
-        return
-    for key, value in node.items():
-        yield from _dotted(value, f"{prefix}{key}.")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from certtrain.files import naming
 from certtrain.sweep.jobs import TRACEBACK
 
 
@@ -19,9 +20,10 @@ def keeping_traceback(directory: Path) -> Iterator[None]:
         directory: Of the run; exists.
     """
     try:
-        yield
+        with naming(directory):
+            yield
     except Exception:
         rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
-        with (directory / TRACEBACK).open("a", encoding="utf-8") as file:
+        with suppress(OSError), (directory / TRACEBACK).open("a", encoding="utf-8", errors="replace") as file:
             file.write(f"rank {rank}\n{traceback.format_exc()}")
-        raise
+        raise  # what failed, also where a full disk takes no traceback

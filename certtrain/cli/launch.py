@@ -2,50 +2,53 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import hydra
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from certtrain._paths import config_dir
-from certtrain.cli.compose import explain, parse_command, with_configured_sweep
+from certtrain.cli.compose import CONFIG, Command, as_command, hydra_for, with_configured_sweep
 from certtrain.cli.failure import keeping_traceback
 from certtrain.cli.heartbeat import Heartbeat
 from certtrain.cli.memory import keep_freed_memory
-from certtrain.errors import ConfigError
+from certtrain.files import naming
 from certtrain.sweep.launcher import quoted
 from certtrain.sweep.sweep import sweeping
 
 
-def launch(arguments: list[str]) -> None:
+def launch(found: argparse.Namespace) -> None:
     """Runs a command line: alone, or as one of the processes that torchrun, srun and the like have started for it.
 
     Of several processes the first one checks the command, has Hydra make the run directory and tells the others; they
     neither print nor write.
+
+    Args:
+        found: What `read_arguments` has read.
 
     Raises:
         CerttrainError: If a job cannot run, or failed.
         SystemExit: In the others, if the first one refused the command.
     """
     if not started_by_a_launcher(os.environ):
-        _launch(arguments)
+        _launch(found)
         return
     from certtrain.cli import cluster
 
     environment = cluster.detect()
     if environment is None:
-        _launch(arguments)
+        _launch(found)
         return
     cluster.join(environment)
     if environment.global_rank() == 0:
-        _launch(arguments)
+        _launch(found)
     else:
         _follow()
 
@@ -84,40 +87,61 @@ def _dismiss() -> None:
         cluster.tell(None)
 
 
-def _register_launchers() -> None:
-    """Tells Hydra of our launchers, which its own search does not find where certtrain is installed to be edited."""
-    from hydra.core.plugins import Plugins
-
-    from hydra_plugins.certtrain_launchers import Basic, Joblib, Submitit
-
-    for launcher in (Basic, Joblib, Submitit):
-        Plugins.instance().register(launcher)
-
-
-def _launch(arguments: list[str]) -> None:
+def _launch(found: argparse.Namespace) -> None:
     """Preflight, then one job or a sweep."""
-    _register_launchers()
-    command = parse_command(arguments)
-    if not command.inspects:
-        with Heartbeat(Console()).during("checking the configuration"):
-            from certtrain.cli.preflight import preflight
+    command = as_command(found)
+    if command.inspects:
+        from certtrain.cli.inspection import inspect
 
-            place = preflight(with_configured_sweep(command))
-        if place.finished:
-            print(f"{place.directory} has finished: see its report.html; another hydra.run.dir runs it again")
-            _dismiss()
-            _tell_failures(place.directory)
-            return
-        if place.directory is not None:
-            # Hydra reads the command line itself; the last one of several overrides counts.
-            sys.argv.append(f"hydra.run.dir={quoted(str(place.directory))}")
-        keep_freed_memory()
-    with sweeping(Console()) as sweep:
-        try:
-            hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(_job)()
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(explain(error)) from error
+        inspect(found, command)
+        return
+    with Heartbeat(Console()).during("checking the configuration"):
+        from certtrain.cli.preflight import preflight
+
+        sweep = with_configured_sweep(command)
+        place = preflight(sweep)
+    if place.finished:
+        print(f"{place.directory} has finished: see its report.html; another hydra.run.dir runs it again")
+        _dismiss()
+        _tell_failures(place.directory)
+        return
+    # The last one of several overrides counts.
+    going_on = () if place.directory is None else (f"hydra.run.dir={quoted(str(place.directory))}",)
+    keep_freed_memory()
+    if sweep.multirun:
+        _run_sweep(command)
+    else:
+        _run_alone(command, going_on)
+
+
+def _run_sweep(command: Command) -> None:
+    with sweeping(Console()) as sweep, hydra_for(command) as app:
+        app.multirun(CONFIG, _job, [*command.overrides, "hydra.mode=MULTIRUN"])
         sweep.conclude()
+
+
+def _run_alone(command: Command, going_on: tuple[str, ...]) -> None:
+    with hydra_for(command) as app:
+        _finish(_run(app, [*command.overrides, *going_on, "hydra.mode=RUN"]))
+
+
+def _run(app: Hydra, overrides: list[str]) -> JobReturn:
+    """What Hydra's `run` does, but for the last step: it prints the overrides before it raises what the job raised."""
+    config = app.compose_config(CONFIG, overrides, RunMode.RUN, with_log_configuration=True)
+    callbacks = Callbacks(config)
+    callbacks.on_run_start(config=config, config_name=CONFIG)
+    context = HydraContext(config_loader=app.config_loader, callbacks=callbacks)
+    with naming(Path(str(OmegaConf.select(config, "hydra.run.dir")))):
+        done = run_job(
+            task_function=_job, config=config, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context
+        )
+    callbacks.on_run_end(config=config, config_name=CONFIG, job_return=done)
+    return done
+
+
+def _finish(done: JobReturn) -> None:
+    if done.status is JobStatus.FAILED:
+        raise done._return_value
 
 
 def _job(composed: DictConfig) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from certtrain.cli.schema import Node, RunConfig
+from certtrain.errors import ConfigError
+from certtrain.files import naming
 from certtrain.training.metrics import JsonlLogger
 
 
@@ -25,10 +28,7 @@ def run_loggers(config: RunConfig, node: Node, directory: Path) -> Iterator[list
     import wandb
 
     # Written before anything is logged, so that whoever resumes this directory finds the same W&B run.
-    known = directory / "wandb_id.txt"
-    if not known.is_file():
-        known.write_text(uuid.uuid4().hex[:8] + "\n", encoding="utf-8")
-    run_id = known.read_text(encoding="utf-8").strip()
+    run_id = _run_id(directory / "wandb_id.txt")
     group = config.logger.group or directory.parent.name
     view = WandbLogger(
         project=config.logger.project, save_dir=directory, id=run_id, group=group, config=node, name=_title(config)
@@ -39,6 +39,21 @@ def run_loggers(config: RunConfig, node: Node, directory: Path) -> Iterator[list
         exit_code = 0
     finally:
         wandb.finish(exit_code=exit_code)
+
+
+def _run_id(file: Path) -> str:
+    """The name of the W&B run that belongs to a directory, which a file there remembers.
+
+    Raises:
+        ConfigError: If the file holds something else.
+    """
+    if not file.is_file():
+        with naming(file):
+            file.write_text(uuid.uuid4().hex[:8] + "\n", encoding="utf-8")
+    run_id = file.read_text(encoding="utf-8", errors="replace").strip()
+    if not re.fullmatch(r"[\w-]{1,64}", run_id, re.ASCII):
+        raise ConfigError(f"{file} holds no id of a W&B run: without this file the run gets a new one")
+    return run_id
 
 
 def _title(config: RunConfig) -> str:

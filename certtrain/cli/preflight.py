@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig
 
@@ -16,6 +17,7 @@ from certtrain.cli import handover
 from certtrain.cli.assemble import begin_from_checkpoint, make_data, make_network, make_source, make_training
 from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.estimate import announcement
+from certtrain.cli.explain import explaining
 from certtrain.cli.resume import Place, find_place
 from certtrain.cli.rundir import WATCHING
 from certtrain.cli.schema import Node, RunConfig, Trainer, parse, plain
@@ -23,6 +25,8 @@ from certtrain.data.source import Source
 from certtrain.errors import ConfigError, one_line
 from certtrain.losses import Problem
 from certtrain.networks import parameters
+from certtrain.networks.statistics import check_batch
+from certtrain.sweep.launcher import subdirectory, typed_overrides
 from certtrain.sweep.plugins import check as check_launcher
 from certtrain.sweep.record import check_continues
 from certtrain.training.module import CertifiedTraining
@@ -40,11 +44,15 @@ def preflight(command: Command) -> Place:
     """
     if command.multirun and dist.is_initialized():
         raise ConfigError("a sweep starts the ranks of its jobs itself: call it without torchrun or srun")
+    with explaining():  # interpolations are followed where they are read
+        return _check_jobs(command, list(compose_jobs(command)))
+
+
+def _check_jobs(command: Command, jobs: list[DictConfig]) -> Place:
     setup_globals()
     handover.forget()
     seen: set[str] = set()
     configs: list[RunConfig] = []
-    jobs = list(compose_jobs(command))
     if command.multirun:
         _check_sweep(jobs)
     place = Place()
@@ -52,6 +60,7 @@ def preflight(command: Command) -> Place:
         node = plain(composed)
         config = parse(node)
         if not command.multirun:
+            HydraConfig.instance().set_config(composed)  # for ${hydra:...} in the name of its directory
             place = find_place(composed, node)
             if place.finished:
                 return place
@@ -73,8 +82,13 @@ def preflight(command: Command) -> Place:
 
 def _check_sweep(jobs: list[DictConfig]) -> None:
     node = jobs[0].hydra
-    check_launcher(dict(node.launcher))
-    check_continues(Path(node.sweep.dir), [list(job.hydra.overrides.task) for job in jobs])
+    check_launcher(dict(node.launcher or {}))
+    check_continues(Path(node.sweep.dir), [typed_overrides(job, "task") for job in jobs])
+    places: dict[str, int] = {}
+    for number, job in enumerate(jobs):
+        place = subdirectory(job, number)
+        if number != (other := places.setdefault(os.path.normpath(place), number)):
+            raise ConfigError(f"hydra.sweep.subdir: jobs {other} and {number} would share the directory {place}")
     for job in jobs:
         if str(job.resume) not in ("auto", "never"):
             raise ConfigError(f"resume={job.resume} is one run: leave -m out")
@@ -93,6 +107,7 @@ def check_parts(config: RunConfig) -> None:
     source = make_source(config)
     source.check()
     network, graph = make_network(config, source)
+    check_batch(graph, make_data(config).smallest_batch_size)
     begin_from_checkpoint(config, network)
     training = make_training(config, network, graph)
     _rehearse(config, training, source)
@@ -154,12 +169,14 @@ def _rehearse(config: RunConfig, training: CertifiedTraining, source: Source) ->
         optimizer = training.optimization.optimizer(training.network.parameters())
         key = "scheduler"
         scheduler = with_horizon(training.optimization.scheduler, optimizer, steps=2)
-        key = "optimizer"
+        key = step = f"optimizer: a step with optimizer.lr={config.optimizer.lr:g}"
         optimizer.step()
         key = "scheduler"
         scheduler.step()
-    except (TypeError, ValueError, ArithmeticError) as error:
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, LookupError, AttributeError) as error:
         raise ConfigError(f"{key}: {one_line(error)}") from error
+    if not all(parameter.isfinite().all() for parameter in params.values()):
+        raise ConfigError(f"{step}: weights become numbers that are not finite")
 
 
 def _check_logger(config: RunConfig) -> None:

@@ -14,6 +14,7 @@ from certtrain.cli import cluster
 from certtrain.cli.failure import keeping_traceback
 from certtrain.cli.job import run_in
 from certtrain.cli.memory import keep_freed_memory
+from certtrain.cli.output import tolerate_any_encoding
 from certtrain.cli.schema import plain
 from certtrain.cli.supervisor import LOST, REFUSED
 from certtrain.errors import CerttrainError
@@ -24,6 +25,7 @@ def main() -> int:
     """Runs one rank; the exit code says to the supervisor what became of it."""
     directory = Path(sys.argv[1])
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
+    tolerate_any_encoding()
     keep_freed_memory()
     rank = os.environ["RANK"]
     _configure_logging(directory, rank)
@@ -47,7 +49,7 @@ def _configure_logging(directory: Path, rank: str) -> None:
     """As conf/config.yaml has it for a job of one process: the first rank goes on with its log."""
     if rank == "0":
         form = "[%(asctime)s %(levelname)s] %(message)s"
-        logging.basicConfig(filename=directory / "certtrain.log", level=logging.INFO, format=form)
+        logging.basicConfig(filename=directory / "certtrain.log", encoding="utf-8", level=logging.INFO, format=form)
 
 
 def _end_with_supervisor() -> None:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from certtrain.cli.rundir import CONFIG, RunDirectory, difference
 from certtrain.cli.schema import Node
-from certtrain.errors import ConfigError
+from certtrain.errors import CerttrainError, ConfigError
 from certtrain.training.survival import newest, reached_step
 
 NOW = "${now:"
@@ -62,7 +62,7 @@ def _named(path: Path) -> RunDirectory:
     run = RunDirectory(path if path.is_dir() else path.resolve().parent.parent)
     if run.configuration() is None:
         raise ConfigError(f"resume={path}: no run has begun in {run.path}, which has no {CONFIG}")
-    found = newest(run.checkpoints)
+    found = _newest(run)
     if path.is_dir() or found is None:
         return run
     if reached_step(path) < reached_step(found):
@@ -80,7 +80,24 @@ def _continue(run: RunDirectory, node: Node) -> Place:
         raise ConfigError(f"{run.path} holds another run ({key}): choose another hydra.run.dir")
     if (process := run.holder) is not None:
         raise ConfigError(f"{run.path} is in use by {process}")
+    if not run.finished:
+        _newest(run)
     return Place(run.path, run.finished)
+
+
+def _newest(run: RunDirectory) -> Path | None:
+    """The checkpoint that a run goes on from.
+
+    Raises:
+        ConfigError: If one cannot be read, with the ways out: it may be the only trace of hours of work.
+    """
+    try:
+        return newest(run.checkpoints)
+    except CerttrainError as error:
+        raise ConfigError(
+            f"{error}; resume=never begins a new run (in another hydra.run.dir, if one is given), and without this "
+            "file the run goes on from the checkpoint that is left"
+        ) from error
 
 
 def _search(directory: Path, pattern: str, node: Node) -> Place:
@@ -96,7 +113,7 @@ def _search(directory: Path, pattern: str, node: Node) -> Place:
         there = run.configuration()
         if there is None or difference(there, node) is not None:
             continue
-        found = newest(run.checkpoints)
+        found = _newest(run)
         here = 0 if found is None else reached_step(found)
         if here > step:
             best, step = Place(run.path), here

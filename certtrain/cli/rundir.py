@@ -13,12 +13,13 @@ from yaml import YAMLError
 
 from certtrain.cli.lock import NAME, holder
 from certtrain.cli.schema import Node
+from certtrain.files import replacing
 from certtrain.sweep.jobs import OUTPUT, TRACEBACK
 
 CONFIG = "config.yaml"
 # How a run is watched over, not what it computes: these keys may be others when it goes on.
 WATCHING = ("resume", "checkpoint", "preemption", "logger", "sweep")
-PARTIAL = f".{CONFIG}"
+PARTIAL = f"{CONFIG}.partial"
 # What is there before a run has begun: Hydra's files, the lock, and what a sweep keeps of its jobs.
 PRELIMINARY = (".hydra", "certtrain.log", NAME, PARTIAL, OUTPUT, "output-*.log", TRACEBACK)
 
@@ -59,15 +60,14 @@ class RunDirectory:
         """The resolved configuration; None where no run has begun."""
         try:
             node = OmegaConf.to_container(OmegaConf.load(self.path / CONFIG))
-        except (OSError, YAMLError, OmegaConfBaseException):
-            return None
+        except (OSError, YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError):
+            return None  # whatever it is, it is no configuration that this program has written
         return {str(key): value for key, value in node.items()} if isinstance(node, dict) else None
 
     def write_configuration(self, node: Node) -> None:
         """Writes the resolved configuration, at once."""
-        partial = self.path / PARTIAL
-        OmegaConf.save(OmegaConf.create(node), partial)
-        partial.replace(self.path / CONFIG)
+        with replacing(self.path / CONFIG) as partial:
+            OmegaConf.save(OmegaConf.create(node), partial)
 
 
 def difference(there: Node, here: Node) -> str | None:

@@ -8,6 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from certtrain.cli.complaints import complaint
+from certtrain.cli.explain import explain
 from certtrain.errors import ConfigError
 
 Node = dict[str, Any]
@@ -241,10 +243,6 @@ class RunConfig(Strict):
                 raise ValueError(f"method {name} and the node {name} belong together: choose both with method={name}")
         if self.pgpe is not None:
             self._refuse_idle_ranks(self.pgpe)
-        if self.method == "pgpe" and self.pgpe is None:
-            raise ValueError("method pgpe needs the node pgpe: choose it with method=pgpe")
-        if self.method == "pgpe" and self.pgpe is not None:
-            self._refuse_idle_ranks(self.pgpe)
         if not self.clip[0] <= 0 < 1 <= self.clip[1]:
             raise ValueError(f"clip must be [low, high] and contain all pixels, 0 to 1, got {list(self.clip)}")
         return self
@@ -283,7 +281,7 @@ def plain(config: DictConfig) -> Node:
     try:
         node = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
+        raise ConfigError(explain(error)) from error
     assert isinstance(node, dict)
     return {str(key): value for key, value in node.items()}
 
@@ -297,22 +295,4 @@ def parse(node: Node) -> RunConfig:
     try:
         return RunConfig.model_validate(node)
     except ValidationError as error:
-        raise ConfigError(_one_line(error)) from error
-
-
-def _one_line(error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return f"unknown key '{key}'"
-    if first["type"] == "missing":
-        return f"missing key '{key}'"
-    if first["type"] == "value_error":
-        return f"{key}: {message}" if key else message
-    message = message.replace("Input should be", "must be").replace("Input", "it")
-    if first["type"] == "float_type" and "/" in str(first["input"]):
-        message += " (a fraction is not computed: write 0.00784 for 2/255)"
-    if key == "pgpe.population_size" and first["type"] == "multiple_of":
-        message = "must be even (antithetic pairs)"
-    return f"{key} {message}, got {first['input']!r}"
+        raise ConfigError(complaint(error)) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -15,7 +14,9 @@ from pydantic import Field, ValidationError
 from rich.console import Console
 
 from certtrain.cli.collect import write
+from certtrain.cli.complaints import complaint
 from certtrain.cli.compose import parse_command, with_configured_sweep
+from certtrain.cli.parser import Parser
 from certtrain.cli.schema import Strict
 from certtrain.errors import CerttrainError, ConfigError
 from certtrain.sweep.environment import cleaned
@@ -66,7 +67,7 @@ def study_command(arguments: list[str]) -> None:
         CerttrainError: If the study cannot run, or a job of it failed.
         KeyboardInterrupt: If it was interrupted.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m certtrain study",
         description="Runs the sweeps of a study and collects them; run again, it goes on with what has no result yet.",
     )
@@ -97,9 +98,10 @@ def read(path: Path) -> StudyFile:
         raise ConfigError(f"study: {path} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"study: {path} is no YAML: {' '.join(str(error).split())}") from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"study: {path} is no text: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"study: {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise ConfigError(f"study: {path}: {complaint(error)}") from error
 
 
 def plan(study: StudyFile, output: Path, overrides: list[str]) -> list[Sweep]:

@@ -141,6 +141,12 @@ class ImageData(pl.LightningDataModule):
         """Images of each class in each split, and what else people should know, one line each; after `setup`."""
         return describe(self.splits, self.source.num_classes, self.train_rows, self.validation_rows)
 
+    @property
+    def smallest_batch_size(self) -> int:
+        """Images of the smallest training batch, as far as it is known before `setup`: full batches only are drawn."""
+        early = self.early
+        return self.batch_size if early is None or early.epochs == 0 else min(self.batch_size, early.batch_size)
+
     def batches_in(self, epoch: int) -> int:
         """Training batches of an epoch, after `setup`."""
         return len(self._sampler(epoch))

@@ -7,10 +7,12 @@ names.
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor, nn
 
-from certtrain.errors import UnsupportedOperation
+from certtrain.errors import ConfigError, UnsupportedOperation
 from certtrain.networks.graph import Graph, Params
 from certtrain.networks.ops import BatchNorm
 
@@ -25,7 +27,11 @@ def batch_statistics(graph: Graph, params: Params, x: Tensor) -> Params:
 
     Returns:
         Buffer name -> [channels], for every batch norm of the network.
+
+    Raises:
+        ConfigError: If a batch norm sees one value per channel.
     """
+    check_batch(graph, len(x))
     values = graph.values(params, x)
     statistics: Params = {}
 
@@ -38,6 +44,26 @@ def batch_statistics(graph: Graph, params: Params, x: Tensor) -> Params:
 
     graph.run(values, x, before_batch_norm=before)
     return statistics
+
+
+def check_batch(graph: Graph, images: int) -> None:
+    """Refuses batches in which a batch norm sees one value per channel: its output would be its shift, of any image.
+
+    The statistics are those of the whole batch, however many processes or members of a population share it.
+
+    Args:
+        graph: The network.
+        images: Of a batch.
+
+    Raises:
+        ConfigError: Naming the batch norm.
+    """
+    for op in graph.ops:
+        if isinstance(op, BatchNorm) and images * prod(op.shape[1:]) < 2:
+            raise ConfigError(
+                f"batch norm '{op.name}' sees one value per channel in a batch of {images}, which has no variance: "
+                "train on batches of at least 2 images (data.batch_size, pgpe.batch_per_generation)"
+            )
 
 
 def update_running_statistics(network: nn.Module, graph: Graph, statistics: Params) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from certtrain.files import naming
 from certtrain.report.collect import Collection, Group
 from certtrain.report.collected_figure import write_figure
 from certtrain.report.collected_text import headline, notes, setting_cells, shared_lines, value_text
@@ -64,7 +65,8 @@ def write_collection(collection: Collection, directory: Path) -> list[Path]:
     written = []
     for suffix, text in texts.items():
         path = directory / f"collected.{suffix}"
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+        with naming(path):
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
         written.append(path)
     return [*written, write_figure(collection, directory / "collected.png")]
 

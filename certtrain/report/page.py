@@ -12,6 +12,7 @@ from typing import Any
 
 from certtrain.certify import STATUSES, Verdict, read_ledger, read_verifiers, summarize
 from certtrain.errors import DataError
+from certtrain.files import replacing
 from certtrain.report.curves import write_curves
 from certtrain.report.margins import write_margins
 from certtrain.report.rows import failure_lines, result_rows, title, variant, verifiers
@@ -96,9 +97,9 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
         directory=run.resolve(),
         version=(record.get("versions") or {}).get("certtrain") or "",
     )
-    target, partial = run / "report.html", run / "report.html.partial"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(target)
+    target = run / "report.html"
+    with replacing(target) as partial:
+        partial.write_text(text, encoding="utf-8")
     return target
 
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from certtrain.files import naming
+
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#D55E00", "#009E73", "#CC3311"
 GREY, SILVER = "#555555", "#BBBBBB"
@@ -71,5 +73,6 @@ def figure(columns: int, rows: int, title: str, size: tuple[float, float], **opt
 
 def save(canvas: Any, path: str | os.PathLike[str]) -> Path:
     """Writes a figure as PNG and returns the file."""
-    canvas.savefig(path, dpi=DPI, format="png")
+    with naming(path):
+        canvas.savefig(path, dpi=DPI, format="png")
     return Path(path)

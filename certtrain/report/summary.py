@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from certtrain.errors import CerttrainError, DataError
+from certtrain.files import replacing
 
 STAGES = ("prediction", "attack")
 ACCURACIES = ("natural_accuracy", "attacked_accuracy", "certified_accuracy")
@@ -90,10 +91,8 @@ def write_summary(
             "versions": versions(),
         }
     )
-    target = Path(path)
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(target)
+    with replacing(Path(path)) as partial:
+        partial.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return record
 
 

@@ -59,7 +59,8 @@ class Outcome:
 
 def certified_accuracy(directory: Path) -> float | None:
     """What summary.json of a run says, a fraction of 1; None without one, or if nothing was certified."""
-    return (_summary(directory) or {}).get("certified_accuracy")
+    found = (_summary(directory) or {}).get("certified_accuracy")
+    return float(found) if isinstance(found, (int, float)) else None
 
 
 def _is_complete(summary: Mapping[str, Any] | None) -> bool:
@@ -72,6 +73,6 @@ def _summary(directory: Path) -> dict[str, Any] | None:
     """What stands in summary.json; None without one, or if it cannot be read."""
     try:
         found = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

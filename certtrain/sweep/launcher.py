@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -51,10 +52,7 @@ class FreshProcesses(Launcher):
 
     def _job(self, directory: Path, number: int, overrides: Sequence[str]) -> Job:
         composed = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-        with open_dict(composed):
-            composed.hydra.job.id = composed.hydra.job.num = number
-        HydraConfig.instance().set_config(composed)  # for ${hydra:...} in the name of its directory
-        own = directory / str(composed.hydra.sweep.subdir)
+        own = directory / subdirectory(composed, number)
         devices = OmegaConf.select(composed, "trainer.devices")
         return Job(
             number,
@@ -74,7 +72,7 @@ class FreshProcesses(Launcher):
             if source.provider == "command-line"
             for argument in ("--config-dir", source.path)
         ]
-        typed = list(self.config.hydra.overrides.hydra)
+        typed = typed_overrides(self.config, "hydra")
         keys = [override.get_key_element() for override in OverridesParser.create().parse_overrides(typed)]
         kept = [t for t, k in zip(typed, keys, strict=True) if not k.startswith((*OF_THE_SWEEP, *OF_THE_JOB))]
         return [*folders, *kept, "hydra.mode=RUN", f"hydra.job.num={number}", f"hydra.run.dir={quoted(str(directory))}"]
@@ -83,6 +81,24 @@ class FreshProcesses(Launcher):
         """A job that failed has no value; whether a sweeper can go on without it is the sweeper's to say."""
         value = certified_accuracy(job.directory)
         return JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=value)
+
+
+def subdirectory(composed: DictConfig, number: int) -> str:
+    """hydra.sweep.subdir of a job, whose number may be part of it."""
+    with open_dict(composed):
+        composed.hydra.job.id = composed.hydra.job.num = number
+    HydraConfig.instance().set_config(composed)  # for ${hydra:...}
+    return str(composed.hydra.sweep.subdir)
+
+
+def typed_overrides(config: DictConfig, kind: Literal["hydra", "task"]) -> list[str]:
+    """The overrides of a composed configuration as they were typed.
+
+    A look at the list itself would put values where interpolations stand, which a job has its own ones of.
+    """
+    found = OmegaConf.to_container(config.hydra.overrides[kind], resolve=False)
+    assert isinstance(found, list)
+    return [str(override) for override in found]
 
 
 def quoted(value: str) -> str:

@@ -24,8 +24,13 @@ def take_places() -> None:
     """Lets conf/hydra/launcher stand for Hydra's own launchers, and those of plugins, of the same names.
 
     Hydra's basic launcher runs all jobs in one process. A stored configuration would be merged with a file of its name.
+    Hydra's own search does not find ours where certtrain is installed to be edited.
     """
-    Plugins.instance()  # whose discovery is what stores them
+    from hydra_plugins import certtrain_launchers as own
+
+    known = Plugins.instance()  # whose discovery is what stores them
+    for launcher in (own.Basic, own.Joblib, own.Submitit):
+        known.register(launcher)
     stored = ConfigStore.instance().repo["hydra"]["launcher"]
     for name in RUNNERS:
         stored.pop(f"{name}.yaml", None)

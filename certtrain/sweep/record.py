@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from certtrain.errors import ConfigError
+from certtrain.files import replacing
 from certtrain.sweep.jobs import Job, Outcome, certified_accuracy
 
 NAME = "sweep.json"
@@ -21,10 +22,9 @@ def write(directory: Path, jobs: Sequence[Job], outcomes: Mapping[int, Outcome])
         jobs: In their order.
         outcomes: Number of a job -> what became of it.
     """
-    target = directory / NAME
-    partial = target.with_name(NAME + ".partial")
-    partial.write_text(json.dumps({"jobs": rows(directory, jobs, outcomes)}, indent=2) + "\n", encoding="utf-8")
-    partial.replace(target)
+    text = json.dumps({"jobs": rows(directory, jobs, outcomes)}, indent=2)
+    with replacing(directory / NAME) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def rows(directory: Path, jobs: Sequence[Job], outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:
@@ -54,8 +54,8 @@ def read(directory: Path) -> list[dict[str, Any]]:
         return []
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["jobs"]
-        return [{**row, "job": int(row["job"]), "overrides": list(row["overrides"])} for row in found]
-    except (ValueError, TypeError, KeyError) as error:
+        return [{**row, "job": int(row["job"]), "overrides": [str(o) for o in row["overrides"]]} for row in found]
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise ConfigError(f"{path} is no record of a sweep: choose another hydra.sweep.dir") from error
 
 

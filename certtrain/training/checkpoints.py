@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
 from certtrain.errors import CerttrainError, one_line
+from certtrain.files import naming
 
 PREFIX = "network."
 
@@ -24,14 +25,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with naming(target):
+            try:
+                with temporary.open("wb") as file:
+                    torch.save(checkpoint, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """See Lightning's `CheckpointIO`; tensors and plain containers only, on the CPU."""
@@ -51,9 +53,12 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
     if not path.is_file():
         raise CerttrainError(f"no checkpoint at {path}")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        whole = zipfile.is_zipfile(path)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap) if whole else None
+    except Exception as error:  # whatever a program that bytes are run as may do
         raise CerttrainError(f"{path} is no checkpoint that can be read: {one_line(error)}") from error
+    if not whole:
+        raise CerttrainError(f"{path} is no checkpoint that can be read: it is of another kind, or cut off")
     if not isinstance(checkpoint, dict):
         raise CerttrainError(f"{path} is no checkpoint: it holds no dictionary")
     return checkpoint
@@ -71,9 +76,10 @@ def network_state(path: Path) -> dict[str, Tensor]:
     Raises:
         CerttrainError: If the file is absent or is no such checkpoint.
     """
-    state = read_checkpoint(path).get("state_dict", {})
-    network = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
-    if not network:
+    state = read_checkpoint(path).get("state_dict")
+    entries = state.items() if isinstance(state, dict) else ()
+    network = {name.removeprefix(PREFIX): value for name, value in entries if str(name).startswith(PREFIX)}
+    if not network or not all(isinstance(value, Tensor) for value in network.values()):
         raise CerttrainError(f"{path} holds no network trained by certtrain")
     return network
 

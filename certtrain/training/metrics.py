@@ -13,6 +13,9 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from certtrain.errors import DataError
+from certtrain.files import naming
+
 
 class JsonlLogger(Logger):
     """Appends {"step": ..., **metrics} lines; the step axis is the number of optimizer steps (generations).
@@ -43,7 +46,7 @@ class JsonlLogger(Logger):
         row = {k: v if math.isfinite(v) else None for k, v in ((k, float(v)) for k, v in metrics.items())}
         if "epoch" in row:
             row["epoch"] = int(row["epoch"] or 0)
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **row}) + "\n")
 
 
@@ -51,13 +54,26 @@ def drop_rows(path: Path, step: int) -> None:
     """Cuts the record to what a run that goes on after `step` optimizer steps has behind it.
 
     Rows from `step` on are removed, because they will be written again, and so is a last line that is not complete.
+
+    Raises:
+        DataError: If a row that stays is none. Nothing is removed then.
     """
     if not path.is_file():
         return
     kept = 0
     with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n") or json.loads(line)["step"] >= step:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n") or _step(path, number, line) >= step:
                 break
             kept += len(line)
     os.truncate(path, kept)
+
+
+def _step(path: Path, number: int, line: bytes) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise DataError(
+            f"{path} is damaged: line {number} is no row of a record; without this line the run goes on, "
+            "resume=never begins a new one"
+        ) from error

@@ -67,7 +67,8 @@ def multistep(
         gamma: The factor.
         total_steps: Optimizer steps of the run.
     """
-    if not all(0 < fraction < 1 for fraction in milestones):
-        raise ConfigError(f"scheduler.milestones are fractions of the run, between 0 and 1, got {list(milestones)}")
+    legal = isinstance(milestones, (list, tuple)) and all(isinstance(m, (int, float)) for m in milestones)
+    if not legal or not all(0 < fraction < 1 for fraction in milestones):
+        raise ConfigError(f"scheduler.milestones are fractions of the run, between 0 and 1, got {milestones}")
     steps = [round(fraction * (total_steps or 1)) for fraction in milestones]
     return MultiStepLR(optimizer, steps, gamma)

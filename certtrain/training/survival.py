@@ -42,7 +42,7 @@ def reached_step(path: Path) -> int:
         CerttrainError: If the file is absent, damaged or of something else.
     """
     step = read_checkpoint(path, mmap=True).get("global_step")
-    if not isinstance(step, int):
+    if not isinstance(step, int) or step < 0:
         raise CerttrainError(f"{path} is no checkpoint of a training")
     return step
 

@@ -76,9 +76,7 @@ def test_every_key_is_read_somewhere() -> None:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute)
     }
-    unread = fields(schema.RunConfig) - read
-    # `lr` goes to the optimizer's target through `Optimizer.target`.
-    assert unread == {"lr"}
+    assert fields(schema.RunConfig) - read == set()
 
 
 def test_every_group_is_explained_in_the_help_page() -> None:
@@ -132,7 +130,40 @@ BAD = {
     "data.path=somewhere": "path",
     "model=cnn3 model.convolutions=[[4,11,1,0]]": "too small for model.convolutions",
     "model.widths=[0]": "model.widths must be positive",
-    "optimizer._target_=torch.optim.Nope": "optimizer: Error loading 'torch.optim.Nope'",
+    "optimizer._target_=torch.optim.Adamm": "optimizer._target_: there is no torch.optim.Adamm; did you mean .*Adam",
+    "optimizer._target_=torhc.optim.Adam": "optimizer._target_: there is no module 'torhc'",
+    "optimizer._target_=Adam": "optimizer._target_: 'Adam' is no dotted name such as torch.optim.Adam",
+    "optimizer._target_=torch.optim.lr_scheduler": "torch.optim.lr_scheduler cannot be called",
+    "optimizer._target_=os.system": "'os.system' is blocklisted because it allows .* behavior",
+    "optimizer.lr=1e38": r"optimizer: a step with optimizer.lr=1e\+38: value cannot be converted",
+    "optimizer.lrr=1": "did you mean optimizer.lr. If the optimizer takes it, write \\+optimizer.lrr",
+    "lr=1": "unknown key 'lr'; did you mean optimizer.lr?",
+    "sigma=1": "did you mean pgpe.sigma or rgs.sigma?",
+    "epochs=1": "did you mean trainer.max_epochs or warm_start.epochs?",
+    "relaxtion=ibp": "unknown key 'relaxtion'; did you mean relaxation\\?",
+    "relaxation=nope": "possible are crown_ibp, deeppoly, hbox, ibp, intersection, zonotope$",
+    "relaxation=crown": "did you mean crown_ibp?",
+    "relaxation=IBP": "did you mean ibp?",
+    "relaxation.sparse=1": "unknown key 'relaxation.sparse': --cfg job shows all",
+    "pgpe.noise=low_rank": "pgpe/noise is a group, whose choice is written pgpe/noise=low_rank",
+    "logger=null": "'logger=null': a group is given a choice: logger=local.wandb",
+    "scheduler=null": "a group is given a choice: scheduler=constant.cosine.multistep",
+    "certify=3": "a group is given a choice: certify=default",
+    "pgpe=null": "'pgpe=null': set its keys, as in pgpe.key=value",
+    "=3": "'=3': the key is missing",
+    "a..b=1": "'a..b' is no key",
+    "model.widths=[32,,16]": "the value is no list such as",
+    "warm_start.path=runs/epoch=3.ckpt": "quote .*, as in 'warm_start.path=\"runs/epoch=3.ckpt\"'",
+    "warm_start.path=/etc/passwd": "/etc/passwd is no checkpoint that can be read: it is of another kind, or cut off",
+    "+model.num_classes=7": "model.num_classes is decided by the rest of the configuration",
+    "+eps=3": "the key exists: leave the . out",
+    "eps=${nope}": "eps: there is no key 'nope'",
+    "hydra.run.dir=${nope}": "hydra.run.dir: there is no key 'nope'",
+    "clip=[0]": "clip must have at least 2 entries, got",
+    "certify.attack=null": "certify.attack must be a node with keys of its own, got None",
+    "scheduler=multistep scheduler.milestones=abc": "fractions of the run, between 0 and 1, got abc",
+    "model=cnn3 model.norm=batch model.widths=[8] data.batch_size=1": "batch norm .* one value per channel",
+    "model=cnn3 model.norm=batch model.widths=[8] pgpe.batch_per_generation=1": "sees one value per channel",
     "optimizer=sgd +optimizer.foo=1": "optimizer: .*foo",
     "certify.verifiers=[nope]": "certify.verifiers: unknown relaxation 'nope' .*one of ibp, .*, deeppoly$",
     "certify.verifiers=[ibp,depoly]": "unknown relaxation 'depoly' .*; did you mean deeppoly\\?$",
@@ -178,6 +209,14 @@ def test_bad_input_is_explained_in_one_line(command: str) -> None:
     with pytest.raises(CerttrainError, match=BAD[command]) as caught:
         preflight(Command(tuple(command.split()), False, False))
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_with_too_few_outputs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "from torch import nn\ndef make(**given): return nn.Sequential(nn.Flatten(), nn.Linear(64, 7))\n"
+    (tmp_path / "seven.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CerttrainError, match="the network has 7 outputs, data=digits has 10 classes"):
+        preflight(Command(("model._target_=seven.make",), False, False))
 
 
 def test_a_folder_of_own_choices_is_checked_like_the_rest(tmp_path: Path) -> None:

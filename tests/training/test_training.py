@@ -14,7 +14,7 @@ from certtrain.cli.assemble import make_data, make_network, make_training
 from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.job import Job
 from certtrain.cli.schema import RunConfig, parse, plain
-from certtrain.errors import CerttrainError
+from certtrain.errors import CerttrainError, ConfigError
 from certtrain.networks import parameters
 from certtrain.training.checkpoints import AtomicCheckpointIO, load_network, network_state
 from certtrain.training.metrics import JsonlLogger
@@ -222,3 +222,12 @@ def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
     logger = JsonlLogger(tmp_path / "metrics.jsonl")
     logger.log_metrics({"a": math.nan, "b": 1.5}, step=3)
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 3, "a": None, "b": 1.5}
+
+
+@pytest.mark.parametrize("method", ["grad", "pgpe", "rgs"])
+def test_batch_norm_refuses_a_single_image_that_only_the_data_reveal(tmp_path: Path, method: str) -> None:
+    """Where one image is left to train on, the batch is smaller than what was configured."""
+    network = ("model=cnn3", "model.convolutions=[[2,4,2,0]]", "model.norm=batch", "model.widths=[4]")
+    chosen = config(f"method={method}", "relaxation=ibp", f"data.validation={1436 / 1437}", *network)
+    with pytest.raises(ConfigError, match="one value per channel in a batch of 1"):
+        Job(chosen, tmp_path, Console(quiet=True)).run([])

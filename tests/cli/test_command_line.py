@@ -1,0 +1,139 @@
+"""What may be typed: flags, commands, folders of own choices, words that a shell completes."""
+
+import io
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+
+from certtrain import __main__ as program
+from certtrain import __version__
+from certtrain.cli.compose import compose_jobs, parse_command, with_configured_sweep
+from certtrain.cli.preflight import preflight
+from certtrain.errors import ConfigError
+from certtrain.sweep.launcher import subdirectory, typed_overrides
+
+
+def ran(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
+    """Exit code and standard output of a command that needs no process of its own."""
+    monkeypatch.setattr("sys.argv", ["certtrain", *arguments])
+    printed = io.StringIO()
+    with redirect_stdout(printed), warnings.catch_warnings():
+        warnings.simplefilter("error")  # Hydra has some to say about launchers that are not its own
+        return program.main(), printed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--multirn"], "unknown option --multirn; did you mean --multirun?"),
+        (["--frobnicate"], "unknown option --frobnicate; see --help"),
+        (["--cfg", "jobs"], "invalid choice: 'jobs'"),
+        (["--cfg", "job", "-m"], "--multirun and --cfg exclude each other"),
+        (["--resolve"], "--resolve and --package belong to --cfg"),
+        (["certify", "x.pth"], "'certify' is no key=value and no command; commands are collect and study"),
+        (["colect", "x"], "'colect' is no key=value and no command; did you mean collect?"),
+        (["eps=0.1", "study"], "study is a command: it must be the first word"),
+        (["--config-name=other"], "use --config-dir"),
+        (["--config-dir=no/such"], "no/such is no folder"),
+        (["eps=\udcff"], "is no UTF-8 text"),
+        (["collect"], "collect: the following arguments are required: directory; see collect --help"),
+        (["study", "a.yaml", "--outptu", "x"], "study: unrecognized arguments: --outptu x; see study --help"),
+    ],
+)
+def test_a_word_that_is_none_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code, printed = ran(monkeypatch, *arguments)
+    assert (code, printed) == (2, "")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("certtrain: error: ")
+    assert message in line
+
+
+def test_flags_may_stand_anywhere() -> None:
+    for line in (["-m", "seed=1,2", "eps=0.1"], ["seed=1,2", "-m", "eps=0.1"], ["seed=1,2", "eps=0.1", "--multirun"]):
+        command = parse_command(line)
+        assert (command.overrides, command.multirun) == (("seed=1,2", "eps=0.1"), True)
+
+
+def test_the_version_is_that_of_certtrain(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ran(monkeypatch, "--version") == (0, f"certtrain {__version__}\n")
+
+
+def test_what_is_composed_is_shown_without_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, printed = ran(monkeypatch, "--info", "defaults", "relaxation=ibp")
+    assert code == 0
+    code, printed = ran(monkeypatch, "--cfg", "job", "relaxation=ibp", "--package", "relaxation")
+    assert (code, printed) == (0, "# @package relaxation\nname: ibp\nbackend: native\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("certtrain ", {"collect", "study", "relaxation=", "eps="}),
+        ("certtrain col", {"collect"}),
+        ("certtrain relaxation=i", {"relaxation=ibp", "relaxation=intersection"}),
+        ("python -m certtrain relaxation=i", {"relaxation=ibp", "relaxation=intersection"}),
+        ("certtrain --mul", {"--multirun"}),
+        ("certtrain eps=0.1 col", set()),
+        ("certtrain collect ", set()),
+    ],
+)
+def test_a_shell_completes_commands_too(monkeypatch: pytest.MonkeyPatch, line: str, words: set[str]) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    code, printed = ran(monkeypatch, "-sc", "query=bash")
+    assert code == 0
+    assert words <= set(printed.split())
+    if words != {"collect", "study", "relaxation=", "eps="}:
+        assert words == set(printed.split())
+
+
+@pytest.mark.parametrize("name", ["größe", "a=b", "(x)", "a,b", "it's", 'say "x"', "$HOME", "${now:x} [1]"])
+def test_a_folder_of_own_choices_may_have_any_name(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "mine.yaml").write_text("defaults: [digits]\nbatch_size: 7\n", encoding="utf-8")
+    (job,) = compose_jobs(with_configured_sweep(parse_command([f"--config-dir={folder}", "data=mine"])))
+    assert job.data.batch_size == 7
+    with pytest.raises(ConfigError, match="unknown data 'mein': possible are .*, mine, "):
+        preflight(parse_command(["--config-dir", str(folder), "data=mein"]))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"eps: 0.1\xff\n", "mine.yaml is not UTF-8"),
+        (b"eps: [1\n", "mine.yaml"),
+        (b"- 1\n", "unknown key 'experiment': .* begins with the line"),
+    ],
+)
+def test_a_file_of_own_choices_that_is_none(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        preflight(parse_command([f"--config-dir={tmp_path}", "experiment=mine"]))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("${hydra.job.override_dirname}", ["eps=0.1,seed=1", "eps=0.1,seed=2"]),
+        ("${hydra.job.num}_${seed}", ["0_1", "1_2"]),
+        ('"${hydra:job.num}-größe"', ["0-größe", "1-größe"]),
+        ("s${seed}", ["s1", "s2"]),
+    ],
+)
+def test_directories_of_jobs_by_a_pattern(pattern: str, names: list[str]) -> None:
+    command = parse_command(["-m", "eps=0.1", "seed=1,2", f"hydra.sweep.subdir={pattern}"])
+    jobs = list(compose_jobs(command))
+    assert [subdirectory(job, number) for number, job in enumerate(jobs)] == names
+    assert typed_overrides(jobs[0], "hydra") == [f"hydra.sweep.subdir={pattern}"]
+    preflight(command)
+
+
+def test_jobs_that_would_share_a_directory_are_refused() -> None:
+    with pytest.raises(ConfigError, match="jobs 0 and 1 would share the directory all"):
+        preflight(parse_command(["-m", "seed=1,2", "hydra.sweep.subdir=all"]))

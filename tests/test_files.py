@@ -1,0 +1,40 @@
+"""Files that are replaced, and a disk that is full."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from certtrain.files import naming, replacing
+from certtrain.training.checkpoints import AtomicCheckpointIO
+
+FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+
+
+@needs_full
+def test_a_full_disk_names_the_file() -> None:
+    with pytest.raises(OSError, match=r"No space left on device: 'metrics.jsonl'"), naming(Path("metrics.jsonl")):
+        FULL.write_text("x")
+    with pytest.raises(OSError, match=r"No such file or directory: 'nowhere'"), naming(Path("metrics.jsonl")):
+        Path("nowhere").read_text()
+
+
+def test_a_file_is_replaced_at_once_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    with replacing(file) as partial:
+        partial.write_text("old")
+    with pytest.raises(UnicodeEncodeError), replacing(file) as partial:
+        partial.write_text("new \udcff", encoding="utf-8")
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@needs_full
+def test_a_checkpoint_that_does_not_fit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "last.ckpt"
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *rest, **more: opened(FULL, *rest, **more))
+    with pytest.raises(OSError, match=r"No space left on device: '.*last.ckpt'"):
+        AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(9)}, target)
+    assert list(tmp_path.iterdir()) == []
