@@ -6,7 +6,8 @@ chooses: side by side, one in each lane of a vector (`bundles.h`), or one after 
 (`products.h`). `build` compiles it for this processor when it is first needed and keeps the result; where that is not
 possible, on another device and for operations that it does not know, the tensor operations of `bounds.rows` and
 `bounds.patches` do the same work. `program` makes the steps from a chain of operations; `call` and `derivatives` run
-them, for a population too, in torch's threads (`pool`).
+them, for a population too, in torch's threads (`pool`). A call that takes long is made in pieces, between which Python
+hears signals (`task.run`); they change no bit of the result.
 """
 
 from certtrain.bounds.fused.build import bundlers, compiled
