@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +52,9 @@ from certtrain.training.stopping import Stopped, StopRequest, signal_numbers
 from certtrain.training.survival import BEST, LAST, MONITOR, Survival, newest, reached_step
 
 Record = dict[str, Any]
+
+# Number of the standard error.
+STDERR = 2
 
 
 def run(composed: DictConfig) -> float | None:
@@ -116,7 +118,8 @@ def run_in(directory: Path, node: Record) -> Record:
 
 def _tell(line: str) -> None:
     """To the terminal past all buffers, which may be in use where a signal arrives."""
-    os.write(sys.stderr.fileno(), f"certtrain: {line}\n".encode())
+    with suppress(OSError):  # a terminal that is gone
+        os.write(STDERR, f"certtrain: {line}\n".encode())
 
 
 class Job:

@@ -7,7 +7,8 @@ chooses: side by side, one in each lane of a vector (`bundles.h`), or one after 
 possible, on another device and for operations that it does not know, the tensor operations of `bounds.rows` and
 `bounds.patches` do the same work. `program` makes the steps from a chain of operations; `call` and `derivatives` run
 them, for a population too, in torch's threads (`pool`), after `boundary` has compared every tensor with what will be
-read of it.
+read of it. A call that takes long is made in pieces, between which Python hears signals (`task.run`); they change no
+bit of the result.
 """
 
 from certtrain.bounds.fused.build import bundlers, compiled
