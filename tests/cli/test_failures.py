@@ -17,7 +17,7 @@ from certtrain.sweep.jobs import Job
 QUICK = (
     "method=grad",
     "relaxation=ibp",
-    "eps=0.0001",
+    "eps=1e-6",
     "trainer.max_steps=50",
     "certify.limit=6",
     "certify.attack.steps=1",
