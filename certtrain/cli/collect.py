@@ -41,4 +41,4 @@ def write(console: Console, directories: list[Path], output: Path) -> None:
     collection = collect(directories)
     print_collection(console, collection)
     paths = write_collection(collection, output)
-    console.print("written: " + " ".join(str(path) for path in paths), highlight=False, soft_wrap=True)
+    console.print("written: " + " ".join(str(path) for path in paths), markup=False, highlight=False, soft_wrap=True)
