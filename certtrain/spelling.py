@@ -24,8 +24,8 @@ def did_you_mean_key(key: str, legal: Iterable[str]) -> str:
     if near := [other for other in _near(key, keys) if _last(other) == other or _near(name, [_last(other)])]:
         return _hint(near)
     names = {_last(other) for other in keys}
-    parts = {other for other in names if name in other.split("_")}
-    meant = {name} & names or parts or set(_near(name, sorted(names)))
+    ends = {other for other in names if other == name or other.endswith(f"_{name}")}
+    meant = ends or set(_near(name, sorted(names)))
     return _hint([other for other in keys if _last(other) in meant])
 
 

@@ -30,11 +30,13 @@ def test_a_file_is_replaced_at_once_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-@needs_full
-def test_a_checkpoint_that_does_not_fit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "last.ckpt"
-    opened = Path.open
-    monkeypatch.setattr(Path, "open", lambda path, *rest, **more: opened(FULL, *rest, **more))
-    with pytest.raises(OSError, match=r"No space left on device: '.*last.ckpt'"):
-        AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(9)}, target)
+def test_a_checkpoint_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*last.ckpt'"):
+            AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(9999)}, tmp_path / "last.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []

@@ -69,9 +69,20 @@ def _unparsed(override: str) -> str:
     return f"'{override}': quote a value with special characters, as in {in_quotes(key, value)}"
 
 
+def as_typed(key: str, value: str) -> str:
+    """An override as it is typed, in quotes where its value needs them."""
+    plain = f"{key}={value}"
+    try:
+        same = OverridesParser.create().parse_override(plain).value() == value
+    except HydraException:
+        same = False
+    return plain if same and shlex.quote(plain) == plain else in_quotes(key, value)
+
+
 def in_quotes(key: str, value: str) -> str:
     """How an override with any value is typed in a shell; interpolations stay what they are."""
-    inside = value.replace("\\", "\\\\").replace('"', '\\"')
+    # Backslashes mean themselves, except in front of a quote.
+    inside = re.sub(r'(\\*)("|\Z)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), value)
     return shlex.quote(f'{key}="{inside}"')
 
 

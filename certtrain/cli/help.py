@@ -44,6 +44,9 @@ EXAMPLES = """Examples
 
 See also
   --cfg job        the configuration that a command composes, without running it
+  --config-dir=X   choices of your own, such as X/experiment/mine.yaml
+  --version        of certtrain
+  -sc install=bash what makes a shell complete words: eval "$(certtrain -sc install=bash)"
   --hydra-help     what Hydra itself understands
 """
 

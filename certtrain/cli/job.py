@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, WandbLogger
 from rich.console import Console
+from rich.markup import escape
 
 from certtrain.certify import Attack, Verdict, certify, summarize
 from certtrain.cli import cluster, handover
@@ -29,6 +30,7 @@ from certtrain.cli.assemble import (
     make_training,
     make_warm_start,
 )
+from certtrain.cli.explain import as_typed
 from certtrain.cli.heartbeat import Heartbeat
 from certtrain.cli.lock import locked
 from certtrain.cli.logs import quiet_libraries, run_loggers
@@ -109,7 +111,10 @@ def run_in(directory: Path, node: Record) -> Record:
                         logger.experiment.summary.update(record)
                 check_failures(record)
         except Stopped as stop:
-            console.print(f"{stop}: the same command, or resume={directory}, goes on", highlight=False, soft_wrap=True)
+            again = as_typed("resume", str(directory))
+            console.print(
+                f"{stop}: the same command, or {again}, goes on", markup=False, highlight=False, soft_wrap=True
+            )
             if stop.signal is signal.SIGINT:
                 raise KeyboardInterrupt from None
             raise SystemExit(config.preemption.exit_code) from None
@@ -156,8 +161,9 @@ class Job:
         config, console = self.config, self.console
         console.print(
             f"[bold]{config.method}[/] with [bold]{config.relaxation.name}[/] bounds on {config.data.name}, "
-            f"eps {config.eps:g}, seed {config.seed}\n{self.directory}",
+            f"eps {config.eps:g}, seed {config.seed}\n{escape(str(self.directory))}",
             highlight=False,
+            soft_wrap=True,
         )
         if self.start is not None:
             console.print(f"goes on from step {reached_step(self.start)} (resume=never begins anew)", highlight=False)
@@ -309,6 +315,8 @@ class Job:
             f"trained in {train_seconds:.1f} s"
             + (f", certified in {certify_seconds:.1f} s" if certify_seconds is not None else "")
             + f"; judged {checkpoint.name}\nreport: {self.directory / 'report.html'}",
+            markup=False,
             highlight=False,
+            soft_wrap=True,
         )
         return record

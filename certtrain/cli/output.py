@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import sys
-import unicodedata
 from io import TextIOWrapper
 
 HANDLER = "certtrain.legible"
@@ -17,16 +16,13 @@ STANDINS = {
 
 
 def legible(error: UnicodeError) -> tuple[str, int]:
-    """Handles characters that an encoding lacks: something near, else a question mark; never an exception."""
+    """Handles characters that an encoding lacks: signs by what they mean, letters by a question mark.
+
+    A letter without its accent would name another file; a shell takes the question mark for any letter.
+    """
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(map(_standin, error.object[error.start : error.end])), error.end
-
-
-def _standin(character: str) -> str:
-    if character in STANDINS:
-        return STANDINS[character]
-    return unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode() or "?"
+    return "".join(STANDINS.get(c, "?") for c in error.object[error.start : error.end]), error.end
 
 
 def tolerate_any_encoding() -> None:

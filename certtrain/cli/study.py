@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 from pydantic import Field, ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 from certtrain.cli.collect import write
 from certtrain.cli.complaints import complaint
@@ -132,7 +133,7 @@ def _run(sweeps: list[Sweep], console: Console) -> list[str]:
     failed, stop = [], Stop()
     with stop.on_signals():
         for sweep in sweeps:
-            console.rule(str(sweep.directory))
+            console.rule(escape(str(sweep.directory)))
             process = subprocess.Popen(
                 [sys.executable, "-m", "certtrain", *sweep.arguments], env=cleaned(os.environ), start_new_session=True
             )

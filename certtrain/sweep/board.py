@@ -76,7 +76,7 @@ class Board:
 
     def table(self, title: str, jobs: Sequence[Job], outcomes: Mapping[int, Outcome]) -> None:
         """Prints what became of every job."""
-        found = Table(title=title, title_style="bold", title_justify="left")
+        found = Table(title=Text(title, "bold"), title_justify="left")
         for heading, justify in (("job", "right"), ("overrides", "left"), ("status", "left")):
             found.add_column(heading, justify=justify)  # type: ignore[arg-type]
         found.add_column("certified %", justify="right")

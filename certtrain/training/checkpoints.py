@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -28,7 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         with naming(target):
             try:
                 with temporary.open("wb") as file:
-                    torch.save(checkpoint, file)
+                    _save(checkpoint, file)
                     file.flush()
                     os.fsync(file.fileno())
                 temporary.replace(target)
@@ -38,6 +38,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """See Lightning's `CheckpointIO`; tensors and plain containers only, on the CPU."""
         return read_checkpoint(Path(path))
+
+
+def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    """torch.save, which ends a file that could not be written with an error about its own positions in it."""
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:

@@ -25,13 +25,12 @@ def written(stream: io.TextIOWrapper) -> str:
 def test_everything_can_be_printed(stream: io.TextIOWrapper) -> None:
     print("5 ± 1 – größe … 图 \udcff", file=stream)
     expected = {
-        "ascii": "5 +- 1 - groe ... ? ?",
+        "ascii": "5 +- 1 - gr??e ... ? ?",
         "latin-1": "5 ± 1 - größe ... ? ?",
         "cp1252": "5 ± 1 – größe … ? ?",
         "utf-8": "5 ± 1 – größe … 图 ?",
     }
-    shown = written(stream).strip()
-    assert shown.replace("grosse", "groe").replace("gro?e", "groe") == expected[stream.encoding].replace("??", "?")
+    assert written(stream).strip() == expected[stream.encoding]
 
 
 def test_tables_have_lines_that_the_terminal_knows(stream: io.TextIOWrapper) -> None:

@@ -1,6 +1,7 @@
 """Where the run of a command goes; nothing is trained here."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from certtrain.cli.compose import Command, compose_jobs
+from certtrain.cli.explain import as_typed
 from certtrain.cli.lock import InUse, holder, locked
 from certtrain.cli.preflight import preflight
 from certtrain.cli.resume import Place, find_place
@@ -151,10 +154,16 @@ def test_a_run_without_its_checkpoints_being_readable_is_not_begun_anew() -> Non
         place()
 
 
-@pytest.mark.parametrize("path", ["run", "my runs/it's", "a=b,c", "x\\'y", "tail\\", '"quoted" (1) [2] {3}'])
+@pytest.mark.parametrize(
+    "path",
+    ["run", "my runs/it's", "a=b,c", "x\\'y", "tail\\", "größe", "${now:%Y} $HOME", "[/a]", '"quoted" (1) [2] {3}'],
+)
 def test_any_path_can_be_handed_to_hydra(path: str) -> None:
-    (override,) = OverridesParser.create().parse_overrides([f"hydra.run.dir={quoted(path)}"])
-    assert override.value() == path
+    parser = OverridesParser.create()
+    (override,) = parser.parse_overrides([f"hydra.run.dir={quoted(path)}"])
+    assert override.value() == path.replace("${", "\\${"), "no interpolation"
+    assert OmegaConf.create({"path": override.value()}).path == path
+    assert parser.parse_override(shlex.split(as_typed("resume", path))[0]).value() == path
 
 
 def test_one_process_per_directory() -> None:
