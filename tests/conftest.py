@@ -1,6 +1,7 @@
 """Shape annotations of certtrain are checked while the tests run; data that only some machines have is found here."""
 
 import os
+import sys
 from pathlib import Path
 
 # Tests are many small calls: threads that wait for each other cost five times what they gain. Subprocesses inherit it.
@@ -15,6 +16,13 @@ torch.set_num_threads(1)
 # Not the architectures: torch.fx traces them with stand-ins that are no tensors.
 CHECKED = ["bounds", "certify", "data", "gradients", "losses", "networks.graph", "networks.ops", "networks.statistics"]
 install_import_hook([f"certtrain.{name}" for name in CHECKED], "beartype.beartype")
+
+
+@pytest.fixture(autouse=True)
+def usual_recursion_limit() -> None:
+    """As in a process of its own: libraries that tests import raise it, and C code then overflows its stack instead."""
+    sys.setrecursionlimit(1000)
+
 
 SHARED_MNIST = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist"
 
