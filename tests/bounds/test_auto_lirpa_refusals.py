@@ -40,7 +40,7 @@ def test_vmap_is_refused_in_one_line() -> None:
     def lower(member: Params) -> Tensor:
         return AutoLirpa("ibp").bound(graph, member, box).lower
 
-    with pytest.raises(ConfigError, match=r"pgpe\.strategy=loop, or relaxation\.backend=native$"):
+    with pytest.raises(ConfigError, match=r"pgpe\.strategy=loop or rgs\.strategy=loop, or relaxation\.backend=native$"):
         torch.func.vmap(lower)(population)
 
 
