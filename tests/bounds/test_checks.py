@@ -101,7 +101,7 @@ def test_radii_may_be_numbers_of_any_library_and_one_for_each_image() -> None:
 
 def test_margins_need_one_label_per_image_and_a_wrong_class() -> None:
     refused("labels must be one integer per image", lambda: margin_spec(torch.zeros(2, 2, dtype=torch.int64), 4))
-    refused("at least two classes", lambda: margin_spec(torch.zeros(2, dtype=torch.int64), 1))
+    refused("must be at least 2", lambda: margin_spec(torch.zeros(2, dtype=torch.int64), 1))
 
 
 @pytest.mark.parametrize("name", relaxations())
