@@ -41,7 +41,7 @@ def read_verifiers(path: str | os.PathLike[str]) -> list[str] | None:
     try:
         described = json.loads(meta_path(Path(path)).read_text(encoding="utf-8"))["verifiers"]
         return [verifier.partition(": ")[0] for verifier in described]  # as in `Verifier.describe`
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from certtrain.errors import ConfigError
+from certtrain.errors import ConfigError, one_line
 from certtrain.gradients import PGPE, Backprop, Choice, evaluate, fastest
 from certtrain.networks.kernels import is_transformed
 
@@ -62,7 +62,7 @@ def test_a_way_that_fails_is_not_taken_and_the_reason_is_kept(error: Exception) 
     choice = fastest(loss, CENTRE, NOISE, CHUNK)
     assert choice.strategy == "loop"
     assert list(choice.seconds) == ["loop"]
-    reason = str(error).splitlines()[0] if str(error) else "MemoryError"
+    reason = one_line(error)
     assert choice.refused == {"vmap": reason}
     assert f"vmap is not possible: {reason}" in str(choice)
     assert "\n" not in str(choice)
@@ -90,7 +90,7 @@ def test_a_way_that_fails_later_is_not_taken_for_its_earlier_time() -> None:
     choice = fastest(FailsLater(slow="loop"), CENTRE, NOISE, CHUNK)
     assert choice.strategy == "loop"
     assert list(choice.seconds) == ["loop"]
-    assert choice.refused == {"vmap": "fragmented"}
+    assert choice.refused == {"vmap": "OutOfMemoryError: fragmented"}
 
 
 def test_where_neither_works_the_error_is_the_loops() -> None:
