@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from certtrain._paths import config_dir
-from certtrain.cli.explain import LIBRARY_ERRORS, choices_of, explain, explaining, not_text
+from certtrain.cli.explain import LIBRARY_ERRORS, choices_of, explain, explaining, not_text, switched_off
 from certtrain.cli.parser import read_arguments
 from certtrain.errors import ConfigError
 from certtrain.sweep import plugins
@@ -162,6 +162,7 @@ def _check_choice(override: Override) -> None:
     if (config_dir() / key).is_dir():
         choices = "|".join(choices_of(key))
         hint = f"a group is given a choice: {key}={choices}" if choices else f"set its keys, as in {key}.key=value"
+        hint += switched_off(key)
         raise ConfigError(f"'{line}': {hint}")
 
 

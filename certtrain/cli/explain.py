@@ -25,6 +25,8 @@ from certtrain.spelling import did_you_mean, did_you_mean_key
 
 # Nodes whose keys are the arguments of a target.
 OPEN_NODES = ("model", "loss", "optimizer", "scheduler")
+# Groups that can be switched off, and how.
+OFF = {"certify": "certify.enabled=false certifies nothing"}
 # Lines that OmegaConf adds to its messages.
 _DETAILS = ("full_key:", "object_type=", "reference_type=", "See https://")
 LIBRARY_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
@@ -97,7 +99,12 @@ def _parses(override: str) -> bool:
 def _unknown_choice(group: str, choice: str) -> str:
     legal = choices_of(group)
     possible = ", ".join(legal) or "none that certtrain brings along: is its plugin installed?"
-    return f"unknown {group} '{choice}': possible are {possible}{did_you_mean(choice, legal)}"
+    return f"unknown {group} '{choice}': possible are {possible}{did_you_mean(choice, legal)}{switched_off(group)}"
+
+
+def switched_off(group: str) -> str:
+    """How a group is switched off that can be, for people who gave it a choice that is none."""
+    return f"; {OFF[group]}" if group in OFF else ""
 
 
 def choices_of(group: str) -> list[str]:

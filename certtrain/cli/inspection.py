@@ -10,11 +10,14 @@ from contextlib import redirect_stdout
 
 from hydra._internal.hydra import Hydra
 
-from certtrain.cli.compose import CONFIG, Command, hydra_for
+from certtrain.cli.compose import CONFIG, Command, compose_jobs, hydra_for
 from certtrain.cli.parser import COMMANDS, run_parser
 from certtrain.errors import ConfigError
 
 LINE = "COMP_LINE"
+# What is asked of completion, and for which shells.
+TASKS = ("install", "uninstall", "query")
+SHELLS = ("bash", "zsh", "fish")
 # What a shell completes is the whole line; Hydra knows `python file.py` and the names of programs.
 AS_MODULE = re.compile(r"^\s*\S*python[\d.]*\s+-m\s+certtrain\b")
 
@@ -26,6 +29,8 @@ def inspect(found: argparse.Namespace, command: Command) -> None:
         ConfigError: If it cannot be shown.
     """
     overrides = list(command.overrides)
+    if found.cfg or found.info:
+        next(compose_jobs(command))  # refused here as it is everywhere, where Hydra ends in its own errors
     with hydra_for(command) as app:
         if found.hydra_help:
             app.hydra_help(CONFIG, run_parser(), found)
@@ -39,11 +44,10 @@ def inspect(found: argparse.Namespace, command: Command) -> None:
 
 def _complete(app: Hydra, overrides: list[str]) -> None:
     asked = dict(override.partition("=")[::2] for override in overrides)
+    if [asked[word] in SHELLS for word in TASKS if word in asked] != [True]:
+        raise ConfigError(f"--shell-completion takes one of {', '.join(TASKS)}=SHELL, a SHELL of {', '.join(SHELLS)}")
     if "query" not in asked:
-        try:
-            app.shell_completion(CONFIG, overrides)
-        except ValueError as error:
-            raise ConfigError("--shell-completion takes install=SHELL or uninstall=SHELL: bash, zsh or fish") from error
+        app.shell_completion(CONFIG, overrides)
         return
     os.environ[LINE] = line = AS_MODULE.sub("certtrain", os.environ.get(LINE, "certtrain "))
     words = line.split()[1:]

@@ -121,8 +121,9 @@ class ImageData(pl.LightningDataModule):
         splits = self.source.load() if self._loaded is None else self._loaded
         size = round(self.validation * len(splits.train))
         if size == len(splits.train) or (size == 0 and self.validation > 0):
+            wrong = "none is left to train on" if size else "data.validation=0 asks for that"
             raise ConfigError(
-                f"data.validation={self.validation} of {len(splits.train)} training images holds out {size}"
+                f"data.validation={self.validation} of {len(splits.train)} training images holds out {size}: {wrong}"
             )
         self._check_duplicates(splits)
         self.train_rows, self.validation_rows = stratified_split(splits.train.labels, size, self.split_seed)

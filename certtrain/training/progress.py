@@ -11,6 +11,9 @@ from rich.console import Console
 
 from certtrain.training.module import CertifiedTraining
 
+# Less than the silence that is broken by a line of its own (`certtrain.cli.heartbeat`): while steps are short, this
+# one comes first.
+LINE_SECONDS = 8.0
 SHOWN = {
     "train/loss": ("loss", "{:.3f}"),
     "eps": ("eps", "{:.4g}"),
@@ -41,7 +44,7 @@ class LineProgress(Callback):
         seconds: Time between lines.
     """
 
-    def __init__(self, console: Console, seconds: float = 10.0) -> None:
+    def __init__(self, console: Console, seconds: float = LINE_SECONDS) -> None:
         self.console = console
         self.seconds = seconds
         self._next = 0.0

@@ -69,6 +69,30 @@ def test_what_is_composed_is_shown_without_warnings(monkeypatch: pytest.MonkeyPa
     assert (code, printed) == (0, "# @package relaxation\nname: ibp\nbackend: native\n")
 
 
+@pytest.mark.parametrize("flags", [("--cfg", "job"), ("--info", "defaults")])
+def test_what_cannot_be_composed_cannot_be_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flags: tuple[str, str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_bytes(b"eps: \xff\n")
+    for arguments, message in (
+        (["logger=null"], "'logger=null': a group is given a choice: logger=local|wandb"),
+        (["pgpe=null"], "'pgpe=null': set its keys, as in pgpe.key=value"),
+        (["seed=0,1"], "'seed=0,1' has several values: add -m to run each"),
+        ([f"--config-dir={tmp_path}", "data=mine"], f"{tmp_path}/data/mine.yaml is not UTF-8: invalid start byte"),
+    ):
+        assert ran(monkeypatch, *flags, *arguments) == (2, "")
+        assert capsys.readouterr().err == f"certtrain: error: {message}\n"
+
+
+@pytest.mark.parametrize("asked", [["query=nope"], ["install=nope"], ["install=bash", "query=zsh"], ["eps=3"]])
+def test_completion_is_asked_of_known_shells(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asked: list[str]
+) -> None:
+    assert ran(monkeypatch, "-sc", *asked) == (2, "")
+    assert capsys.readouterr().err.startswith("certtrain: error: --shell-completion takes one of install, ")
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

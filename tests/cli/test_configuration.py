@@ -149,6 +149,8 @@ BAD = {
     "logger=null": "'logger=null': a group is given a choice: logger=local.wandb",
     "scheduler=null": "a group is given a choice: scheduler=constant.cosine.multistep",
     "certify=3": "a group is given a choice: certify=default",
+    "certify=false": "certify=default; certify.enabled=false certifies nothing$",
+    "certify=off": "unknown certify 'off': possible are default; certify.enabled=false certifies nothing$",
     "pgpe=null": "'pgpe=null': set its keys, as in pgpe.key=value",
     "=3": "'=3': the key is missing",
     "a..b=1": "'a..b' is no key",

@@ -56,8 +56,8 @@ def test_an_image_of_another_size(tmp_path: Path) -> None:
 
 
 def test_a_validation_part_that_leaves_nothing() -> None:
-    assert "data.validation=0.9999 of 1437 training images holds out 1437" in refusal(None, "data.validation=0.9999")
-    assert "holds out 0" in refusal(None, "data.validation=1e-5")
+    assert "1437 training images holds out 1437: none is left" in refusal(None, "data.validation=0.9999")
+    assert "holds out 0: data.validation=0 asks for that" in refusal(None, "data.validation=1e-5")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,6 @@ def test_a_validation_part_that_leaves_nothing() -> None:
         ("data.source.num_classes=1", "data=digits: num_classes must be a whole number from 2 on, not 1"),
         ("data.source.num_classes=true", "num_classes must be a whole number from 2 on, not True"),
         ("data.source.num_classes=9", "has label 9, but 9 classes are declared (labels 0 to 8)"),
-        ("data.source.shape=[1,8,8.5]", "shape must be [channels, height, width], not [1, 8, 8.5]"),
         ("data.source.std=[nan]", "mean and std must be numbers, not [0.3058, nan]"),
         ("data.max_duplicates=2", "data.max_duplicates must be less than or equal to 1"),
     ],
@@ -119,6 +118,7 @@ def test_declarations_of_the_wrong_type() -> None:
         "data.source.num_classes=2.5": "data=digits: num_classes must be a whole number from 2 on, not 2.5",
         "data.source.num_classes=ten": "data=digits: num_classes must be a whole number from 2 on, not ten",
         "data.source.shape=8": "data=digits: shape must be a list, not 8",
+        "data.source.shape=[1,8,8.5]": "data=digits: shape must be [channels, height, width], not [1, 8, 8.5]",
         "data.source.mean=0.3": "data=digits: mean must be a list, not 0.3",
         "data.source.std=[a]": "data=digits: mean and std must be numbers, not [0.3058, 'a']",
     }

@@ -11,9 +11,10 @@ from rich.console import Console
 from certtrain.cli import estimate
 from certtrain.cli.assemble import make_network, make_source, make_training
 from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.heartbeat import Heartbeat
+from certtrain.cli.heartbeat import SECONDS, Heartbeat
 from certtrain.cli.preflight import preflight
 from certtrain.cli.schema import parse, plain
+from certtrain.training.progress import LINE_SECONDS
 
 
 def test_silence_is_broken_and_speech_is_not() -> None:
@@ -34,6 +35,10 @@ def test_silence_is_broken_and_speech_is_not() -> None:
     with pytest.raises(KeyboardInterrupt), heartbeat.during("computing"):
         raise KeyboardInterrupt
     assert threading.active_count() == alive
+
+
+def test_progress_speaks_first_where_steps_are_short() -> None:
+    assert LINE_SECONDS < 0.9 * SECONDS, "else every line of progress follows one of the heartbeat"
 
 
 def announcement(*overrides: str) -> str | None:
