@@ -20,6 +20,9 @@ from certtrain.data.source import Source
 from certtrain.errors import CerttrainError, ConfigError, one_line
 from certtrain.gradients import PGPE, RGS, Backprop, Distributed, GradientEstimator, LayerScale, Layout, Ranks
 from certtrain.gradients.base import ALONE
+from certtrain.gradients.noise import Noise, NoiseFamily
+from certtrain.gradients.sigma import SigmaRule
+from certtrain.losses import Loss
 from certtrain.networks import Graph, trace
 from certtrain.training.checkpoints import load_network
 from certtrain.training.module import CertifiedTraining
@@ -49,6 +52,19 @@ def instantiate(node: Node, key: str, **given: Any) -> Any:
         raise ConfigError(f"{key}: {one_line(error.__cause__ or error)}") from error
 
 
+def _part(node: Node, key: str, kind: type, **given: Any) -> Any:
+    """Builds what a node's `_target_` names, which must be of a kind; see `instantiate`."""
+    found = instantiate(node, key, **given)
+    _check_kind(found, node, key, kind)
+    return found
+
+
+def _check_kind(found: object, node: Node, key: str, kind: type) -> None:
+    if not isinstance(found, kind):
+        made, wanted = type(found).__name__, f"{kind.__module__}.{kind.__qualname__}"
+        raise ConfigError(f"{key}._target_: {node.get('_target_')} makes a {made}, no {wanted}")
+
+
 def make_relaxation(config: RunConfig) -> Relaxation:
     """The relaxation that trains."""
     return build(config.relaxation.name, config.relaxation.backend, **config.relaxation.options)
@@ -56,7 +72,7 @@ def make_relaxation(config: RunConfig) -> Relaxation:
 
 def make_source(config: RunConfig) -> Source:
     """Where the images come from; nothing is read."""
-    return instantiate(config.data.source, "data.source")
+    return _part(config.data.source, "data.source", Source)
 
 
 def make_data(config: RunConfig) -> ImageData:
@@ -80,9 +96,10 @@ def make_data(config: RunConfig) -> ImageData:
 
 def make_network(config: RunConfig, source: Source) -> tuple[nn.Module, Graph]:
     """The network for the data, and its graph."""
-    network = instantiate(
+    network = _part(
         config.model,
         "model",
+        nn.Module,
         input_shape=source.shape,
         num_classes=source.num_classes,
         mean=source.mean,
@@ -129,11 +146,22 @@ def _make_pgpe(options: Pgpe, seed: int) -> PGPE:
         options.strategy,
         options.member_chunk,
         options.fitness,
-        instantiate(options.sigma_rule, "pgpe.sigma_rule"),
-        instantiate({**options.noise, "_partial_": True}, "pgpe.noise"),
+        _part(options.sigma_rule, "pgpe.sigma_rule", SigmaRule),
+        _noise(options, seed),
         LayerScale(options.layer_scale or {}),
         options.max_dropped,
     )
+
+
+def _noise(options: Pgpe, seed: int) -> NoiseFamily:
+    """The noise of any sigma; made once here, so that wrong options show at once."""
+    family = instantiate({**options.noise, "_partial_": True}, "pgpe.noise")
+    try:
+        made = family(seed, options.sigma)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"pgpe.noise: {one_line(error)}") from error
+    _check_kind(made, options.noise, "pgpe.noise", Noise)
+    return family
 
 
 def make_layout(config: RunConfig) -> Layout:
@@ -168,7 +196,7 @@ def make_training(
     eps, natural = config.schedule.eps, config.schedule.natural_weight
     objective = Objective(
         make_relaxation(config),
-        instantiate(config.loss, "loss"),
+        _part(config.loss, "loss", Loss),
         config.eps,
         config.clip,
         Ramp(0.0, config.eps * eps.scale, eps.warmup, eps.ramp),

@@ -29,12 +29,13 @@ def announcement(config: RunConfig, training: CertifiedTraining, source: Source)
         return None
     estimator = training.estimator
     images = -(-batch_of(config) // (config.trainer.ranks if estimator.splits == "batch" else 1))
-    inputs = torch.rand((images, *source.shape), generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(images) % source.num_classes
 
     def loss_of(count: int) -> LossFunction:
+        # No more images than it is evaluated on: all that were asked for need not fit into memory, nor exist.
+        inputs = torch.rand((count, *source.shape), generator=torch.Generator().manual_seed(0))
+        labels = torch.arange(count) % source.num_classes
         relaxation, eps = training.objective.relaxation, training.objective.eps.end
-        problem = Problem(training.graph, relaxation, inputs[:count], labels[:count], eps, 0.0, config.clip)
+        problem = Problem(training.graph, relaxation, inputs, labels, eps, 0.0, config.clip)
         return lambda params: training.objective.loss(problem, params)
 
     evaluations = estimator.evaluations

@@ -65,6 +65,12 @@ def test_a_large_generation_is_announced(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "of memory (1 MB are free)" in line
 
 
+def test_more_images_than_fit_into_memory_are_announced_from_a_few() -> None:
+    line = announcement("relaxation=ibp", f"data.batch_size={10**12}")
+    assert line is not None
+    assert f"on {10**12} images" in line
+
+
 def test_preflight_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(estimate, "LONG_GENERATION", 0.0)
     preflight(Command(("relaxation=ibp", f"hydra.run.dir={tmp_path / 'run'}"), False, False))
