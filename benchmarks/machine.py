@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 import certtrain
-from certtrain.bounds import _auto_lirpa_compat as compat
+from certtrain.bounds.backends import _auto_lirpa_compat as compat
 
 
 @dataclass(frozen=True)

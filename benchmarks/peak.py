@@ -6,9 +6,8 @@ Element-wise steps and products with a single vector are not, although they take
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,7 +20,10 @@ from benchmarks.methods import METHODS, NATIVE, OWN, Method
 from benchmarks.settings import Limits
 from benchmarks.tables import make_table, milliseconds, number
 from benchmarks.timing import Spread, alternate
-from certtrain.bounds import fused
+from certtrain.bounds.executors import Compiled, Executor, TensorOperations
+from certtrain.bounds.relaxation.base import BackSubstitution
+from certtrain.bounds.rows.descent import Descent
+from certtrain.bounds.rows.selection import Selection
 from certtrain.networks.kernels import matmul
 
 GIGA = 1e9
@@ -109,26 +111,28 @@ def _measure(case: Case, method: Method, limits: Limits) -> tuple[float, Spread]
     """Operations in 10^9, and seconds."""
     relaxation = method.build(NATIVE)
     (seconds,) = alternate([case.call(relaxation, grad=False)], limits)
-    with FlopCounterMode(display=False) as counter, _compiled_operations() as compiled:
+    counting = _Counting()
+    if isinstance(relaxation, BackSubstitution):
+        relaxation = replace(relaxation, executor=TensorOperations((counting,)))
+    with FlopCounterMode(display=False) as counter:
         case.lower(relaxation)
-    return (counter.get_total_flops() + sum(compiled)) / GIGA, Spread.of(seconds)
+    return (counter.get_total_flops() + sum(counting.found)) / GIGA, Spread.of(seconds)
 
 
-@contextmanager
-def _compiled_operations() -> Iterator[list[int]]:
-    """Operations of each call of the compiled code, which torch does not see."""
-    found: list[int] = []
-    original = fused.substitute
+@dataclass(frozen=True)
+class _Counting(Executor):
+    """Compiled code, and the operations of each of its calls, which torch does not see."""
 
-    def counting(job: fused.Job, *tensors: Any) -> Tensor:
-        found.append(job.bundled.operations * len(job.rows))
-        return original(job, *tensors)
+    compiled: Compiled = field(default_factory=Compiled)
+    found: list[int] = field(default_factory=list)
 
-    fused.substitute = counting
-    try:
-        yield found
-    finally:
-        fused.substitute = original
+    def covers(self, descent: Descent) -> int | None:
+        return self.compiled.covers(descent)
+
+    def lower(self, descent: Descent, selection: Selection, wanted: Tensor | None = None) -> Tensor:
+        job = self.compiled.job(descent, selection.indices())
+        self.found.append(job.bundled.operations * len(job.rows))
+        return self.compiled.lower(descent, selection, wanted)
 
 
 def rates_table(rows: Sequence[RateRow]) -> Table:

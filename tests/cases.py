@@ -1,24 +1,35 @@
 """Networks, boxes and margins that the bound tests share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 import zoo
 from torch import Tensor, nn
 
-from certtrain.bounds import Box, fused, margin_spec, relaxations
+from certtrain.bounds import Box, Intersection, Relaxation, margin_spec, relaxations
+from certtrain.bounds.executors import Executor
+from certtrain.bounds.executors.compiled.build import compiled
 from certtrain.networks import Graph, Params, parameters, trace
 
 VARIANTS: dict[str, dict] = {name: {"name": name} for name in relaxations()} | {
     "deeppoly_textbook": {"name": "deeppoly", "intersect": False},
     "deeppoly_zero": {"name": "deeppoly", "lower_slope": "zero"},
+    "deeppoly_parallel": {"name": "deeppoly", "lower_slope": "parallel"},
+    "crown_ibp_parallel": {"name": "crown_ibp", "lower_slope": "parallel"},
     "crown_ibp_one": {"name": "crown_ibp", "lower_slope": "one"},
     "intersection": {"name": "intersection", "parts": ["ibp", "zonotope", "deeppoly"]},
 }
 
 # The compiled code is optional: without a compiler tensor operations compute the same, which all other tests check.
-needs_compiler = pytest.mark.skipif(fused.compiled(torch.float32) is None, reason="no C compiler works here")
+needs_compiler = pytest.mark.skipif(compiled(torch.float32) is None, reason="no C compiler works here")
+
+
+def carried_by(relaxation: Relaxation, executor: str | Executor) -> Relaxation:
+    """The same relaxation with another executor, where it carries rows."""
+    if isinstance(relaxation, Intersection):
+        return Intersection(tuple(carried_by(part, executor) for part in relaxation.parts))
+    return replace(relaxation, executor=executor) if hasattr(relaxation, "executor") else relaxation
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,17 @@ from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
 # Not the architectures: torch.fx traces them with stand-ins that are no tensors.
-CHECKED = ["bounds", "certify", "data", "gradients", "losses", "networks.graph", "networks.ops", "networks.statistics"]
+CHECKED = [
+    "activations",
+    "bounds",
+    "certify",
+    "data",
+    "gradients",
+    "losses",
+    "networks.graph",
+    "networks.ops",
+    "networks.statistics",
+]
 install_import_hook([f"certtrain.{name}" for name in CHECKED], "beartype.beartype")
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from certtrain.bounds import Bounds, Box, Relaxation, build, margin_spec
-from certtrain.bounds import _auto_lirpa_compat as compat
+from certtrain.bounds.backends import _auto_lirpa_compat as compat
 from certtrain.networks import Graph, Normalize, Params, parameters, trace
 
 Method = Literal["ibp", "crown_ibp", "deeppoly"]

@@ -6,6 +6,7 @@ of unlike kind: a convolution and one that is dense, or whose windows differ at 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import torch
@@ -130,3 +131,85 @@ def _pool(random: Random, shape: Shape, channels: int | None) -> nn.Module:
     flags = {"ceil_mode": random.random() < 0.5, "count_include_pad": random.random() < 0.5}
     pool = nn.AvgPool2d(kernel, stride, padding, **flags)
     return nn.Sequential(nn.Conv2d(shape[0], channels or random.randint(1, 3), 1), pool)
+
+
+class Apply(nn.Module):
+    """Any function of a layer's output, with constants as buffers."""
+
+    def __init__(self, function: Callable[[nn.Module, Tensor], Tensor], *constants: Tensor) -> None:
+        super().__init__()
+        self.function = function
+        for i, constant in enumerate(constants):
+            self.register_buffer(f"constant{i}", constant)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, x)
+
+
+class Concatenation(nn.Module):
+    """Two branches side by side."""
+
+    def __init__(self, left: nn.Module, right: nn.Module) -> None:
+        super().__init__()
+        self.left, self.right = left, right
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.left(x), self.right(x)], 1)
+
+
+def varied_network(random: Random, shape: Shape, classes: int) -> nn.Module:
+    """As `odd_network`, with every activation and every operation that only moves or scales elements."""
+    layers: list[nn.Module] = []
+    for _ in range(random.randint(1, 3)):
+        for make in (_stage, _varied):
+            stage = make(random, shape)
+            if min(_shape_after(stage, shape)) > 0:
+                layers.append(stage)
+                shape = _shape_after(stage, shape)
+        layers.append(_activation(random))
+    layers += [_end(random), nn.Flatten()]
+    layers.append(nn.Linear(torch.Size(_shape_after(nn.Sequential(*layers[-2:]), shape)).numel(), classes))
+    return _with_weights(nn.Sequential(*layers), random)
+
+
+def _activation(random: Random) -> nn.Module:
+    kinds = [nn.ReLU, lambda: nn.LeakyReLU(0.2), nn.ReLU6, nn.Hardtanh, nn.Sigmoid, nn.Tanh]
+    return random.choice(kinds)()
+
+
+def _end(random: Random) -> nn.Module:
+    return random.choice([nn.Identity(), nn.AdaptiveAvgPool2d(1), Apply(lambda m, x: x.mean((2, 3)))])
+
+
+def _varied(random: Random, shape: Shape) -> nn.Module:
+    """One of the operations that came with the open interpreter."""
+    channels, height, width = shape
+    pad = [random.randint(0, 2) for _ in range(4)]
+    numbers = torch.Generator().manual_seed(random.randrange(1 << 30))
+    scale, shift = (torch.randn(s, generator=numbers).double() for s in ((channels, 1, 1), shape))
+    kernel = random.randint(1, min(3, height)), random.randint(1, min(3, width))
+    pool = nn.MaxPool2d(kernel, random.randint(1, 2), (kernel[0] // 2, kernel[1] // 2), ceil_mode=random.random() < 0.5)
+    choices = [
+        nn.Identity(),
+        pool,
+        pool,
+        Concatenation(_layer_of_size(channels, 2), _layer_of_size(channels, 1)),
+        Concatenation(nn.Identity(), nn.Sequential(_layer_of_size(channels, 2), _activation(random))),
+        nn.ConstantPad2d(pad, random.choice([0.0, 0.0, -0.7])),
+        nn.ReflectionPad2d((min(1, width - 1), 0, 0, min(1, height - 1))),
+        nn.ConvTranspose2d(channels, 2, 2, stride=random.randint(1, 2)),
+        nn.Conv2d(channels, 2, 2, padding="same"),
+        nn.Conv2d(channels, 2, 3, padding=1, padding_mode="replicate"),
+        Apply(lambda m, x: x.transpose(2, 3)),
+        Apply(lambda m, x: x.permute(0, 3, 1, 2)),
+        Apply(lambda m, x: x[:, :, ::2]),
+        Apply(lambda m, x: x[:, -1:].repeat(1, 2, 1, 1)),
+        Apply(lambda m, x: x.flip(1, 3)),
+        Apply(lambda m, x: 0.5 - x * m.constant0 / 2 + m.constant1, scale, shift),
+        Apply(lambda m, x: torch.clamp(x - m.constant0, min=-0.4), scale),
+    ]
+    return random.choice(choices)
+
+
+def _layer_of_size(channels: int, outputs: int) -> nn.Module:
+    return nn.Conv2d(channels, outputs, 3, padding=1)

@@ -96,7 +96,7 @@ def test_the_wheel_holds_the_package_and_its_configuration_only(source: Path, wh
     own = [*(source / "certtrain").rglob("*"), *(source / "hydra_plugins").rglob("*.py")]
     files = (path for path in own if path.suffix in (".py", ".c", ".h"))
     modules = {path.relative_to(source).as_posix() for path in files}
-    assert "certtrain/bounds/fused/substitute.c" in modules
+    assert "certtrain/bounds/executors/compiled/substitute.c" in modules
     config = {f"certtrain/{path.relative_to(source).as_posix()}" for path in (source / "conf").rglob("*.yaml")}
     assert {"certtrain/conf/config.yaml", "certtrain/conf/hydra/launcher/joblib.yaml"} <= config
     assert modules - names == set(), "a folder of certtrain/ has no __init__.py"

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from certtrain.bounds.base import Bounds, Box, Relaxation
+from certtrain.bounds.base import Bounds, Box, Relaxation, Sides
 from certtrain.bounds.registry import build
 from certtrain.errors import ConfigError
 from certtrain.networks import parameters, trace
 
 
-def bound(model: nn.Module, box: Box, relaxation: str | Relaxation = "deeppoly", spec: Tensor | None = None) -> Bounds:
+def bound(
+    model: nn.Module,
+    box: Box,
+    relaxation: str | Relaxation = "deeppoly",
+    spec: Tensor | None = None,
+    sides: Sides = "both",
+) -> Bounds:
     """Sound bounds of `spec @ model(x)` over all x in the box; differentiable in the model's parameters.
 
     Args:
@@ -18,6 +24,7 @@ def bound(model: nn.Module, box: Box, relaxation: str | Relaxation = "deeppoly",
         box: [batch, *input_shape], in the dtype and on the device of the model.
         relaxation: One of `certtrain.relaxations()`, or a `Relaxation` with other options.
         spec: [batch, rows, outputs]; None bounds the outputs themselves.
+        sides: "lower" where no upper bounds are needed, which takes half of the time.
 
     Raises:
         UnsupportedOperation: Naming the operation that has no bound rule.
@@ -31,4 +38,4 @@ def bound(model: nn.Module, box: Box, relaxation: str | Relaxation = "deeppoly",
         raise ConfigError(f"relaxation must be a name or a certtrain.Relaxation, got {type(relaxation).__name__}")
     graph = trace(model, box.lower.shape[1:])
     chosen = build(relaxation) if isinstance(relaxation, str) else relaxation
-    return chosen.bound(graph, parameters(model), box, spec)
+    return chosen.bound(graph, parameters(model), box, spec, sides)

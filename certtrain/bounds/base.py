@@ -95,17 +95,18 @@ class Bounds:
 
 
 class Relaxation(ABC):
-    """A sound over-approximation of a ReLU network on a box.
+    """A sound over-approximation of a network on a box.
 
     Implementations are frozen dataclasses: their fields are their options, and they keep no state, so that one function
     serves evaluation, autograd and a population of parameters under `torch.func.vmap`.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Puts the checks before every implementation of `bound`: none can leave them out."""
+        """Puts the checks before every implementation of `bound` and `analyse`: none can leave them out."""
         super().__init_subclass__(**options)
-        if "bound" in vars(cls):
-            setattr(cls, "bound", _checked(cls.bound))  # noqa: B010  (an assignment would be one to a method)
+        for name in ("bound", "analyse"):
+            if name in vars(cls):
+                setattr(cls, name, _checked(getattr(cls, name)))
 
     @abstractmethod
     def bound(
@@ -130,12 +131,26 @@ class Relaxation(ABC):
         """
 
 
-def _checked(bound: Callable[..., Bounds]) -> Callable[..., Bounds]:
-    @functools.wraps(bound)
-    def checked(self: Relaxation, graph: Any, params: Any, box: Any, spec: Any = None, sides: Any = "both") -> Bounds:
+def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def checked(
+        self: Relaxation,
+        graph: Any,
+        params: Any,
+        box: Any,
+        spec: Any = None,
+        sides: Any = "both",
+        *more: Any,
+        **named: Any,
+    ) -> Any:
         if not isinstance(box, Box):
             raise ConfigError(f"box must be a certtrain.Box, got {type(box).__name__}")
         check_query(graph, params, box.lower, spec, sides)
-        return bound(self, graph, params, box, spec, sides)
+        return method(self, graph, params, box, spec, sides, *more, **named)
 
     return checked
+
+
+def unchecked(method: Callable[..., Any]) -> Callable[..., Any]:
+    """An implementation as it is, for who has checked already."""
+    return getattr(method, "__wrapped__", method)

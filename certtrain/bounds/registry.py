@@ -1,4 +1,4 @@
-"""The relaxations by name. A new one is a file beside this, a YAML in conf/relaxation, and a line here."""
+"""The relaxations by name. A new one is a file in relaxation/, a YAML in conf/relaxation, and a line here."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from certtrain.bounds.base import Relaxation
-from certtrain.bounds.crown_ibp import CrownIBP
-from certtrain.bounds.deeppoly import DeepPoly
-from certtrain.bounds.hbox import HBox
-from certtrain.bounds.ibp import IBP
-from certtrain.bounds.intersection import Intersection
-from certtrain.bounds.zonotope import Zonotope
+from certtrain.bounds.relaxation.crown_ibp import CrownIBP
+from certtrain.bounds.relaxation.deeppoly import DeepPoly
+from certtrain.bounds.relaxation.hbox import HBox
+from certtrain.bounds.relaxation.ibp import IBP
+from certtrain.bounds.relaxation.intersection import Intersection
+from certtrain.bounds.relaxation.zonotope import Zonotope
 from certtrain.errors import ConfigError
 from certtrain.spelling import did_you_mean
 
@@ -60,7 +60,7 @@ def build(name: str, backend: str = "native", **options: Any) -> Relaxation:
 
 def _auto_lirpa(name: str, options: Mapping[str, Any]) -> Relaxation:
     """The native options, which a configuration always holds, as auto_LiRPA knows them; then its own."""
-    from certtrain.bounds.auto_lirpa import AutoLirpa  # optional dependency
+    from certtrain.bounds.backends.auto_lirpa import AutoLirpa  # optional dependency
 
     if name not in AUTO_LIRPA:
         raise ConfigError(

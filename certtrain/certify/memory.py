@@ -7,10 +7,12 @@ within a factor of about two. Where they are too low, halving the batch (`batchi
 from __future__ import annotations
 
 from certtrain.bounds import Intersection, Relaxation
-from certtrain.bounds.budget import Budgeted
-from certtrain.bounds.ibp import IBP
+from certtrain.bounds.relaxation.base import BackSubstitution
+from certtrain.bounds.relaxation.ibp import IBP
+from certtrain.bounds.rows.passage import reaches
+from certtrain.bounds.rows.reach import Reach
 from certtrain.networks import Graph
-from certtrain.networks.ops import Add, ChannelAffine, ReLU, WindowMap
+from certtrain.networks.ops import Activation
 
 BYTES = 8
 # Tensors as large as the rows themselves that one step of back-substitution holds at once: the rows, their
@@ -29,11 +31,11 @@ def bytes_per_image(relaxation: Relaxation, graph: Graph) -> int:
             return max(bytes_per_image(part, graph) for part in relaxation.parts)
         case IBP():
             return BYTES * _intervals(graph)
-        case Budgeted():
+        case BackSubstitution():
             # Bounds and lines of every element, and what computing them holds. Rows come and go in pieces, whose size
             # `memory_mb` bounds for all images together. (HBox's specification, in the last layer, is not in pieces.)
             return BYTES * 2 * _intervals(graph)
-    rows = max((_rows(graph, op.inputs[0]) for op in graph.ops if isinstance(op, ReLU)), default=0)
+    rows = max((_rows(graph, op.inputs[0]) for op in graph.ops if isinstance(op, Activation)), default=0)
     return BYTES * (_intervals(graph) + ROW_COPIES * max(rows, graph.num_outputs * graph.ops[0].size))
 
 
@@ -49,19 +51,7 @@ def _intervals(graph: Graph) -> int:
 
 def _rows(graph: Graph, start: int) -> int:
     """Coefficients of two rows per element of one operation, where they are most on the way to the input."""
-    count, index = 2 * graph.ops[start].size, start
-    patch: tuple[int, int] | None = (1, 1) if len(graph.ops[start].shape) == 3 else None
-    peak = 0
-    while graph.ops[index].inputs:
-        op = graph.ops[index]
-        if patch is not None and isinstance(op, WindowMap):
-            window = op.window
-            grown = [(p - 1) * s + e for p, s, e in zip(patch, window.stride, window.extent, strict=True)]
-            patch = (grown[0], grown[1])
-        elif not isinstance(op, (ReLU, Add, ChannelAffine)):
-            patch = None
-        index = op.inputs[0]
-        shape = graph.ops[index].shape
-        width = graph.ops[index].size if patch is None else shape[0] * patch[0] * patch[1]
-        peak = max(peak, count * width)
-    return peak
+    op = graph.ops[start]
+    read = reaches(graph, start, Reach.pixels(op.shape) if len(op.shape) == 3 else None)
+    widths = [graph.ops[i].size if reach is None else reach.size for i, reach in read.items() if i < start]
+    return 2 * op.size * max(widths, default=0)

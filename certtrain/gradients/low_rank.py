@@ -18,8 +18,9 @@ class LowRankNoise(Noise):
 
     A kernel is a matrix with one row per output channel. Vectors, and matrices that two factors would not make smaller,
     get plain Gaussian noise. A matrix of m x n needs r (m + n) random numbers instead of m n. Entries are uncorrelated,
-    but neither independent nor normal: antithetic differences are unbiased for losses up to third order in the weights,
-    and what they smooth with comes closer to a Gaussian as r grows.
+    but neither independent nor normal: antithetic differences are unbiased for quadratic losses only. Of third order,
+    w12 · w21 · w22 at zero gives σ² in entry (1, 1) with rank 1, where a Gaussian gives nothing. What they smooth with
+    comes closer to a Gaussian as r grows.
 
     Attributes:
         rank: r, at least 1.

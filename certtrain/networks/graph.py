@@ -5,23 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 
 import torch
 from torch import Tensor, nn
 
-from certtrain.networks.ops import (
-    Add,
-    BatchNorm,
-    Conv2d,
-    Input,
-    Linear,
-    LinearMap,
-    Op,
-    ReLU,
-    Shape,
-    Values,
-)
+from certtrain.networks.ops import Activation, Add, BatchNorm, Input, LinearMap, Op, Shape, Values
+from certtrain.networks.rules import Propagation, Rules
 
 Params = dict[str, Tensor]
 
@@ -59,15 +49,25 @@ class Graph:
     input_shape: Shape
     num_outputs: int
 
-    def readers(self, index: int) -> list[int]:
+    def readers(self, index: int) -> tuple[int, ...]:
         """Indices of the operations that read an operation's output."""
-        return [i for i, op in enumerate(self.ops) if index in op.inputs]
+        return self._readers[index]
+
+    @cached_property
+    def _readers(self) -> list[tuple[int, ...]]:
+        return [tuple(i for i, op in enumerate(self.ops) if index in op.inputs) for index in range(len(self.ops))]
+
+    @cached_property
+    def activations(self) -> tuple[tuple[int, Activation], ...]:
+        """All activations with their indices, in order."""
+        return tuple((i, op) for i, op in enumerate(self.ops) if isinstance(op, Activation))
 
     @cached_property
     def tensors(self) -> Mapping[str, tuple[Shape, bool]]:
         """Shape of every parameter and statistic that the operations read, and whether it is a buffer."""
-        buffers = dict(self.module.named_buffers())
-        return {name: (shape, name in buffers) for op in self.ops for name, shape in _parameters_of(op).items()}
+        parameters, buffers = dict(self.module.named_parameters()), dict(self.module.named_buffers())
+        names = [name for op in self.ops for name in op.tensors]
+        return {n: (tuple((buffers if n in buffers else parameters)[n].shape), n in buffers) for n in names}
 
     @property
     def has_batch_norm(self) -> bool:
@@ -100,34 +100,32 @@ class Graph:
             x: [batch, *input_shape].
             before_batch_norm: Called with each batch norm and its input, before the operation reads its statistics.
         """
-        results: list[Tensor] = []
-        for op in self.ops:
-            match op:
-                case Input():
-                    results.append(x)
-                case ReLU():
-                    results.append(torch.relu(results[op.inputs[0]]))
-                case Add():
-                    results.append(results[op.inputs[0]] + results[op.inputs[1]])
-                case LinearMap():
-                    y = results[op.inputs[0]]
-                    if before_batch_norm is not None and isinstance(op, BatchNorm):
-                        before_batch_norm(op, y)
-                    results.append(op.forward(values, y))
-        return results[-1]
+        return Propagation(self.ops, EVALUATION, _Evaluation(values, x, before_batch_norm)).at(len(self.ops) - 1)
+
+    def results(self, params: Params, x: Tensor) -> list[Tensor]:
+        """The output of every operation, each [batch, *shape]."""
+        return Propagation(self.ops, EVALUATION, _Evaluation(self.values(params, x), x, None)).all()
 
 
-def _parameters_of(op: Op) -> dict[str, Shape]:
-    """Shapes of the tensors that an operation reads by shape."""
-    names: tuple[str | None, ...]
-    weight: Shape
-    match op:
-        case Linear():
-            names, weight = (op.weight, op.bias), (op.shape[0], op.in_shape[0])
-        case Conv2d():
-            names, weight = (op.weight, op.bias), (op.shape[0], op.in_shape[0] // op.groups, *op.window.kernel)
-        case BatchNorm():
-            names, weight = (op.weight, op.bias, op.mean, op.variance), op.shape[:1]
-        case _:
-            return {}
-    return {name: weight if name == op.weight else op.shape[:1] for name in names if name is not None}
+@dataclass(frozen=True)
+class _Evaluation:
+    values: Values
+    x: Tensor
+    before_batch_norm: Callable[[BatchNorm, Tensor], None] | None
+
+    def batch_norm(self, index: int, op: BatchNorm, x: Tensor) -> Tensor:
+        if self.before_batch_norm is not None:
+            self.before_batch_norm(op, x)
+        return op.forward(self.values, x)
+
+
+EVALUATION: Rules[Callable[..., Tensor]] = Rules(
+    "evaluation",
+    {
+        Input: lambda run, index, op: run.x,
+        Add: lambda run, index, op, *terms: reduce(torch.add, terms),
+        Activation: lambda run, index, op, z: op.function(z),
+        LinearMap: lambda run, index, op, x: op.forward(run.values, x),
+        BatchNorm: _Evaluation.batch_norm,
+    },
+)

@@ -4,7 +4,7 @@ import pytest
 import zoo
 from cases import VARIANTS, Case, make_case
 
-from certtrain.bounds import Relaxation, backsubstitution, build
+from certtrain.bounds import Relaxation, build
 
 
 @pytest.fixture(params=list(VARIANTS))
@@ -15,9 +15,3 @@ def relaxation(request: pytest.FixtureRequest) -> Relaxation:
 @pytest.fixture(params=list(zoo.NETWORKS), scope="session")
 def case(request: pytest.FixtureRequest) -> Case:
     return make_case(request.param)
-
-
-@pytest.fixture
-def tensor_operations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Back-substitution without the compiled code, as on a machine without a compiler."""
-    monkeypatch.setattr(backsubstitution, "compiled", lambda dtype: None)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from certtrain.bounds import Box
 from certtrain.networks import Graph, Params
-from certtrain.networks.ops import Add, Input, LinearMap, ReLU, Values
+from certtrain.networks.ops import Activation, Add, Input, LinearMap, Values
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def bound(graph: Graph, params: Params, box: Box, spec: Tensor, rule: str) -> tu
         match op:
             case Input():
                 forms.append(Form(box.center, {0: diagonal(box.radius)}, torch.zeros_like(box.center)))
-            case ReLU():
+            case Activation():
                 forms.append(RULES[rule](forms[op.inputs[0]], i))
             case Add():
                 forms.append(forms[op.inputs[0]] + forms[op.inputs[1]])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from certtrain.bounds import Box
 from certtrain.networks import Graph, Params
-from certtrain.networks.ops import Add, Input, LinearMap, ReLU
+from certtrain.networks.ops import Activation, Add, Input, LinearMap
 
 Lines = dict[int, tuple[Tensor, Tensor, Tensor]]
 Bounds = tuple[Tensor, Tensor]
@@ -32,7 +32,7 @@ def intervals(graph: Graph, values: Params, box: Box) -> list[Bounds]:
         match op:
             case Input():
                 found.append((box.lower, box.upper))
-            case ReLU():
+            case Activation():
                 found.append(tuple(x.relu() for x in found[op.inputs[0]]))
             case Add():
                 found.append(tuple(a + b for a, b in zip(*(found[i] for i in op.inputs), strict=True)))
@@ -63,7 +63,7 @@ def substitute(graph: Graph, values: Params, box: Box, start: int, rows: Tensor,
         if index not in pending:
             continue
         rows, op = pending.pop(index), graph.ops[index]
-        if isinstance(op, ReLU):
+        if isinstance(op, Activation):
             slope, chord, intercept = (x.flatten(1)[:, None] for x in lines[index])
             constant = constant + (rows.clamp(max=0) * intercept).sum(-1)
             rows = rows.clamp(min=0) * slope + rows.clamp(max=0) * chord
@@ -89,7 +89,7 @@ def bound(
     lines: Lines = {}
     pre: dict[int, Bounds] = {}
     for index, op in enumerate(graph.ops):
-        if not isinstance(op, ReLU):
+        if not isinstance(op, Activation):
             continue
         read, (lower, upper) = op.inputs[0], loose[op.inputs[0]]
         if hidden != "ibp":

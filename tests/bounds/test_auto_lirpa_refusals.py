@@ -20,9 +20,10 @@ from lirpa_cases import (
 )
 from torch import Tensor, nn
 
-from certtrain.bounds import Box, auto_lirpa, build, margin_spec
-from certtrain.bounds import _auto_lirpa_compat as compat
-from certtrain.bounds.auto_lirpa import AutoLirpa
+from certtrain.bounds import Box, build, margin_spec
+from certtrain.bounds.backends import _auto_lirpa_compat as compat
+from certtrain.bounds.backends import auto_lirpa
+from certtrain.bounds.backends.auto_lirpa import AutoLirpa
 from certtrain.errors import ConfigError, UnsupportedOperation
 from certtrain.networks import Params, parameters, trace
 
@@ -134,7 +135,7 @@ def test_importing_it_is_silent_and_leaves_the_process_as_it_was() -> None:
     code = (
         "import logging, sys, warnings\n"
         "before = list(logging.getLogger().handlers), list(warnings.filters)\n"
-        "from certtrain.bounds import _auto_lirpa_compat as compat\n"
+        "from certtrain.bounds.backends import _auto_lirpa_compat as compat\n"
         "assert 'auto_LiRPA' not in sys.modules\n"
         "filters = list(warnings.filters)\n"
         "compat.load()\n"

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from certtrain.bounds import Bounds, Box, Relaxation, build, margin_spec
-from certtrain.bounds import intermediate as intermediate_module
-from certtrain.bounds.deeppoly import DeepPoly
+from certtrain.bounds.relaxation.deeppoly import DeepPoly
+from certtrain.bounds.rows.dense import DenseRows
+from certtrain.bounds.rows.patches import PatchRows
+from certtrain.bounds.substitution import preactivation
 from certtrain.errors import ConfigError
 from certtrain.networks import Graph, Params, parameters, trace
 
@@ -52,7 +54,7 @@ def test_equals_the_plain_implementation(case: Case, kind: str, eps: float) -> N
 def test_intermediate_bounds_equal_the_plain_ones(case: Case, kind: str, eps: float) -> None:
     hidden, options = KINDS[kind]
     _, pre = oracle.bound(case.graph, case.params, case.box(eps), case.spec, hidden)
-    for index, found in build(**options).intermediate_bounds(case.graph, case.params, case.box(eps)).items():
+    for index, found in build(**options).analyse(case.graph, case.params, case.box(eps)).hidden.items():
         lower, upper = pre[index]
         # Elements that are stable may keep the bounds by which they are; those are never tighter.
         crossing = (found.lower < 0) & (found.upper > 0)
@@ -132,7 +134,7 @@ def test_rows_of_unstable_neurons_alone_give_the_same_bounds(
 ) -> None:
     """Whether all rows are computed or only those that intervals leave unstable: the same, and the same gradients."""
     expected, _ = oracle.bound(case.graph, case.params, case.box(0.05), case.spec, "both")
-    monkeypatch.setattr(intermediate_module, "MANY", share)
+    monkeypatch.setattr(preactivation, "MANY", share)
     for memory_mb in (None, 0.1):
         found = DeepPoly(memory_mb=memory_mb).bound(case.graph, case.params, case.box(0.05), case.spec)
         agree(found, expected)
@@ -207,17 +209,13 @@ def test_a_budget_too_small_for_one_row_is_refused_in_one_line(kind: str) -> Non
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.usefixtures("tensor_operations")
 def test_the_budget_bounds_the_rows_of_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     """No product of back-substitution is larger than the budget, and a larger budget takes fewer of them."""
     case = make_case("strided")
-    from certtrain.bounds import rows as rows_module
-    from certtrain.bounds.patches import PatchRows
-
     largest: dict[float, tuple[int, int]] = {}
     for memory_mb in (0.05, 5.0):
         sizes: list[int] = []
-        for kind in (PatchRows, rows_module.DenseRows):
+        for kind in (PatchRows, DenseRows):
             original = kind.linear
 
             def spied(self, op, operators, original=original, sizes=sizes):
@@ -226,7 +224,8 @@ def test_the_budget_bounds_the_rows_of_a_piece(monkeypatch: pytest.MonkeyPatch) 
                 return found
 
             monkeypatch.setattr(kind, "linear", spied)
-        DeepPoly(intersect=False, memory_mb=memory_mb).bound(case.graph, case.params, case.box(0.1), case.spec)
+        relaxation = DeepPoly(intersect=False, memory_mb=memory_mb, executor="tensors")
+        relaxation.bound(case.graph, case.params, case.box(0.1), case.spec)
         monkeypatch.undo()
         largest[memory_mb] = max(sizes), len(sizes)
         assert max(sizes) <= memory_mb * 2**20
@@ -240,7 +239,7 @@ def test_the_zoo_has_networks_on_which_skipping_matters() -> None:
         case = make_case(name)
         values = case.graph.values(case.params, case.inputs)
         loose = oracle.intervals(case.graph, values, case.box(0.05))
-        for index in DeepPoly().intermediate_bounds(case.graph, case.params, case.box(0.05)):
+        for index in DeepPoly().analyse(case.graph, case.params, case.box(0.05)).hidden:
             lower, upper = loose[index]
             shares.append(float(((lower < 0) & (upper > 0)).double().mean()))
-    assert min(shares) < intermediate_module.MANY < max(shares)
+    assert min(shares) < preactivation.MANY < max(shares)

@@ -12,8 +12,11 @@ from cases import make_case, needs_compiler
 from torch import Tensor, nn
 
 import certtrain
-from certtrain.bounds import Bounds, Box, Relaxation, build, fused, margin_spec, relaxations
-from certtrain.bounds.fused.build import compiled
+from certtrain.bounds import Bounds, Box, Relaxation, build, margin_spec, relaxations
+from certtrain.bounds.executors.compiled import executor as executor_module
+from certtrain.bounds.executors.compiled.build import compiled
+from certtrain.bounds.executors.compiled.call import substitute
+from certtrain.bounds.executors.compiled.task import Job
 from certtrain.errors import ConfigError
 from certtrain.networks import Normalize, parameters, trace
 
@@ -165,18 +168,18 @@ def test_one_number_normalises_all_channels(name: str) -> None:
 class Call:
     """Everything that one call of the compiled code reads."""
 
-    job: fused.Job
+    job: Job
     tensors: list[Tensor]
     wanted: Tensor
 
     def run(self, tensors: list[Tensor] | None = None, wanted: Tensor | None = None) -> Tensor:
         start, constant, *operands = self.tensors if tensors is None else tensors
-        return fused.substitute(self.job, start, constant, operands, self.wanted if wanted is None else wanted)
+        return substitute(self.job, start, constant, operands, self.wanted if wanted is None else wanted)
 
 
 def calls(name: str, monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     """All calls of deeppoly on a network with every step that compiled code knows."""
-    found, original = [], fused.substitute
+    found, original = [], substitute
 
     def spied(job, start, constant, operands, wanted=None) -> Tensor:
         lower = original(job, start, constant, operands, wanted)
@@ -184,7 +187,7 @@ def calls(name: str, monkeypatch: pytest.MonkeyPatch) -> list[Call]:
         return lower
 
     with monkeypatch.context() as patch:
-        patch.setattr(fused, "substitute", spied)
+        patch.setattr(executor_module, "substitute", spied)
         network = nn.Sequential(
             *(nn.Conv2d(2, 5, 3, 1, 1), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 3, 2), nn.ReLU(), nn.Flatten()),
             *(nn.Linear(90, 6), nn.ReLU(), nn.Linear(6, 4)),

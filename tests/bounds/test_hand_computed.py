@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import certtrain
 from certtrain.bounds import build
-from certtrain.bounds.deeppoly import DeepPoly
+from certtrain.bounds.relaxation.deeppoly import DeepPoly
 from certtrain.networks import parameters, trace
 
 
@@ -69,7 +69,7 @@ def test_output_bounds(name: str, box: certtrain.Box) -> None:
 
 def test_intermediate_bounds_of_deeppoly(box: certtrain.Box) -> None:
     graph = trace(Tiny(), (2,))
-    found = list(DeepPoly(intersect=False).intermediate_bounds(graph, parameters(graph.module), box).values())
+    found = list(DeepPoly(intersect=False).analyse(graph, parameters(graph.module), box).hidden.values())
     assert found[0].lower.tolist() == [[-2.0, -2.0]]
     assert found[0].upper.tolist() == [[2.0, 2.0]]
     assert found[1].lower.tolist() == [[0.0, -2.0]]

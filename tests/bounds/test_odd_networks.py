@@ -3,15 +3,16 @@
 A seed is a network. Each of the few that are always tried once ended in an error.
 """
 
+from collections.abc import Callable
 from random import Random
 
 import pytest
 import torch
-from cases import VARIANTS
-from odd_networks import odd_network
+from cases import VARIANTS, carried_by
+from odd_networks import odd_network, varied_network
 from torch import Tensor, nn
 
-from certtrain.bounds import Bounds, Box, Relaxation, backsubstitution, build, margin_spec
+from certtrain.bounds import Bounds, Box, Relaxation, build, margin_spec
 from certtrain.networks import Graph, Params, parameters, trace
 
 TOLERANCE = 1e-9
@@ -27,10 +28,10 @@ def points(box: Box) -> Tensor:
     return box.lower + (box.upper - box.lower) * share
 
 
-def check(seed: int) -> None:
+def check(seed: int, make: Callable[..., nn.Module] = odd_network) -> None:
     random = Random(seed)
     shape = random.randint(1, 3), random.randint(1, 7), random.randint(1, 7)
-    network = odd_network(random, shape, CLASSES)
+    network = make(random, shape, CLASSES)
     graph, params = trace(network, shape), {k: p.detach() for k, p in parameters(network).items()}
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.rand((BATCH, *shape), generator=generator, dtype=torch.float64)
@@ -63,9 +64,7 @@ def check_sound(network: nn.Module, found: Bounds, box: Box, spec: Tensor) -> No
 
 def check_ways(relaxation: Relaxation, graph: Graph, params: Params, box: Box, spec: Tensor, expected: Bounds) -> None:
     """By tensor operations, while autograd records, and for a population."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backsubstitution, "compiled", lambda dtype: None)
-        close(relaxation.bound(graph, params, box, spec), expected)
+    close(carried_by(relaxation, "tensors").bound(graph, params, box, spec), expected)
     leaves = {k: p.clone().requires_grad_() for k, p in params.items()}
     recorded = relaxation.bound(graph, leaves, box, spec)
     close(recorded, expected)
@@ -85,6 +84,17 @@ def close(found: Bounds, expected: Bounds) -> None:
 @pytest.mark.parametrize("seed", [11, 17, 19, 23, 53])
 def test_odd_networks(seed: int) -> None:
     check(seed)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_varied_networks(seed: int) -> None:
+    check(seed, varied_network)
+
+
+@pytest.mark.slow
+def test_many_varied_networks() -> None:
+    for seed in range(1000, 1200):
+        check(seed, varied_network)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from torch import nn
 
 import certtrain
 from certtrain.bounds import Box, Intersection, build, relaxations
-from certtrain.bounds.deeppoly import DeepPoly
+from certtrain.bounds.relaxation.deeppoly import DeepPoly
 from certtrain.errors import ConfigError
 
 
@@ -22,9 +22,9 @@ def test_an_intersection_is_never_looser_than_its_parts(case: Case) -> None:
 
 
 def test_deeppoly_intermediate_bounds_do_not_depend_on_the_batch(case: Case) -> None:
-    together = DeepPoly().intermediate_bounds(case.graph, case.params, case.box(0.1))
+    together = DeepPoly().analyse(case.graph, case.params, case.box(0.1)).hidden
     for i in range(len(case.inputs)):
-        alone = DeepPoly().intermediate_bounds(case.graph, case.params, case.box(0.1)[slice(i, i + 1)])
+        alone = DeepPoly().analyse(case.graph, case.params, case.box(0.1)[slice(i, i + 1)]).hidden
         for index in together:
             torch.testing.assert_close(alone[index].lower[0], together[index].lower[i], rtol=0, atol=1e-12)
 

@@ -7,7 +7,7 @@ from certify.fakes import ALL, QUICK, Scripted, constant, diagonal, linear, pair
 from torch import nn
 
 from certtrain.bounds import Box, build, margin_spec
-from certtrain.bounds import _auto_lirpa_compat as compat
+from certtrain.bounds.backends import _auto_lirpa_compat as compat
 from certtrain.certify import SoundnessError, certify, summarize
 from certtrain.networks import parameters, trace
 

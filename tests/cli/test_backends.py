@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from certtrain._paths import config_dir
-from certtrain.bounds import _auto_lirpa_compat as compat
+from certtrain.bounds.backends import _auto_lirpa_compat as compat
 from certtrain.bounds.registry import AUTO_LIRPA, BACKENDS
 from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.help import choices

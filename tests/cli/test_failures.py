@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from certtrain.bounds import Box
-from certtrain.bounds.deeppoly import DeepPoly
+from certtrain.bounds.relaxation.deeppoly import DeepPoly
 from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.job import run_in
 from certtrain.cli.launch import _tell_failures

@@ -1,17 +1,24 @@
 """Tracing: the graph computes what the module computes, and what has no rule is refused by name and position."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 import zoo
+from lirpa_cases import needs_auto_lirpa
 from torch import Tensor, nn
 
+from certtrain.bounds import Box, Given, Relaxation, build, relaxations
+from certtrain.bounds.relaxation.deeppoly import DeepPoly
+from certtrain.bounds.substitution.preactivation import Hidden
+from certtrain.bounds.substitution.rows_of_spec import analyse_rows
+from certtrain.certify.memory import bytes_per_image
 from certtrain.errors import ConfigError, UnsupportedOperation
-from certtrain.networks import Normalize, parameters, trace
-from certtrain.networks.ops import LinearMap
+from certtrain.networks import Graph, Normalize, parameters, trace
+from certtrain.networks.ops import LinearMap, Op
 
 
 @pytest.mark.parametrize("name", zoo.NETWORKS)
@@ -104,11 +111,6 @@ class MixesImages(nn.Module):
         return x.reshape(-1, 2)
 
 
-class Shift(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x + 1.0
-
-
 class Calls(nn.Module):
     """A layer, a parameter, and any function of them and the input."""
 
@@ -123,23 +125,35 @@ class Calls(nn.Module):
 @pytest.mark.parametrize(
     ("network", "shape", "message"),
     [
-        (Calls(lambda net, x: torch.cat([net.layer(x), x], 1)), (4,), r"'cat' \(cat\) at position 2 .*; supported are"),
-        (Calls(lambda net, x: net.layer(x).chunk(2, 1)[0]), (4,), r"'chunk' \(chunk\) at position 2 .*; supported are"),
+        (Calls(lambda net, x: net.layer(x).sort(1).values), (4,), r"at position 2 .*; supported are"),
+        (
+            Calls(lambda net, x: torch.cat([net.layer(x), net.weight], 1)),
+            (4,),
+            r"'cat' \(cat\) at position 2 .*constants",
+        ),
+        (Calls(lambda net, x: net.layer(x) * x), (4,), "product of two layers' outputs is not linear"),
+        (Calls(lambda net, x: 1 / x), (4,), "divided by a constant"),
+        (Calls(lambda net, x: x.flip(0)), (4,), "elements of one image go to another"),
+        (Calls(lambda net, x: x[:, :1] + net.layer.bias), (4,), "larger than the layer that it meets"),
         (Calls(lambda net, x: net.weight), (4,), "output 'weight' is a constant"),
         (Calls(lambda net, x: torch.zeros(3, 4)), (4,), "is a constant: it does not depend on its input"),
         (
             Calls(lambda net, x: x + 2 * net.weight),
             (4,),
-            "'mul' .*: it does not depend on the network's input",
+            "another one for every image",
         ),
-        (Calls(lambda net, x: 2 * net.weight[0]), (4,), "does not depend on the network's input"),
+        (Calls(lambda net, x: x + net.weight[0] ** 2), (4,), "numbers or registered tensors, at most reshaped"),
+        (Calls(lambda net, x: 2 * net.weight[0]), (4,), "'mul' is a constant: it does not depend on its input"),
         (Calls(lambda net, x: x.max(1)), (4,), "one tensor, not a tuple"),
         (Calls(lambda net, x: {"out": x}), (4,), "one tensor, not a tuple, list or dictionary"),
         (Calls(lambda net, x: x.size(0)), (4,), "one tensor, not int"),
-        (sequence(nn.Linear(3, 3), nn.Sigmoid()), (3,), r"'1' \(Sigmoid\) at position 2"),
-        (sequence(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), nn.Flatten()), (1, 4, 4), "circular"),
-        (sequence(nn.Conv2d(1, 1, 2, padding="same"), nn.Flatten()), (1, 4, 4), "symmetric"),
-        (sequence(nn.MaxPool2d(2), nn.Flatten()), (1, 4, 4), "MaxPool2d"),
+        (sequence(nn.Linear(3, 3), nn.Softplus()), (3,), r"'1' \(Softplus\) at position 2"),
+        (
+            sequence(nn.MaxPool2d(2, return_indices=True), nn.Flatten()),
+            (1, 4, 4),
+            "does not accept inputs|return_indices",
+        ),
+        (sequence(nn.AdaptiveAvgPool2d(3), nn.Flatten()), (1, 4, 4), "must divide"),
         (sequence(nn.AvgPool2d(2, divisor_override=3), nn.Flatten()), (1, 4, 4), "divisor_override"),
         (sequence(nn.BatchNorm1d(3, track_running_stats=False)), (3,), "running statistics"),
         (sequence(nn.Linear(3, 3)), (2, 3), "flat inputs"),
@@ -147,7 +161,6 @@ class Calls(nn.Module):
         (sequence(nn.Linear(4, 2)), (3,), "does not accept inputs of shape"),
         (Branch(), (3,), "torch.fx cannot trace Branch"),
         (MixesImages(), (4,), "batch axis"),
-        (Shift(), (3,), "only the sum of two layers' outputs"),
     ],
 )
 def test_what_has_no_rule_is_refused_in_one_line(network: nn.Module, shape: tuple, message: str) -> None:
@@ -258,3 +271,120 @@ def test_arguments_by_keyword() -> None:
     network = Keywords().eval()
     x = torch.randn(5, 2, 2)
     torch.testing.assert_close(trace(network, (2, 2)).forward(parameters(network), x), network(x))
+
+
+class Everything(nn.Module):
+    """Constants, branches side by side, moved elements, windows of all kinds, functions instead of layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.same, self.circular = (
+            nn.Conv2d(4, 4, 2, padding="same"),
+            nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
+        )
+        self.first, self.up = nn.Conv2d(2, 4, 3, padding="same"), nn.ConvTranspose2d(4, 4, 3, 2, 1, output_padding=1)
+        self.weight, self.scale = nn.Parameter(torch.randn(4, 2, 3, 3)), nn.Parameter(torch.randn(1, 4, 1, 1))
+        self.elements, self.last = nn.Parameter(torch.randn(6, 8)), nn.Linear(4, 3)
+        self.pool, self.leaky = nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.LeakyReLU(0.2)
+        self.register_buffer("mean", torch.tensor([0.1, 0.2, 0.3, 0.4]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.leaky(self.first(x)), torch.tanh(F.conv2d(x, self.weight, padding=1))
+        y = F.relu6(self.same(torch.cat([a, b], 1)[:, [0, 3, 5, 7]])) - 0.5 * a
+        y = 3 - (self.circular(y) / 2 + self.mean[None, :, None, None]) * self.scale + self.elements
+        left, right = y.chunk(2, 1)
+        y = self.leaky(self.up(self.pool(torch.cat([right, left], 1)).sigmoid()))
+        y = F.pad(y, (1, 0, 0, 1), value=0.3).permute(0, 2, 3, 1).transpose(1, 3).clamp(min=-0.2)
+        return self.last(torch.neg(y).mean((2, 3)))
+
+
+class Series(nn.Module):
+    """One dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.last = nn.Conv1d(2, 4, 3, 2, padding=1), nn.BatchNorm1d(4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.hardtanh(self.norm(self.conv(x)))
+        return self.last(F.avg_pool1d(F.max_pool1d(x, 2), 2).mean(-1))
+
+
+def twice() -> nn.Module:
+    layer, relu = nn.Linear(4, 4), nn.ReLU()
+    return nn.Sequential(layer, relu, layer, relu, nn.Linear(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [(Everything(), (2, 6, 8)), (Series(), (2, 20)), (twice(), (4,))],
+    ids=["everything", "series", "a module used twice"],
+)
+def test_what_the_tables_know(network: nn.Module, shape: tuple[int, ...]) -> None:
+    """Also with other parameters than those that were traced."""
+    network = network.double().eval()
+    graph, x = trace(network, shape), torch.randn((4, *shape), dtype=torch.float64)
+    for factor in (1, 2):
+        params = {k: factor * p for k, p in parameters(network).items()}
+        expected = torch.func.functional_call(network, params, (x,))
+        torch.testing.assert_close(graph.forward(params, x), expected, rtol=0, atol=1e-12)
+    values = graph.values(parameters(network), x)
+    for op in graph.ops:
+        if isinstance(op, LinearMap):
+            point, rows = torch.randn((2, 3, *op.in_shape)).double(), torch.randn((2, 3, *op.shape)).double()
+            image, back = op.forward_linear(values, point), op.adjoint(values, rows)
+            torch.testing.assert_close((rows * image).sum(), (back * point).sum())
+
+
+@dataclass(frozen=True)
+class Unknown(Op):
+    """An operation that nobody has a rule for."""
+
+
+def planted(graph: Graph) -> Graph:
+    """The same network with an unknown operation behind its second one."""
+    new = Unknown("strange", (1,), graph.ops[1].shape)
+
+    def moved(op: Op) -> Op:
+        return replace(op, inputs=tuple(2 if i == 1 else i + (i > 1) for i in op.inputs))
+
+    return replace(graph, ops=(*graph.ops[:2], new, *map(moved, graph.ops[2:])))
+
+
+@pytest.mark.parametrize("way", ["evaluation", *relaxations(), "tensors", "memory"])
+def test_an_operation_without_a_rule_is_refused_in_every_traversal(way: str) -> None:
+    network = zoo.make("strided")
+    graph, inputs = planted(trace(network, zoo.IMAGE)), torch.rand((2, *zoo.IMAGE), dtype=torch.float64)
+    params = parameters(network)
+    box = Box.linf(inputs, 0.1)
+
+    def walk() -> None:
+        match way:
+            case "evaluation":
+                graph.forward(params, inputs)
+            case "memory":
+                bytes_per_image(_Opaque(), graph)
+            case "tensors":
+                substitution = DeepPoly(executor="tensors").substitution(graph, params, box, Given())
+                analyse_rows(substitution, None, Hidden({}, {}), "lower")
+            case _:
+                build(way).bound(graph, params, box)
+
+    with pytest.raises(UnsupportedOperation, match=r"'strange' \(Unknown\) at position 2 has no rule for"):
+        walk()
+
+
+class _Opaque(Relaxation):
+    """One that the estimate of memory does not know."""
+
+    def bound(self, graph, params, box, spec=None, sides="both"):
+        raise AssertionError
+
+
+@needs_auto_lirpa
+@pytest.mark.parametrize("method", ["ibp", "deeppoly"])
+def test_a_backend_refuses_it_too(method: str) -> None:
+    network = zoo.make("strided")
+    graph, inputs = planted(trace(network, zoo.IMAGE)), torch.rand((2, *zoo.IMAGE), dtype=torch.float64)
+    with pytest.raises(UnsupportedOperation, match="'strange'"):
+        build(method, backend="auto_lirpa").bound(graph, parameters(network), Box.linf(inputs, 0.1))

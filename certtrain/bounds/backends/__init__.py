@@ -1,0 +1,1 @@
+"""Relaxations computed by other tools: auto_LiRPA."""

@@ -1,0 +1,73 @@
+"""Rows carried back by compiled code, as an executor."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from certtrain.bounds.executors.base import Executor
+from certtrain.bounds.executors.compiled.build import bundlers, compiled
+from certtrain.bounds.executors.compiled.bundling import bundle_size
+from certtrain.bounds.executors.compiled.call import substitute
+from certtrain.bounds.executors.compiled.program import chain, operands
+from certtrain.bounds.executors.compiled.steps import Operands
+from certtrain.bounds.executors.compiled.task import Job
+from certtrain.bounds.rows.descent import Descent
+from certtrain.bounds.rows.selection import RowIndex, Selection
+from certtrain.networks.kernels import is_differentiated
+
+# (rows, sizes that bundles may have, rows that a thread may hold) -> the size of bundles; None for rows one by one.
+Layout = Callable[..., int | None]
+
+
+@dataclass(frozen=True)
+class Compiled(Executor):
+    """See `executors.compiled`.
+
+    Attributes:
+        layout: How rows are laid out.
+    """
+
+    layout: Layout = bundle_size
+
+    def covers(self, descent: Descent) -> int | None:
+        """See `Executor`: the first operations behind the input, as far as the network does not branch."""
+        passage, like = descent.passage, descent.like
+        if like.device.type != "cpu" or compiled(like.dtype) is None or is_differentiated(*_tensors(descent)):
+            return None
+        last = chain(passage.graph, passage.anchor)
+        return last if last > passage.anchor.index else None
+
+    def lower(self, descent: Descent, selection: Selection, wanted: Tensor | None = None) -> Tensor:
+        """See `Executor`."""
+        ((_, start),) = descent.carried.pending.items()
+        # Under autocast rows and operands may have come out in other types than the box.
+        data = start.flat.to(descent.like.dtype)
+        job = self.job(descent, selection.indices())
+        given = Operands(descent.passage.values, descent.linearization, descent.passage.anchor)
+        tensors = [x.to(data.dtype) for x in operands(job.program, given)]
+        carried = descent.carried.constant
+        constant = data.new_zeros((1, data.shape[1])) if carried is None else carried.to(data.dtype)
+        chosen = None if wanted is None else wanted.to(data.dtype).flatten()
+        return substitute(job, data, constant, tensors, chosen).reshape(selection.shape)
+
+    def job(self, descent: Descent, rows: RowIndex) -> Job:
+        """What there is to do for some of the rows."""
+        ((index, start),) = descent.carried.pending.items()
+        passage, dtype = descent.passage, descent.like.dtype
+        code = compiled(dtype)
+        assert code is not None
+        # Without a budget it keeps to the cache by itself, in every thread.
+        most = sys.maxsize if passage.memory_mb is None else descent.rows_at_once(0)
+        bundle = self.layout(rows, bundlers(dtype), most // torch.get_num_threads())
+        return Job(
+            passage.graph, passage.anchor, descent.linearization, index, start.reach, rows, bundle, code.lanes, most
+        )
+
+
+def _tensors(descent: Descent) -> list[Tensor]:
+    return [descent.like, *descent.passage.values.values(), *descent.linearization.tensors]

@@ -1,0 +1,1 @@
+"""Forward propagation: intervals, and the middles of what is symmetric."""

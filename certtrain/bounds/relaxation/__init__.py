@@ -1,0 +1,1 @@
+"""The relaxations, one per file; `registry` knows them by name."""

@@ -1,0 +1,65 @@
+"""IBP: interval bound propagation (Gowal et al., arXiv 1810.12715)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from certtrain.activations import Interval, Lines
+from certtrain.bounds.analysis import NOTHING, Analysing, Analysis, Given
+from certtrain.bounds.base import Bounds, Box, Sides
+from certtrain.bounds.forward.interval import propagate_intervals
+from certtrain.bounds.rows.dense import channels_last
+from certtrain.bounds.substitution.specification import contract_interval, merge_spec, spec_rows
+from certtrain.errors import ConfigError
+from certtrain.networks.graph import Graph, Params
+from certtrain.networks.ops import Activation
+
+
+@dataclass(frozen=True)
+class IBP(Analysing):
+    """Intervals through every layer; the specification is merged into the last one."""
+
+    def bound(
+        self, graph: Graph, params: Params, box: Box, spec: Tensor | None = None, sides: Sides = "both"
+    ) -> Bounds:
+        """See `Relaxation.bound`."""
+        return self._bound(graph, params, box, spec, NOTHING)[0]
+
+    def analyse(
+        self,
+        graph: Graph,
+        params: Params,
+        box: Box,
+        spec: Tensor | None = None,
+        sides: Sides = "both",
+        given: Given = NOTHING,
+    ) -> Analysis:
+        """See `Analysing.analyse`."""
+        if given.slopes or given.multipliers:
+            raise ConfigError("ibp has neither slopes nor rows that multipliers could enter: use deeppoly or crown_ibp")
+        bounds, intervals = self._bound(graph, params, box, spec, given)
+        hidden, lines = {}, {}
+        for index, op in graph.activations:
+            if index < len(intervals):
+                hidden[op.inputs[0]] = intervals[op.inputs[0]]
+                lines[index] = _constants(op, intervals[op.inputs[0]]).map(channels_last)
+        return Analysis(bounds, hidden, lines)
+
+    def _bound(
+        self, graph: Graph, params: Params, box: Box, spec: Tensor | None, given: Given
+    ) -> tuple[Bounds, list[Interval]]:
+        values = graph.values(params, box.lower)
+        index, rows, constant = merge_spec(graph, values, spec_rows(graph, spec, box.lower))
+        intervals = propagate_intervals(graph, values, box, index, given)
+        found = contract_interval(rows, intervals[index], constant)
+        return Bounds(found.lower, found.upper), intervals
+
+
+def _constants(op: Activation, z: Interval) -> Lines:
+    """An interval as lines of slope zero, one pair for all inputs of an output."""
+    image, none = op.function.image(z), torch.zeros_like(z.lower)
+    lower, upper = (op.function.for_first_input(x) for x in (image.lower, image.upper))
+    return Lines(none, none, upper, lower)
