@@ -1,23 +1,23 @@
 """Networks, boxes and margins that the bound tests share."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
 import zoo
-from torch import Tensor, nn
 
-from certtrain.bounds import Box, Intersection, Relaxation, margin_spec, relaxations
+from certtrain.bounds import Intersection, Relaxation, relaxations
 from certtrain.bounds.executors import Executor
 from certtrain.bounds.executors.compiled.build import compiled
-from certtrain.networks import Graph, Params, parameters, trace
+from certtrain.networks import parameters, trace
+from certtrain.testing import Subject
 
 VARIANTS: dict[str, dict] = {name: {"name": name} for name in relaxations()} | {
     "deeppoly_textbook": {"name": "deeppoly", "intersect": False},
     "deeppoly_zero": {"name": "deeppoly", "lower_slope": "zero"},
     "deeppoly_parallel": {"name": "deeppoly", "lower_slope": "parallel"},
-    "crown_ibp_parallel": {"name": "crown_ibp", "lower_slope": "parallel"},
     "crown_ibp_one": {"name": "crown_ibp", "lower_slope": "one"},
+    "crown_ibp_parallel": {"name": "crown_ibp", "lower_slope": "parallel"},
     "intersection": {"name": "intersection", "parts": ["ibp", "zonotope", "deeppoly"]},
 }
 
@@ -32,26 +32,7 @@ def carried_by(relaxation: Relaxation, executor: str | Executor) -> Relaxation:
     return replace(relaxation, executor=executor) if hasattr(relaxation, "executor") else relaxation
 
 
-@dataclass(frozen=True)
-class Case:
-    """A network, a batch of boxes with some zero-width pixels, and margins to bound."""
-
-    network: nn.Module
-    graph: Graph
-    params: Params
-    inputs: Tensor
-    labels: Tensor
-
-    def box(self, eps: float) -> Box:
-        return Box.linf(self.inputs, eps)
-
-    @property
-    def spec(self) -> Tensor:
-        return margin_spec(self.labels, zoo.CLASSES).double()
-
-    def margins(self, x: Tensor) -> Tensor:
-        """[batch, rows] at points [batch, *shape]."""
-        return (self.spec @ self.network(x)[..., None]).squeeze(-1)
+Case = Subject
 
 
 def make_case(name: str, seed: int = 0) -> Case:

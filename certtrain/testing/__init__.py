@@ -1,0 +1,21 @@
+"""What theory demands of parts that users add: one call for each kind of part, and the checks by name.
+
+    from certtrain.testing import check_relaxation
+    check_relaxation(MyRelaxation())
+
+A check raises AssertionError and says what it found. certtrain's own tests run the same checks on every registered
+part, on more networks. `networks` has a few small ones to check on; `relaxations` and `activations` the checks.
+"""
+
+from certtrain.testing.activations import ACTIVATION_CHECKS, check_activation
+from certtrain.testing.networks import Subject, subjects
+from certtrain.testing.relaxations import RELAXATION_CHECKS, check_relaxation
+
+__all__ = [
+    "ACTIVATION_CHECKS",
+    "RELAXATION_CHECKS",
+    "Subject",
+    "check_activation",
+    "check_relaxation",
+    "subjects",
+]
