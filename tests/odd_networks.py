@@ -173,7 +173,7 @@ def varied_network(random: Random, shape: Shape, classes: int) -> nn.Module:
 
 
 def _activation(random: Random) -> nn.Module:
-    kinds = [nn.ReLU, lambda: nn.LeakyReLU(0.2), nn.ReLU6, nn.Hardtanh, nn.Sigmoid, nn.Tanh]
+    kinds = [nn.ReLU, lambda: nn.LeakyReLU(0.2), nn.ReLU6, nn.Hardtanh, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh]
     return random.choice(kinds)()
 
 
@@ -198,6 +198,7 @@ def _varied(random: Random, shape: Shape) -> nn.Module:
         nn.ConstantPad2d(pad, random.choice([0.0, 0.0, -0.7])),
         nn.ReflectionPad2d((min(1, width - 1), 0, 0, min(1, height - 1))),
         nn.ConvTranspose2d(channels, 2, 2, stride=random.randint(1, 2)),
+        nn.UpsamplingNearest2d(scale_factor=2),
         nn.Conv2d(channels, 2, 2, padding="same"),
         nn.Conv2d(channels, 2, 3, padding=1, padding_mode="replicate"),
         Apply(lambda m, x: x.transpose(2, 3)),

@@ -9,12 +9,13 @@ from torch import nn
 
 from certtrain.activations.base import Activation
 from certtrain.activations.clip import Clip
+from certtrain.activations.hardsigmoid import Hardsigmoid
 from certtrain.activations.leaky_relu import LeakyReLU
 from certtrain.activations.relu import ReLU
 from certtrain.activations.sigmoid import Sigmoid
 from certtrain.activations.tanh import Tanh
 
-ACTIVATIONS: tuple[type[Activation], ...] = (ReLU, LeakyReLU, Clip, Sigmoid, Tanh)
+ACTIVATIONS: tuple[type[Activation], ...] = (ReLU, LeakyReLU, Clip, Hardsigmoid, Sigmoid, Tanh)
 
 # What tracing looks up: class of a module, and function or method, -> how the activation is made.
 MODULES: Mapping[type[nn.Module], Callable[[Any], Activation]] = {

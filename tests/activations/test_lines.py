@@ -8,6 +8,7 @@ import torch
 
 from certtrain.activations import Activation, Interval, Lines, ReLU, Slopes, WindowMaximum
 from certtrain.activations.clip import Clip
+from certtrain.activations.hardsigmoid import Hardsigmoid
 from certtrain.activations.leaky_relu import LeakyReLU
 from certtrain.activations.registry import ACTIVATIONS
 from certtrain.activations.sigmoid import Sigmoid
@@ -24,6 +25,7 @@ FUNCTIONS: dict[str, Activation] = {
     "hardtanh": Clip(-1.0, 1.0),
     "clamp_below": Clip(-0.3, float("inf")),
     "clamp_above": Clip(-float("inf"), 0.7),
+    "hardsigmoid": Hardsigmoid(),
     "sigmoid": Sigmoid(),
     "tanh": Tanh(),
 }

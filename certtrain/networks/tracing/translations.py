@@ -194,7 +194,7 @@ MODULES: Mapping[type[nn.Module], ModuleRule] = {
     **dict.fromkeys((nn.ConstantPad1d, nn.ConstantPad2d, nn.ZeroPad1d, nn.ZeroPad2d), constant_padding),
     **dict.fromkeys((nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d), move_layer),
     **dict.fromkeys((nn.CircularPad1d, nn.CircularPad2d, nn.PixelShuffle, nn.PixelUnshuffle), move_layer),
-    **dict.fromkeys((nn.Flatten, nn.Unflatten, nn.ChannelShuffle), move_layer),
+    **dict.fromkeys((nn.Flatten, nn.Unflatten, nn.ChannelShuffle, nn.UpsamplingNearest2d), move_layer),
     **pooling.MODULES,
 }
 RESHAPES = (torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze, torch.unflatten)
