@@ -149,18 +149,26 @@ class Unary(Activation):
     def derivative(self, z: Tensor) -> Tensor:
         """f'(z)."""
 
+    @property
+    @abstractmethod
+    def slope_range(self) -> tuple[float, float]:
+        """The smallest and the largest slope of the function: no chord is outside."""
+
     def chord(self, z: Interval) -> Tensor:
         """(f(u) - f(l)) / (u - l), the derivative where u = l."""
         width = z.upper - z.lower
         flat = width == 0
         rise = self(z.upper) - self(z.lower)
-        # A width of one where it is zero: a NaN in a branch that `where` discards would still reach the gradient.
-        return torch.where(flat, self.derivative(z.lower), rise / torch.where(flat, 1.0, width))
+        # A width of one where it is zero: a NaN in a branch that `where` discards would still reach the gradient. On
+        # intervals of a few units in the last place the quotient is noise, which rows would be multiplied with.
+        return torch.where(flat, self.derivative(z.lower), rise / torch.where(flat, 1.0, width)).clamp(
+            *self.slope_range
+        )
 
     def lines(self, z: Interval, slopes: Slopes) -> Lines:
         """See `Activation.lines`."""
         if isinstance(slopes, str) and slopes == "parallel":
-            slope = self.chord(z)
+            slope = torch.where(self.undecided(z), self.chord(z), self.upper_hull(z))
             offsets = self.offsets(z, slope)
             return Lines(slope, torch.zeros_like(slope), offsets.upper, offsets.lower)
         upper = self.upper_hull(z)

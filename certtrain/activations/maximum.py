@@ -64,10 +64,6 @@ class WindowMaximum(Activation):
         """See `Activation`."""
         return self._candidates(z).amax(-3)
 
-    def image(self, z: Interval) -> Interval:
-        """See `Activation`."""
-        return z.map(self)
-
     def undecided(self, z: Interval) -> Tensor:
         """See `Activation`: candidates that may win in a window where several may."""
         lower, upper = self._candidates(z.lower), self._candidates(z.upper)
@@ -98,8 +94,8 @@ class WindowMaximum(Activation):
         used = chord > 0
         highest = upper.amax(-3, keepdim=True)
         middle = best + torch.where(used, chord * width, 0.0).sum(-3, keepdim=True) / 2
-        # Never where a single candidate is left: its plane is the candidate itself.
-        flat = highest < middle
+        # Not where one candidate is left: its plane is the candidate itself, also where rounding has put u below l.
+        flat = (highest < middle) & (used.sum(-3, keepdim=True) > 1)
         offset = best - torch.where(used, chord * lower, 0.0).sum(-3, keepdim=True)
         return torch.where(flat, 0.0, chord), torch.where(flat, highest, offset)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import reduce
-from itertools import product
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -26,6 +26,11 @@ class PiecewiseLinear(Unary):
     @abstractmethod
     def piece_slopes(self) -> tuple[float, ...]:
         """Slopes before, between and after the knots."""
+
+    @property
+    def slope_range(self) -> tuple[float, float]:
+        """See `Unary`."""
+        return min(self.piece_slopes), max(self.piece_slopes)
 
     def derivative(self, z: Tensor) -> Tensor:
         """See `Unary`; at a knot that of the piece after it."""
@@ -65,14 +70,10 @@ class PiecewiseLinear(Unary):
         """The hull at the midpoint is the highest (lowest) of all chords over it."""
         corners, middle = self._corners(z), z.center
         slope, best = self.chord(z), None
-        for i, j in product(range(len(corners)), repeat=2):
-            a, b = corners[i], corners[j]
+        for a, b in combinations(corners, 2):
             # Strictly after the left end: where the midpoint is a corner, the piece before it counts.
-            usable = (a < middle) & (middle <= b) if i < j else None
-            if usable is None:
-                continue
-            width = torch.where(b > a, b - a, 1.0)
-            through = (self(b) - self(a)) / width
+            usable = (a < middle) & (middle <= b)
+            through = self.chord(Interval(a, b))
             height = sign * (self(a) + through * (middle - a))
             height = torch.where(usable, height, -torch.inf)
             if best is None:

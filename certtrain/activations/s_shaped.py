@@ -25,6 +25,16 @@ ROUNDING = 4.0
 class SShaped(Unary):
     """An increasing function f with f(-z) - f(0) = f(0) - f(z), concave for z > 0."""
 
+    @property
+    def slope_range(self) -> tuple[float, float]:
+        """See `Unary`: it is steepest at zero."""
+        return 0.0, self.steepest
+
+    @property
+    @abstractmethod
+    def steepest(self) -> float:
+        """f'(0)."""
+
     @abstractmethod
     def second_derivative(self, z: Tensor) -> Tensor:
         """f''(z)."""
@@ -73,12 +83,11 @@ class SShaped(Unary):
                 low, high = torch.where(beyond, low, at), torch.where(beyond, at, high)
             at = (low + high) / 2
             for _ in range(STEPS):
-                at = torch.minimum(torch.maximum(at - self._newton(at, end), low), high)
-        # One more step that derivatives go through: that of an implicit function.
-        return at - self._excess(at, end) / self._change(at, end).detach()
-
-    def _newton(self, at: Tensor, end: Tensor) -> Tensor:
-        return self._excess(at, end) / self._change(at, end)
+                at = torch.minimum(torch.maximum(at - self._excess(at, end) / self._change(at, end), low), high)
+        # One more step that derivatives go through: that of an implicit function. On very long intervals, where the
+        # function has no curvature left, it could lead anywhere.
+        step = self._excess(at, end) / self._change(at, end).detach()
+        return torch.minimum(torch.maximum(at - step, torch.zeros_like(end)), -end)
 
     def _excess(self, at: Tensor, end: Tensor) -> Tensor:
         """How much the tangent at a point lies below the function at the end: falls from there to zero at its point."""

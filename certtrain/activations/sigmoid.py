@@ -27,6 +27,11 @@ class Sigmoid(SShaped):
         """See `Unary`."""
         return torch.sigmoid(z) * torch.sigmoid(-z)
 
+    @property
+    def steepest(self) -> float:
+        """See `SShaped`."""
+        return 0.25
+
     def second_derivative(self, z: Tensor) -> Tensor:
         """See `SShaped`."""
         return self.derivative(z) * (1 - 2 * torch.sigmoid(z))

@@ -27,6 +27,11 @@ class Tanh(SShaped):
         """See `Unary`; 1 - tanh² would cancel for large z."""
         return 4 * torch.sigmoid(2 * z) * torch.sigmoid(-2 * z)
 
+    @property
+    def steepest(self) -> float:
+        """See `SShaped`."""
+        return 1.0
+
     def second_derivative(self, z: Tensor) -> Tensor:
         """See `SShaped`."""
         return -2 * torch.tanh(z) * self.derivative(z)

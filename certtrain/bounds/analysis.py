@@ -29,8 +29,9 @@ class Given:
             and are anything where it is empty.
         slopes: Activation -> lower slopes (alpha), [batch, *shape of its input], for all bounds; or
             [batch, rows, *shape of its input], for the rows of the specification.
-        multipliers: Operation that an activation reads -> multipliers (beta) of its split constraints, not negative,
-            [batch, *shape] or [batch, rows, *shape]; they enter the lower bounds of the specification's rows.
+        multipliers: Operation that an activation reads, behind the first affine layer -> multipliers (beta) of its
+            split constraints, [batch, *shape] or [batch, rows, *shape]; they enter the lower bounds of the
+            specification's rows. Negative ones count as zero.
     """
 
     known: Mapping[int, Interval] = field(default_factory=dict)

@@ -7,6 +7,7 @@ within a factor of about two. Where they are too low, halving the batch (`batchi
 from __future__ import annotations
 
 from certtrain.bounds import Intersection, Relaxation
+from certtrain.bounds.forward.interval import INTERVALS
 from certtrain.bounds.relaxation.base import BackSubstitution
 from certtrain.bounds.relaxation.ibp import IBP
 from certtrain.bounds.rows.passage import reaches
@@ -46,6 +47,8 @@ def batch_size(relaxation: Relaxation, graph: Graph, budget: int, largest: int) 
 
 def _intervals(graph: Graph) -> int:
     """Lower and upper bound of every element, and as much again for what computing them holds."""
+    for index, op in enumerate(graph.ops):
+        INTERVALS.of(index, op)  # refuses what has no rule
     return 4 * sum(op.size for op in graph.ops)
 
 

@@ -95,6 +95,32 @@ def test_a_maximum_lies_between_its_planes(rule: str, spread: float) -> None:
     assert decided.double().mean() > (0.9 if spread < 0.1 else 0.1)
 
 
+def test_rounding_that_crosses_bounds_does_no_harm() -> None:
+    """Intersected bounds may lie an ulp apart in the wrong order: lines hold at both ends all the same."""
+    function = WindowMaximum(((True,), (True,)), ((True,),))
+    upper = torch.tensor([[[-5.0 - 1e-14]], [[-9.0]]], dtype=torch.float64)
+    z = Interval(torch.tensor([[[-5.0]], [[-9.5]]], dtype=torch.float64), upper)
+    part = function.linear_part(z)
+    value = function.collect(part.lower_slope * upper + part.upper_intercept)
+    assert float(value) == pytest.approx(-5.0, abs=1e-12)
+    for name, unary in FUNCTIONS.items():
+        ends = torch.tensor([[0.4, -0.4, 0.0, 3.0]], dtype=torch.float64)
+        lines = unary.lines(Interval(ends + 1e-15, ends - 1e-15), "adaptive")
+        height = lines.upper_slope * ends + lines.upper_intercept
+        torch.testing.assert_close(height, unary(ends), rtol=0, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_slopes_on_the_narrowest_intervals_are_slopes_of_the_function(name: str, rule: str) -> None:
+    """Not quotients of rounding errors: rows are multiplied with them."""
+    lower = torch.tensor([[0.0, -3e-16, 1e-20, -3.0, 0.3, -1.0]], dtype=torch.float64)
+    for width in (1e-18, 1e-16, 1e-15):
+        lines = FUNCTIONS[name].lines(Interval(lower, lower + width), rule)
+        assert lines.lower_slope.abs().max() <= 2.0
+        assert lines.upper_slope.abs().max() <= 2.0
+
+
 def test_padding_never_wins() -> None:
     function = windows()
     negative = -1 - torch.rand((1, function.group, 3, 3))

@@ -117,6 +117,15 @@ def test_splits_and_multipliers_bound_the_part_of_the_box_that_is_left(case: Cas
     assert seen.all()
 
 
+def test_a_negative_multiplier_counts_as_zero(case: Case) -> None:
+    """One step of an optimizer without projection would certify falsely."""
+    splits = decisions(case, case.box(EPS).center)
+    wrong = {i: random_like(case, i, (5,)) - 0.7 for i in splits}
+    right = {i: x.clamp(min=0) for i, x in wrong.items()}
+    found, expected = (analyse(case, "crown_ibp", Given(splits=splits, multipliers=m)) for m in (wrong, right))
+    assert torch.equal(found.bounds.lower, expected.bounds.lower)
+
+
 @pytest.mark.parametrize("name", BACKWARD)
 def test_any_slopes_are_sound(case: Case, name: str) -> None:
     slopes = {i: 1.4 * random_like(case, op.inputs[0], (5,)) - 0.2 for i, op in case.graph.activations}
@@ -226,6 +235,8 @@ def test_what_makes_no_sense_is_refused_in_one_line(case: Case) -> None:
         "parallel lines", lambda: analyse(case, "zonotope", Given(slopes={case.graph.activations[0][0]: case.inputs}))
     )
     refused("need its split decisions", lambda: analyse(case, "crown_ibp", Given(multipliers=multipliers)))
+    refused("slopes concern operations", lambda: analyse(case, "crown_ibp", Given(slopes={0: case.inputs})))
+    refused("splits concern operations", lambda: analyse(case, "crown_ibp", Given(splits={999: case.inputs})))
     both = build("crown_ibp")
     given = Given(splits=multipliers, multipliers=multipliers)
     refused("lower bounds only", lambda: both.analyse(case.graph, case.params, case.box(EPS), case.spec, "both", given))

@@ -315,13 +315,18 @@ def twice() -> nn.Module:
     return nn.Sequential(layer, relu, layer, relu, nn.Linear(4, 3))
 
 
+def roomy() -> nn.Module:
+    return nn.Sequential(nn.ConvTranspose2d(2, 3, 2, 1, dilation=2, output_padding=1), nn.Flatten(), nn.LazyLinear(2))
+
+
 @pytest.mark.parametrize(
     ("network", "shape"),
-    [(Everything(), (2, 6, 8)), (Series(), (2, 20)), (twice(), (4,))],
-    ids=["everything", "series", "a module used twice"],
+    [(Everything(), (2, 6, 8)), (Series(), (2, 20)), (twice(), (4,)), (roomy(), (2, 4, 3))],
+    ids=["everything", "series", "a module used twice", "an output padding as large as the stride"],
 )
 def test_what_the_tables_know(network: nn.Module, shape: tuple[int, ...]) -> None:
     """Also with other parameters than those that were traced."""
+    network(torch.zeros(1, *shape))
     network = network.double().eval()
     graph, x = trace(network, shape), torch.randn((4, *shape), dtype=torch.float64)
     for factor in (1, 2):
@@ -351,7 +356,7 @@ def planted(graph: Graph) -> Graph:
     return replace(graph, ops=(*graph.ops[:2], new, *map(moved, graph.ops[2:])))
 
 
-@pytest.mark.parametrize("way", ["evaluation", *relaxations(), "tensors", "memory"])
+@pytest.mark.parametrize("way", ["evaluation", *relaxations(), "tensors", "memory", "memory of others"])
 def test_an_operation_without_a_rule_is_refused_in_every_traversal(way: str) -> None:
     network = zoo.make("strided")
     graph, inputs = planted(trace(network, zoo.IMAGE)), torch.rand((2, *zoo.IMAGE), dtype=torch.float64)
@@ -363,6 +368,8 @@ def test_an_operation_without_a_rule_is_refused_in_every_traversal(way: str) -> 
             case "evaluation":
                 graph.forward(params, inputs)
             case "memory":
+                bytes_per_image(build("deeppoly"), graph)
+            case "memory of others":
                 bytes_per_image(_Opaque(), graph)
             case "tensors":
                 substitution = DeepPoly(executor="tensors").substitution(graph, params, box, Given())

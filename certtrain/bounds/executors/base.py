@@ -1,4 +1,4 @@
-"""What carries rows back. A new one is a file or folder beside this and a place in `executors.AUTO`."""
+"""What carries rows back. A new one is a file or folder beside this and a place among `executors.EXECUTORS`."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Rows(ABC):
 
     @abstractmethod
     def offset(self, b: Tensor) -> Tensor:
-        """Each form's value at an operation's offset, [channels, 1, 1] or [n]: [groups or 1, k]."""
+        """Each form's value at an operation's offset, [channels, 1, 1], the layer's shape or [n]: [groups or 1, k]."""
 
     @abstractmethod
     def value(self, x: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ def analyse_rows(substitution: Substitution, spec: Tensor | None, hidden: Hidden
         ConfigError: If multipliers are given for bounds of both sides: they belong to lower bounds.
     """
     given, graph = substitution.given, substitution.graph
+    check_given(substitution)
     if given.multipliers and sides != "lower":
         raise ConfigError("multipliers enter lower bounds only: ask for sides='lower'")
     spec = spec_rows(graph, spec, substitution.passage.anchor.radius)
@@ -44,6 +45,24 @@ def analyse_rows(substitution: Substitution, spec: Tensor | None, hidden: Hidden
         shifts = {i: _signed(substitution, i, x) for i, x in given.multipliers.items()}
         bounds = _bound(substitution, spec, Linearization(hidden.lines, shifts), sides)
     return Analysis(bounds, hidden.bounds, hidden.lines)
+
+
+def check_given(substitution: Substitution) -> None:
+    """Refuses what would have no effect: an operation that it does not concern.
+
+    Raises:
+        ConfigError: Names the operations, and those that are meant.
+    """
+    given, activations = substitution.given, substitution.graph.activations
+    read = {op.inputs[0] for _, op in activations}
+    legal = {
+        "slopes": (given.slopes, {index for index, _ in activations}),
+        "splits": (given.splits, read),
+        "multipliers": (given.multipliers, {index for index in read if index > substitution.passage.anchor.index}),
+    }
+    for name, (tensors, indices) in legal.items():
+        if other := sorted(set(tensors) - indices):
+            raise ConfigError(f"{name} concern operations {sorted(indices)} of this network, not {other}")
 
 
 def _bound(substitution: Substitution, spec: Tensor, linearization: Linearization, sides: Sides) -> Bounds:
@@ -93,13 +112,16 @@ def _row_by_row(substitution: Substitution, spec: Tensor, hidden: Hidden, sides:
 
 
 def _signed(substitution: Substitution, index: int, multipliers: Tensor) -> Tensor:
-    """What is added to rows, channels last: -β z where z >= 0 was decided, β z where z <= 0 was."""
+    """What is added to rows, channels last: -β z where z >= 0 was decided, β z where z <= 0 was.
+
+    A negative multiplier would make bounds unsound; an optimizer's step may well go there, so it counts as zero.
+    """
     splits: Mapping[int, Tensor] = substitution.given.splits
     if index not in splits:
         raise ConfigError(f"multipliers of operation {index} need its split decisions")
     signs = splits[index].to(multipliers.dtype)
     own = multipliers.dim() == signs.dim() + 1
-    shift = -multipliers * (signs[:, None] if own else signs)
+    shift = -multipliers.clamp(min=0) * (signs[:, None] if own else signs)
     return shift.movedim(-3, -1).contiguous() if len(substitution.graph.ops[index].shape) == 3 else shift
 
 

@@ -170,9 +170,12 @@ class ConvTranspose2d(LinearMap):
 
     def adjoint(self, values: Values, rows: Tensor) -> Tensor:
         w, weight = self.window, values[self.weight]
-        return fold_lead(
-            lambda y: F.conv2d(y, weight, None, w.stride, w.padding, w.dilation, self.groups), rows, rank=3
-        )
+
+        def convolve(y: Tensor) -> Tensor:
+            return F.conv2d(y, weight, None, w.stride, w.padding, w.dilation, self.groups)
+
+        # An output padding as large as the stride leaves room for one window more.
+        return fold_lead(convolve, rows, rank=3)[..., : self.in_shape[1], : self.in_shape[2]]
 
     def offset(self, values: Values) -> Tensor | None:
         return None if self.bias is None else values[self.bias][:, None, None]

@@ -1,7 +1,7 @@
 """From an nn.Module to a `Graph`: torch.fx records what the module does, and each node becomes operations.
 
-`recording` runs torch.fx, `builder` goes through its nodes and finds each one's translation in the tables of `modules`
-and `functions`; `moves` translates whatever only moves elements, by watching where they go, `arithmetic` sums and
+`recording` runs torch.fx, `builder` goes through its nodes and finds each one's translation in the tables of
+`translations`; `moves` translates whatever only moves elements, by watching where they go, `arithmetic` sums and
 products, `pooling` windows. What cannot be bounded is refused here, by name and position, before any training starts.
 """
 
@@ -17,6 +17,10 @@ from certtrain.networks.graph import Graph, evaluating, parameters
 from certtrain.networks.tracing.builder import Builder
 from certtrain.networks.tracing.recording import blank, record
 from certtrain.networks.tracing.translations import FUNCTIONS, MODULES
+
+# How far the graph's outputs may be from the module's: relative, and in units of the largest output. Convolutions on
+# GPUs may keep as little as 10 bits of float32.
+TOLERANCES = {torch.float32: (1e-3, 1e-4), torch.float64: (1e-8, 1e-9)}
 
 
 def trace(module: nn.Module, input_shape: Sequence[int]) -> Graph:
@@ -49,7 +53,8 @@ def _compare(graph: Graph) -> None:
         with torch.no_grad():
             expected, found = graph.module(x), graph.forward(parameters(graph.module), x)
         size = float(expected.abs().max())
-        if expected.isfinite().all() and not torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * (1 + size)):
+        rtol, atol = TOLERANCES[like.dtype]
+        if expected.isfinite().all() and not torch.allclose(found, expected, rtol=rtol, atol=atol * (1 + size)):
             raise UnsupportedOperation(
                 f"tracing {type(graph.module).__name__} gives another function than the module itself "
                 f"(outputs differ by {float((found - expected).abs().max()):.3g}): it may use forward hooks, or "

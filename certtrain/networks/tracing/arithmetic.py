@@ -102,9 +102,9 @@ def _constant(builder: Builder, node: fx.Node, operand: Any) -> Constant:
     value = builder.results[operand]
     if isinstance(value, (int, float)):
         return Constant(float(value))
-    shape = _aligned(builder, node, value)
     bases = [n for n in ancestors(operand) if n.op == "get_attr"]
     if len(bases) == 1 and isinstance(value, Tensor):
+        shape = _aligned(builder, node, value)
         base = builder.results[bases[0]]
         numbers = torch.arange(base.numel(), dtype=torch.float64).reshape(base.shape)
         moved = numbers if bases[0] is operand else replay(builder, operand, {bases[0]: numbers})

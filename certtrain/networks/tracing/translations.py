@@ -145,9 +145,7 @@ def constant_padding(builder: Builder, node: fx.Node, layer: Any) -> None:
     border = (*padding, 0, 0) if len(padding) == 2 else tuple(padding)
     value = float(layer.value)
     if len(builder.in_shape(node)) == 3 and len(border) == 4:
-        left, right, top, bottom = border
-        sides = (left, right, top, bottom)
-        builder.append(node, Pad2d(*builder.linear_head(node), _shifted(sides), sides, value))
+        builder.append(node, Pad2d(*builder.linear_head(node), _shifted(border), border, value))
     elif value == 0:
         move(builder, node)
     else:
