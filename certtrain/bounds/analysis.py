@@ -73,10 +73,11 @@ class Analysis:
     @property
     def lines(self) -> Mapping[int, Lines]:
         """Activation -> the lines that it was held between, [batch, *shape of its input]."""
-        return {i: line.map(_channels_first) for i, line in self.held.items()}
+        return {i: line.map(channels_first) for i, line in self.held.items()}
 
 
-def _channels_first(x: Tensor) -> Tensor:
+def channels_first(x: Tensor) -> Tensor:
+    """[lead, H, W, C] -> [lead, C, H, W]; layers without two dimensions stay as they are."""
     return x.movedim(-1, 1) if x.dim() == 4 else x
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from certtrain.activations import Lines
+from certtrain.bounds.analysis import channels_first
 from certtrain.bounds.base import Box
 from certtrain.networks.graph import Graph
 from certtrain.networks.ops import Activation, Add, Input, LinearMap, Values
@@ -27,7 +28,7 @@ class _Halfway:
     lines: Mapping[int, Lines]
 
     def activation(self, index: int, op: Activation, z: Tensor) -> Tensor:
-        line = self.lines[index].map(lambda x: x.movedim(-1, 1) if x.dim() == 4 else x)
+        line = self.lines[index].map(channels_first)
         return op.function.collect(line.lower_slope * z + line.middle_intercept)
 
 

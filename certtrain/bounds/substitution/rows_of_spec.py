@@ -19,7 +19,6 @@ from certtrain.bounds.rows.selection import All
 from certtrain.bounds.substitution.preactivation import Hidden, Substitution
 from certtrain.bounds.substitution.specification import spec_rows
 from certtrain.errors import ConfigError
-from certtrain.networks.graph import Graph
 
 
 def analyse_rows(substitution: Substitution, spec: Tensor | None, hidden: Hidden, sides: Sides) -> Analysis:
@@ -102,9 +101,7 @@ def _row_by_row(substitution: Substitution, spec: Tensor, hidden: Hidden, sides:
             z = hidden.bounds[op.inputs[0]]
             repeated = Interval(alone(z.lower, shape), alone(z.upper, shape))
             lines[index] = op.function.lines(repeated, alone(slopes, shape)).map(channels_last)  # type: ignore[attr-defined]
-    shifts = {
-        i: alone(_signed(substitution, i, x), _last_shape(passage.graph, i)) for i, x in given.multipliers.items()
-    }
+    shifts = {i: alone(_signed(substitution, i, x), passage.graph.ops[i].shape) for i, x in given.multipliers.items()}
     own = replace(substitution, passage=passage.repeated(rows))
     found = _bound(own, spec.expand(batch, -1, -1).reshape(batch * rows, 1, -1), Linearization(lines, shifts), sides)
     upper = None if found.upper is None else found.upper.reshape(batch, rows)
@@ -123,9 +120,3 @@ def _signed(substitution: Substitution, index: int, multipliers: Tensor) -> Tens
     own = multipliers.dim() == signs.dim() + 1
     shift = -multipliers.clamp(min=0) * (signs[:, None] if own else signs)
     return shift.movedim(-3, -1).contiguous() if len(substitution.graph.ops[index].shape) == 3 else shift
-
-
-def _last_shape(graph: Graph, index: int) -> tuple[int, ...]:
-    """Of an operation's output, channels last."""
-    shape = graph.ops[index].shape
-    return (*shape[1:], shape[0]) if len(shape) == 3 else shape
