@@ -56,9 +56,7 @@ def run(bench: Bench) -> dict[str, Sequence[PopulationRow]]:
 
 def losses(case: Case, backend: str, eps: float, strategy: str, members: int) -> Call:
     """The losses of members that are drawn once, ready to be timed."""
-    problem = Problem(
-        case.graph, METHOD.build(backend), case.images.inputs, case.images.labels, eps, 0.0, clip=(0.0, 1.0)
-    )
+    problem = Problem.within(case.graph, METHOD.build(backend), case.images.inputs, case.images.labels, eps)
     generator, loss = torch.Generator().manual_seed(0), RobustCrossEntropy()
     noise = {name: SIGMA * torch.randn(members, *p.shape, generator=generator) for name, p in case.params.items()}
 

@@ -82,7 +82,7 @@ def generations(data: str, population: int, batch: int, rounds: int) -> list[tup
     """Seconds of generations by the first of two processes while the other waits, and by both, in turns."""
     case = make_case("cnn3", Images.test("mnist", data).first(batch), None, "mnist")
     both, loss = Distributed(Layout.population(2), timeout_s=600), RobustCrossEntropy()
-    problem = Problem(case.graph, METHOD.build(NATIVE), case.images.inputs, case.images.labels, EPS, 0.0, (0.0, 1.0))
+    problem = Problem.within(case.graph, METHOD.build(NATIVE), case.images.inputs, case.images.labels, EPS)
     estimator = PGPE(SIGMA, population, strategy="loop")
 
     def seconds(ranks: Ranks) -> float:

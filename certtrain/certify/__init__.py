@@ -2,9 +2,9 @@
 
 `certifier` is the entrance, `arguments` checks what comes in; `pipeline` leads each image through prediction, attack
 and every verifier, and `case` turns what was found into a `Verdict`. A counterexample is evidence once it is confirmed
-in two precisions (`attack`), a positive margin likewise (`verifiers`); `soundness` stops everything when evidence
-contradicts itself. `batching` makes exceptions and exhausted memory part of a record instead of the end of a run,
-`memory` chooses batches, `ledger` writes rows that survive a restart, and `summary` counts them.
+in two precisions (`attack`), a positive margin likewise (`verifiers`, one per file); `soundness` stops everything when
+evidence contradicts itself. `batching` makes exceptions and exhausted memory part of a record instead of the end of a
+run, `ledger` writes rows that survive a restart, and `summary` counts them.
 """
 
 from certtrain.certify.attack import Attack
@@ -13,12 +13,14 @@ from certtrain.certify.ledger import read_ledger, read_verifiers
 from certtrain.certify.soundness import SoundnessError
 from certtrain.certify.summary import Tally, summarize, tally_verifier
 from certtrain.certify.verdict import STATUSES, Failure, Status, Verdict
-from certtrain.certify.verifiers import Verifier
+from certtrain.certify.verifiers import Proved, RelaxationVerifier, Verifier
 
 __all__ = [
     "STATUSES",
     "Attack",
     "Failure",
+    "Proved",
+    "RelaxationVerifier",
     "SoundnessError",
     "Status",
     "Tally",

@@ -59,14 +59,14 @@ def certify(
         inputs: Images in the range of `clip`, [images, *shape]: a floating-point tensor or array, or a list.
         labels: Their classes, [images]: a tensor or array of any integer type, or a list.
         eps: Radius of the L-infinity ball, in the unit of the inputs: one for all images, or one for each.
-        relaxations: The verifiers, cheapest first: names, or (name, relaxation) pairs.
+        relaxations: The verifiers, cheapest first: names of relaxations, (name, relaxation) pairs, or `Verifier`s.
         clip: Range of legal pixels; None if there is none.
         attack: How counterexamples are searched.
         batch_size: Images taken at a time, at most; fewer where the memory of verifiers demands it.
         memory_mb: Memory, in MiB, that a verifier's batch may take by estimate (one image is always tried if
             it fits into what is free).
         timeout_s: Seconds per image; None for no limit. No verifier is started on an image whose time is used
-            up.
+            up, and one that is at work then is stopped. The images of a batch share its time.
         indices: Numbers of the images in their data set; None: 0, 1, 2, ...
         ledger: File to which verdicts are appended as they are made; images that are in it already are not
             done again.

@@ -59,13 +59,12 @@ class Network:
         """The module's outputs, in the precision of x."""
         return functional_call(self.module, self.values[x.dtype], (x,))
 
-    def margins(
-        self, x: Float[Tensor, "batch *shape"], labels: Int[Tensor, " batch"]
-    ) -> Float[Tensor, "batch classes"]:
-        """Output of the label minus that of every class; infinity in the label's own column."""
+    def margins(self, x: Float[Tensor, "batch *shape"], labels: Int[Tensor, " batch"]) -> Float[Tensor, "batch rows"]:
+        """Output of the label minus that of every other class, in the order of `margin_spec`."""
         logits = self.logits(x)
-        own = labels[:, None]
-        return (logits.gather(1, own) - logits).scatter(1, own, torch.inf)
+        wrong = torch.arange(logits.shape[1] - 1, device=logits.device)
+        wrong = wrong + (wrong >= labels[:, None])
+        return logits.gather(1, labels[:, None]) - logits.gather(1, wrong)
 
     def misclassifies(self, x: Float[Tensor, "batch *shape"], labels: Int[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
         """Whether points, float64, are misclassified in both precisions.

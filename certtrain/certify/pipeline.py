@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -15,9 +16,7 @@ from certtrain.bounds import Box
 from certtrain.certify.attack import Attack
 from certtrain.certify.batching import run_batches
 from certtrain.certify.case import Case
-from certtrain.certify.memory import batch_size, bytes_per_image
 from certtrain.certify.network import Network
-from certtrain.certify.soundness import self_check
 from certtrain.certify.verdict import ATTACK, PREDICTION, Failure, Verdict
 from certtrain.certify.verifiers import Verifier
 from certtrain.errors import CerttrainError
@@ -118,7 +117,7 @@ class Pipeline:
             return
 
         def check(batch: list[Case]) -> None:
-            self_check(verifier, self.network, _images(batch))
+            verifier.check(self.network, _images(batch))
             self.checked.add(verifier.name)
 
         # Copies: the time that this takes is nobody's.
@@ -138,24 +137,29 @@ class Pipeline:
                 fail(case, Failure("oom", reason))
             return
 
-        def bound(batch: list[Case]) -> None:
-            margins = verifier.smallest_margins(self.network, self._box(batch), self._labels(batch))
+        def prove(batch: list[Case]) -> None:
+            # A batch's time is shared equally by its images, so together they have what is left of all of them.
+            deadline = time.perf_counter() + sum(limit - case.seconds for case in batch)
+            proved = verifier.smallest_margins(self.network, self._box(batch), self._labels(batch), deadline)
             if verifier.name not in self.checked:
                 raise RuntimeError("it could not be checked at eps 0, so its results do not count")
-            for case, margin in zip(batch, margins.tolist(), strict=True):
-                case.add_margin(verifier.name, margin)
+            for case, margin, finished in zip(batch, proved.margins.tolist(), proved.finished.tolist(), strict=True):
+                if finished:
+                    case.add_margin(verifier.name, margin)
+                else:
+                    fail(case, Failure("timeout", f"stopped, the image's {limit:g} s were used up"))
 
-        self.sizes[verifier.name] = run_batches(cases, self._size(verifier), bound, fail)
+        self.sizes[verifier.name] = run_batches(cases, self._size(verifier), prove, fail)
 
     def _size(self, verifier: Verifier) -> int:
         if verifier.name not in self.sizes:
-            graph = self.network.graph
-            self.sizes[verifier.name] = batch_size(verifier.relaxation, graph, self.budget, self.largest_batch)
+            size = verifier.images_at_once(self.network.graph, self.budget, self.largest_batch)
+            self.sizes[verifier.name] = size
         return self.sizes[verifier.name]
 
     def _too_large(self, verifier: Verifier) -> str | None:
         """Why a verifier must not even be tried on one image, if so."""
-        need = bytes_per_image(verifier.relaxation, self.network.graph)
+        need = verifier.bytes_per_image(self.network.graph)
         if need <= self.budget:
             return None
         free = available_bytes(self.network.device)

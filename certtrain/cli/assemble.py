@@ -11,6 +11,7 @@ from hydra.errors import InstantiationException
 from torch import nn
 
 from certtrain.bounds import Relaxation, build
+from certtrain.certify.verifiers import Verifier, choose
 from certtrain.cli import handover
 from certtrain.cli.schema import Node, Pgpe, RunConfig
 from certtrain.cli.targets import target_fault
@@ -68,6 +69,15 @@ def _check_kind(found: object, node: Node, key: str, kind: type) -> None:
 def make_relaxation(config: RunConfig) -> Relaxation:
     """The relaxation that trains."""
     return build(config.relaxation.name, config.relaxation.backend, **config.relaxation.options)
+
+
+def make_verifiers(config: RunConfig) -> tuple[Verifier, ...]:
+    """What certifies, in order.
+
+    Raises:
+        ConfigError: One line that names the key.
+    """
+    return choose(config.certify.verifiers, {name: node.model_dump() for name, node in config.verifier.items()})
 
 
 def make_source(config: RunConfig) -> Source:
@@ -201,6 +211,7 @@ def make_training(
         config.clip,
         Ramp(0.0, config.eps * eps.scale, eps.warmup, eps.ramp),
         Ramp(natural.start, natural.end, natural.warmup, natural.ramp),
+        config.seed,
     )
     optimization = Optimization(
         instantiate({**config.optimizer.target, "_partial_": True}, "optimizer"),

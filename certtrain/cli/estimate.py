@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from certtrain.cli.schema import RunConfig
 from certtrain.data.source import Source
-from certtrain.gradients.base import LossFunction, about_bytes, about_seconds
+from certtrain.gradients.base import ALONE, LossFunction, about_bytes, about_seconds
 from certtrain.gradients.cost import cost_of_one
 from certtrain.gradients.strategy import against_vectorising
-from certtrain.losses import Problem
 from certtrain.memory import available_bytes
 from certtrain.networks import parameters
+from certtrain.training.generation import Generation
 from certtrain.training.module import CertifiedTraining
+from certtrain.training.shards import Shard
 
 # A generation that takes longer is announced, and so is one that takes this share of the free memory.
 LONG_GENERATION = 10.0
@@ -30,17 +32,16 @@ def announcement(config: RunConfig, training: CertifiedTraining, source: Source)
     estimator = training.estimator
     images = -(-batch_of(config) // (config.trainer.ranks if estimator.splits == "batch" else 1))
 
+    generation, params = Generation.last(training.graph, training.objective), parameters(training.network)
+
     def loss_of(count: int) -> LossFunction:
         # No more images than it is evaluated on: all that were asked for need not fit into memory, nor exist.
-        inputs = torch.rand((count, *source.shape), generator=torch.Generator().manual_seed(0))
-        labels = torch.arange(count) % source.num_classes
-        relaxation, eps = training.objective.relaxation, training.objective.eps.end
-        problem = Problem(training.graph, relaxation, inputs, labels, eps, 0.0, config.clip)
-        return lambda params: training.objective.loss(problem, params)
+        shard = Shard.of(noise_images(source, count), ALONE)
+        return generation.loss(shard, params, {}, estimator)
 
     evaluations = estimator.evaluations
     own = -(-evaluations // (config.trainer.ranks if estimator.splits == "population" else 1))
-    cost = cost_of_one(estimator, loss_of, parameters(training.network), images, short=LONG_GENERATION / own)
+    cost = cost_of_one(estimator, loss_of, params, images, short=LONG_GENERATION / own)
     free = available_bytes(torch.device("cpu"))
     if estimator.is_open and against_vectorising(cost, estimator.at_once, free):
         estimator = estimator.decided("loop")
@@ -51,6 +52,12 @@ def announcement(config: RunConfig, training: CertifiedTraining, source: Source)
     memory = "" if cost.bytes is None else f" and {about_bytes(held)} of memory"
     memory += "" if free is None or not memory else f" ({about_bytes(free)} are free)"
     return f"one generation takes about {about_seconds(seconds)}{memory}: {each}, on {images} images"
+
+
+def noise_images(source: Source, count: int) -> tuple[Tensor, Tensor]:
+    """Images of noise and labels, always the same."""
+    inputs = torch.rand((count, *source.shape), generator=torch.Generator().manual_seed(0))
+    return inputs, torch.arange(count) % source.num_classes
 
 
 def batch_of(config: RunConfig) -> int:

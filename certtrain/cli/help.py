@@ -19,6 +19,7 @@ GROUPS = {
     "trainer": "where and how long",
     "logger": "who else sees the numbers",
     "certify": "how the result is judged",
+    "verifier": "how each verifier computes",
     "experiment": "complete settings on top of all this",
     "hydra/launcher": "how the jobs of a sweep are run",
 }
@@ -64,6 +65,7 @@ KEYS = {
     "trainer.max_epochs": "length of the training",
     "trainer.max_steps": "the same in steps (generations)",
     "certify.enabled": "false trains only",
+    "certify.verifiers": "which verifiers judge, cheapest first: [ibp,deeppoly]",
     "certify.limit": "certify the first so many test images",
     "sweep.fail_fast": "true: the first job of a sweep that fails stops the others",
     "hydra.run.dir": "where the run goes",

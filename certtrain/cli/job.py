@@ -28,6 +28,7 @@ from certtrain.cli.assemble import (
     make_network,
     make_ranks,
     make_training,
+    make_verifiers,
     make_warm_start,
 )
 from certtrain.cli.explain import as_typed
@@ -210,6 +211,7 @@ class Job:
             enable_model_summary=False,
             enable_progress_bar=self.console.is_terminal,
             use_distributed_sampler=False,
+            inference_mode=False,  # a loss may attack what it is validated on, by gradients
             # A warm start may have batches of another size: the loader is made anew when it is over, which a resumed
             # run may be at any time.
             reload_dataloaders_every_n_epochs=1 if self.config.warm_start.epochs else 0,
@@ -273,7 +275,7 @@ class Job:
                 as_float(inputs),
                 labels,
                 self.config.eps,
-                relaxations=options.verifiers,
+                relaxations=make_verifiers(self.config),
                 clip=self.config.clip,
                 attack=Attack(steps=options.attack.steps, restarts=options.attack.restarts, seed=self.config.seed),
                 timeout_s=options.timeout_s,

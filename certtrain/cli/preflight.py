@@ -12,25 +12,34 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig
 
-from certtrain.certify.verifiers import resolve
 from certtrain.cli import handover
-from certtrain.cli.assemble import begin_from_checkpoint, make_data, make_network, make_source, make_training
+from certtrain.cli.assemble import (
+    begin_from_checkpoint,
+    make_data,
+    make_network,
+    make_source,
+    make_training,
+    make_verifiers,
+)
 from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.estimate import announcement
+from certtrain.cli.estimate import announcement, noise_images
 from certtrain.cli.explain import explaining
 from certtrain.cli.resume import Place, find_place
 from certtrain.cli.rundir import WATCHING
 from certtrain.cli.schema import Node, RunConfig, Trainer, parse, plain
 from certtrain.data.source import Source
 from certtrain.errors import ConfigError, one_line
-from certtrain.losses import Problem
+from certtrain.gradients.base import ALONE
 from certtrain.networks import parameters
 from certtrain.networks.statistics import check_batch
 from certtrain.sweep.launcher import subdirectory, typed_overrides
 from certtrain.sweep.plugins import check as check_launcher
 from certtrain.sweep.record import check_continues
+from certtrain.training.generation import Generation
+from certtrain.training.judging import judge
 from certtrain.training.module import CertifiedTraining
 from certtrain.training.schedules import with_horizon
+from certtrain.training.shards import Shard
 
 
 def preflight(command: Command) -> Place:
@@ -64,7 +73,7 @@ def _check_jobs(command: Command, jobs: list[DictConfig]) -> Place:
             place = find_place(composed, node)
             if place.finished:
                 return place
-        _check_verifiers(config)
+        make_verifiers(config)
         key = _fingerprint(node)
         if key not in seen:
             seen.add(key)
@@ -126,13 +135,6 @@ def check_data(config: RunConfig) -> None:
     handover.keep(data.source, data.splits)
 
 
-def _check_verifiers(config: RunConfig) -> None:
-    try:
-        resolve(config.certify.verifiers)
-    except ConfigError as error:
-        raise ConfigError(f"certify.verifiers: {error}") from error
-
-
 def _check_devices(trainer: Trainer) -> None:
     if trainer.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
         raise ConfigError("trainer.accelerator=gpu: there is no GPU that torch can use; choose cpu or auto")
@@ -155,14 +157,18 @@ def _check_devices(trainer: Trainer) -> None:
 
 
 def _rehearse(config: RunConfig, training: CertifiedTraining, source: Source) -> None:
-    """One step on two blank images: only bounds, loss and optimizer know whether they can work with their arguments."""
-    inputs, labels = torch.zeros((2, *source.shape)), torch.arange(2) % source.num_classes
-    problem = Problem(training.graph, training.objective.relaxation, inputs, labels, config.eps, 0.0, config.clip)
-    params = parameters(training.network)
+    """One step and one validation on two images of noise: only the parts know whether they can work together."""
+    inputs, labels = noise_images(source, 2)
+    shard, params = Shard.of((inputs, labels), ALONE), parameters(training.network)
+    graph, objective = training.graph, training.objective
     estimator = training.estimator.decided("loop").rehearsing()  # what is measured, is measured in the run
     key = "loss"
     try:
-        estimate = estimator.estimate(lambda p: training.objective.loss(problem, p), params, generation=0)
+        for generation in Generation.extremes(graph, objective):
+            loss = generation.loss(shard, params, generation.statistics(params, shard), estimator)
+            estimate = estimator.estimate(loss, params, generation.number)
+        with torch.no_grad():
+            judge(graph, objective, params, inputs[:1], labels[:1])
         for name, parameter in params.items():
             parameter.grad = estimate.gradient[name]
         key = "optimizer"
@@ -190,4 +196,5 @@ def _check_logger(config: RunConfig) -> None:
 
 def _fingerprint(node: Node) -> str:
     """What the parts depend on: a sweep over other keys checks them once."""
-    return json.dumps({k: v for k, v in node.items() if k not in ("seed", "certify", *WATCHING)}, default=str)
+    others = ("seed", "certify", "verifier", *WATCHING)
+    return json.dumps({k: v for k, v in node.items() if k not in others}, default=str)

@@ -11,8 +11,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from certtrain.cli.assemble import make_verifiers
 from certtrain.cli.lock import NAME, holder
-from certtrain.cli.schema import Node
+from certtrain.cli.schema import Node, parse
+from certtrain.errors import ConfigError
 from certtrain.files import replacing
 from certtrain.sweep.jobs import OUTPUT, TRACEBACK
 
@@ -72,9 +74,17 @@ class RunDirectory:
 
 def difference(there: Node, here: Node) -> str | None:
     """The first key in which two configurations are different runs, with both values; None if they are the same run."""
-    there = {key: value for key, value in there.items() if key not in WATCHING}
-    here = {key: value for key, value in here.items() if key not in WATCHING}
-    return next(_differences(there, here, ""), None)
+    return next(_differences(_compared(there), _compared(here), ""), None)
+
+
+def _compared(node: Node) -> Node:
+    """What makes a run what it is: options of verifiers that it asks, whether or not they stand there."""
+    kept = {key: value for key, value in node.items() if key not in (*WATCHING, "verifier")}
+    try:
+        verifiers = make_verifiers(parse(node))
+    except ConfigError:  # written by another version: its keys say more than this error would
+        return {**kept, "verifier": node.get("verifier")}
+    return {**kept, "verifier": {verifier.name: verifier.options() for verifier in verifiers}}
 
 
 def _differences(there: Any, here: Any, key: str) -> Iterator[str]:

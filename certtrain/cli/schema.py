@@ -43,7 +43,7 @@ class Data(Strict):
 
 
 class Relaxation(BaseModel):
-    """See conf/relaxation; the options of each relaxation are checked by its own dataclass."""
+    """See conf/relaxation, and conf/verifier; the options of each relaxation are checked by its own dataclass."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
@@ -205,7 +205,7 @@ class Certify(Strict):
     def _names(cls, value: Any) -> Any:
         if not isinstance(value, (list, tuple)) or not value or not all(isinstance(name, str) for name in value):
             raise ValueError(
-                f"must be a list of relaxations such as [ibp,deeppoly], at least one, got {value!r}; "
+                f"must be a list of verifiers such as [ibp,deeppoly], at least one, got {value!r}; "
                 "certify.enabled=false certifies nothing"
             )
         return value
@@ -234,6 +234,7 @@ class RunConfig(Strict):
     preemption: Preemption
     logger: Logger
     certify: Certify
+    verifier: dict[str, Relaxation] = Field(default_factory=dict)
     sweep: Sweep
 
     @model_validator(mode="after")

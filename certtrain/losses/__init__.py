@@ -1,6 +1,10 @@
-"""Losses of certified training, one per file: each maps (problem, parameters) to a scalar that is minimised."""
+"""Losses of certified training, one per file: each maps (problem, parameters) to one value per image.
 
-from certtrain.losses.base import Loss, Problem
+`problem` is what they are evaluated on, `base` what they have in common.
+"""
+
+from certtrain.losses.base import NOTHING, Loss, Prepared
+from certtrain.losses.problem import Problem
 from certtrain.losses.robust_cross_entropy import RobustCrossEntropy, robust_cross_entropy
 
-__all__ = ["Loss", "Problem", "RobustCrossEntropy", "robust_cross_entropy"]
+__all__ = ["NOTHING", "Loss", "Prepared", "Problem", "RobustCrossEntropy", "robust_cross_entropy"]

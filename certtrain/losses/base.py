@@ -1,43 +1,55 @@
-"""What a loss is evaluated on, and the interface of all losses."""
+"""The interface of all losses."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from certtrain.bounds.base import Relaxation
-from certtrain.networks.graph import Graph, Params
+from certtrain.losses.problem import Problem
+from certtrain.networks.graph import Params
 
-
-@dataclass(frozen=True)
-class Problem:
-    """A batch, and what is to be certified on it.
-
-    Attributes:
-        graph: The network.
-        relaxation: Bounds its margins.
-        inputs: [batch, *input_shape], in pixel units.
-        labels: [batch].
-        eps: Radius of the box in pixel units, 0 for none.
-        natural_weight: κ in [0, 1]: weight of the natural loss beside the robust one.
-        clip: Range of legal pixels.
-    """
-
-    graph: Graph
-    relaxation: Relaxation
-    inputs: Float[Tensor, "batch *shape"]
-    labels: Int[Tensor, " batch"]
-    eps: float
-    natural_weight: float
-    clip: tuple[float, float]
+# What a loss has worked out once for a generation, by name; detached.
+Prepared = Mapping[str, Tensor]
+NOTHING: Prepared = {}
 
 
 class Loss(ABC):
-    """A training loss; must be a pure function of the parameters, so that it can be vectorised over them."""
+    """A training loss: the mean of one value per image, and a penalty of the parameters alone.
+
+    Given what was prepared, it must be a pure function of the parameters, so that it can be vectorised over them.
+    """
+
+    def prepare(self, problem: Problem, params: Params, generation: int) -> Prepared:
+        """What is worked out once per generation, at the centre of a population, and then shared by all its members.
+
+        Attacks belong here: by themselves they are no function that could be vectorised, and too dear to be repeated
+        for every member.
+
+        Args:
+            problem: What the loss will be evaluated on.
+            params: The centre, with batch norm's statistics.
+            generation: Its number. Randomness is a function of `problem.keys(generation)`: the same on every rank, and
+                in a run that goes on after an interruption.
+        """
+        return NOTHING
 
     @abstractmethod
-    def __call__(self, problem: Problem, params: Params) -> Tensor:
-        """The loss, averaged over the batch: a scalar."""
+    def per_image(self, problem: Problem, params: Params, prepared: Prepared = NOTHING) -> Float[Tensor, " batch"]:
+        """The loss of each image; what validation reports is its mean."""
+
+    def penalty(self, params: Params) -> Tensor | float:
+        """What is added for the parameters themselves."""
+        return 0.0
+
+    def __call__(self, problem: Problem, params: Params, prepared: Prepared = NOTHING) -> Tensor:
+        """What is minimised: a scalar.
+
+        Args:
+            problem: What it is evaluated on.
+            params: Parameter name -> tensor, with batch norm's statistics.
+            prepared: What `prepare` returned for this problem.
+        """
+        return self.per_image(problem, params, prepared).mean() + self.penalty(params)

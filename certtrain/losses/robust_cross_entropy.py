@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from certtrain.bounds.base import Box
-from certtrain.bounds.labels import margin_spec
 from certtrain.errors import ConfigError
-from certtrain.losses.base import Loss, Problem
+from certtrain.losses.base import NOTHING, Loss, Prepared
+from certtrain.losses.problem import Problem
 from certtrain.networks.graph import Params
 
 
@@ -39,22 +38,17 @@ class RobustCrossEntropy(Loss):
         if not (isinstance(self.l1, (int, float)) and 0 <= self.l1 < math.inf):
             raise ConfigError(f"loss.l1 must be a number >= 0, got {self.l1!r}")
 
-    def __call__(self, problem: Problem, params: Params) -> Tensor:
-        """See `Loss`."""
-        kappa = problem.natural_weight if problem.eps > 0 else 1.0
-        total = torch.zeros((), dtype=problem.inputs.dtype, device=problem.inputs.device)
+    def per_image(self, problem: Problem, params: Params, prepared: Prepared = NOTHING) -> Float[Tensor, " batch"]:
+        """See `Loss`; what has no weight is not computed."""
+        kappa = problem.natural_weight
+        total = problem.inputs.new_zeros(len(problem.inputs))
         if kappa > 0:
-            logits = problem.graph.forward(params, problem.inputs)
-            total = total + kappa * F.cross_entropy(logits, problem.labels)
+            natural = F.cross_entropy(problem.logits(params), problem.labels, reduction="none")
+            total = total + kappa * natural
         if kappa < 1:
-            total = total + (1 - kappa) * robust_cross_entropy(lower_margins(problem, params)).mean()
-        if self.l1 > 0:
-            total = total + self.l1 * sum(p.abs().sum() for p in params.values() if p.dim() > 1)
+            total = total + (1 - kappa) * robust_cross_entropy(problem.lower_margins(params))
         return total
 
-
-def lower_margins(problem: Problem, params: Params) -> Float[Tensor, "batch rows"]:
-    """Certified lower bounds of the margins of every image's label over all other classes."""
-    box = Box.linf(problem.inputs, problem.eps, problem.clip)
-    spec = margin_spec(problem.labels, problem.graph.num_outputs)
-    return problem.relaxation.bound(problem.graph, params, box, spec, sides="lower").lower
+    def penalty(self, params: Params) -> Tensor | float:
+        """See `Loss`."""
+        return self.l1 * sum(p.abs().sum() for p in params.values() if p.dim() > 1) if self.l1 > 0 else 0.0

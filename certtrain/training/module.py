@@ -11,7 +11,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
@@ -22,10 +21,10 @@ from certtrain.gradients.backprop import Backprop
 from certtrain.gradients.base import ALONE, Estimate, GradientEstimator, LossFunction, State
 from certtrain.gradients.cost import cost_of_one
 from certtrain.gradients.ranks import Ranks, portion
-from certtrain.losses.base import Problem
-from certtrain.losses.robust_cross_entropy import lower_margins, robust_cross_entropy
 from certtrain.networks.graph import Graph, Params, parameters
-from certtrain.networks.statistics import batch_statistics, update_running_statistics
+from certtrain.networks.statistics import update_running_statistics
+from certtrain.training.generation import Generation
+from certtrain.training.judging import judge
 from certtrain.training.objective import Objective, Optimization
 from certtrain.training.phases import NO_WARM_START, Phases, WarmStart
 from certtrain.training.recorder import Recorder
@@ -136,13 +135,11 @@ class CertifiedTraining(pl.LightningModule):
         self.doing = "measures how to evaluate the population"
         shard = Shard.of(batch, self.ranks)
         params = parameters(self.network)
-        # At the radius where training ends. Where it begins, at 0, there may be no bounds to compute.
-        eps, weight = self.objective.eps.end, self.objective.natural_weight.end
-        statistics = self._batch_statistics(params, shard.batch)
+        generation = Generation.last(self.graph, self.objective)
+        statistics = generation.statistics(params, shard)
 
         def loss_of(images: int) -> LossFunction:
-            problem = self._problem(shard.inputs[:images], shard.labels[:images], eps, weight)
-            return self._loss_of(problem, statistics, shard, self.estimator)
+            return generation.loss(shard, params, statistics, self.estimator, images)
 
         images = len(shard.inputs)
         cost = cost_of_one(self.estimator, loss_of, params, images)
@@ -184,20 +181,18 @@ class CertifiedTraining(pl.LightningModule):
         if step == self.phases.switch > 0:
             # Moments of plain gradients say nothing about the scale of a population's.
             self.optimizers().optimizer.state.clear()  # type: ignore[union-attr]
-        epoch = self.phases.epoch(step)
-        eps, natural_weight = self.objective.eps(epoch), self.objective.natural_weight(epoch)
-        problem = self._problem(shard.inputs, shard.labels, eps, natural_weight)
+        generation = Generation.at(self.graph, self.objective, step, self.phases.epoch(step))
         params = parameters(self.network)
-        statistics = self._batch_statistics(params, shard.batch)
+        statistics = generation.statistics(params, shard)
         update_running_statistics(self.network, self.graph, statistics)
-        loss = self._counted(self._loss_of(problem, statistics, shard, estimator), estimator)
+        loss = self._counted(generation.loss(shard, params, statistics, estimator), estimator)
         recorder = Recorder(params, lambda p: ranks.reduce(loss(p)), estimator, active=self._recorded(step))
         started = time.perf_counter()
         estimate = estimator.estimate(loss, params, step, self.estimator_state, ranks)
         norm = self._step(params, estimate)
         rate = estimator.evaluations / max(time.perf_counter() - started, 1e-9)
         self.estimator_state = estimate.state
-        self._log_step(problem, estimate, {"gradient_norm": norm, **recorder.numbers(params)}, rate)
+        self._log_step(generation, estimate, {"gradient_norm": norm, **recorder.numbers(params)}, rate)
 
     def _counted(self, loss: LossFunction, estimator: GradientEstimator) -> LossFunction:
         """The same loss; `doing` follows how often it has been called."""
@@ -219,26 +214,6 @@ class CertifiedTraining(pl.LightningModule):
         """Whether the numbers of a step go to the loggers."""
         return (step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
-    def _problem(self, inputs: Tensor, labels: Tensor, eps: float, natural_weight: float) -> Problem:
-        objective = self.objective
-        return Problem(self.graph, objective.relaxation, inputs, labels, eps, natural_weight, objective.clip)
-
-    def _batch_statistics(self, params: Params, inputs: Tensor) -> Params:
-        """What batch norm sees of the clean batch at the centre; nothing where there is none."""
-        if not self.graph.has_batch_norm:
-            return {}
-        return {k: v.detach() for k, v in batch_statistics(self.graph, params, inputs).items()}
-
-    def _loss_of(
-        self, problem: Problem, statistics: Params, shard: Shard, estimator: GradientEstimator
-    ) -> LossFunction:
-        """The weighted loss as a function of the parameters, given the centre's statistics of the whole batch."""
-        loss, weight = self.objective.loss, shard.weight
-        if statistics and estimator.splits == "batch":  # it differentiates, through the statistics too
-            return lambda p: weight * loss(problem, {**p, **batch_statistics(self.graph, p, shard.batch)})
-        # A population shares the centre's statistics: members differ by their weights alone.
-        return lambda p: weight * loss(problem, {**p, **statistics})
-
     def _step(self, params: Params, estimate: Estimate) -> Tensor:
         for name, parameter in params.items():
             parameter.grad = estimate.gradient[name]
@@ -255,15 +230,21 @@ class CertifiedTraining(pl.LightningModule):
         scheduler.step()  # type: ignore[union-attr]
         return norm
 
-    def _log_step(self, problem: Problem, estimate: Estimate, step: dict[str, Tensor | float], rate: float) -> None:
-        shown: dict[str, Tensor | float] = {"train/loss": estimate.loss, "eps": problem.eps, "members_per_second": rate}
+    def _log_step(
+        self, generation: Generation, estimate: Estimate, step: dict[str, Tensor | float], rate: float
+    ) -> None:
+        shown: dict[str, Tensor | float] = {
+            "train/loss": estimate.loss,
+            "eps": generation.eps,
+            "members_per_second": rate,
+        }
         quiet: dict[str, Tensor | float] = {
-            "natural_weight": problem.natural_weight,
+            "natural_weight": generation.natural_weight,
             "lr": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
             **step,
             **estimate.statistics,
         }
-        self.log_dict(shown, prog_bar=True, logger=False, batch_size=len(problem.inputs))
+        self.log_dict(shown, prog_bar=True, logger=False, batch_size=1)  # of the last step: nothing is averaged
         self._record({**shown, **quiet})
 
     def _record(self, metrics: Mapping[str, Tensor | float]) -> None:
@@ -278,23 +259,19 @@ class CertifiedTraining(pl.LightningModule):
         """Natural and certified accuracy at the final eps, by the relaxation that trains; each rank judges a part."""
         own = portion(len(batch[0]), self.ranks.rank, self.ranks.size)
         if len(own):
-            self._judge(*(part[own.start : own.stop] for part in batch[:2]))
+            inputs, labels = (part[own.start : own.stop] for part in batch[:2])
+            self._judge(inputs, labels, own.start)
         # Also where nothing was judged: every rank takes part when the numbers are added up at the end of the epoch.
         self.log("val/natural_accuracy", self.natural_accuracy, on_epoch=True, prog_bar=True)
         self.log("val/certified_accuracy", self.certified_accuracy, on_epoch=True, prog_bar=True)
         self.log("val/loss", self.validation_loss, on_epoch=True)
 
-    def _judge(self, inputs: Tensor, labels: Tensor) -> None:
-        problem = self._problem(inputs, labels, self.objective.target_eps, self.objective.natural_weight.end)
+    def _judge(self, inputs: Tensor, labels: Tensor, first: int) -> None:
         params = parameters(self.network)
-        margins = lower_margins(problem, params)
-        logits = self.network(inputs)
-        kappa = problem.natural_weight
-        loss = (1 - kappa) * robust_cross_entropy(margins) + kappa * F.cross_entropy(logits, labels, reduction="none")
-        self.natural_accuracy.update(logits, labels)
-        # A NaN margin is not positive, so it never counts as certified.
-        self.certified_accuracy.update((margins > 0).all(1).float())
-        self.validation_loss.update(loss)
+        found = judge(self.graph, self.objective, params, inputs, labels, self.global_step, first)
+        self.natural_accuracy.update(self.network(inputs), labels)
+        self.certified_accuracy.update(found.certified.float())
+        self.validation_loss.update(found.loss)
 
     def on_validation_epoch_start(self) -> None:
         """Says what comes now."""

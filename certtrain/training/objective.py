@@ -25,6 +25,7 @@ class Objective:
         clip: Range of legal pixels.
         eps: Radius that is trained for over the epochs; recipes let it end above the target.
         natural_weight: Weight κ of the natural loss over the epochs.
+        seed: Of what a loss draws.
     """
 
     relaxation: Relaxation
@@ -33,6 +34,7 @@ class Objective:
     clip: tuple[float, float]
     eps: Ramp
     natural_weight: Ramp
+    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,14 @@ class Shard:
         inputs: [own, *input_shape], the rank's own of these.
         labels: [own].
         weight: Own images over all images, so that the weighted mean losses of all shards add up to the batch's.
+        first: Place of the first own image in the batch.
     """
 
     batch: Tensor
     inputs: Tensor
     labels: Tensor
     weight: float
+    first: int = 0
 
     @staticmethod
     def of(batch: tuple[Tensor, Tensor], ranks: Ranks) -> Shard:
@@ -36,4 +38,4 @@ class Shard:
         images = ranks.shard(len(inputs))
         own = images if len(images) else range(1)
         part = slice(own.start, own.stop)
-        return Shard(inputs, inputs[part], labels[part], len(images) / len(inputs))
+        return Shard(inputs, inputs[part], labels[part], len(images) / len(inputs), own.start)

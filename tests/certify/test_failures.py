@@ -9,7 +9,8 @@ from certify.fakes import ALL, Scripted, constant, diagonal, paired, points, rai
 from torch import Tensor
 
 from certtrain.bounds import Box, build
-from certtrain.certify import Attack, memory
+from certtrain.certify import Attack
+from certtrain.certify.verifiers import RelaxationVerifier, memory
 from certtrain.errors import UnsupportedOperation
 from certtrain.networks import trace
 
@@ -115,13 +116,14 @@ def test_a_verifier_is_not_tried_where_memory_cannot_suffice(monkeypatch: pytest
 
 def test_batches_follow_the_memory_budget():
     graph = trace(zoo.make("strided"), zoo.IMAGE)
-    need = {name: memory.bytes_per_image(build(name), graph) for name in ALL}
+    need = {name: memory.bytes_of_bounds(build(name), graph) for name in ALL}
     # Native rows are carried back in pieces, those of an unknown relaxation perhaps all together.
-    assert need["ibp"] < need["deeppoly"] < memory.bytes_per_image(constant(1.0), graph)
+    assert need["ibp"] < need["deeppoly"] < memory.bytes_of_bounds(constant(1.0), graph)
     assert need["deeppoly"] == need["crown_ibp"] == need["hbox"] == need["zonotope"]
-    assert memory.batch_size(build("hbox"), graph, 10 * need["hbox"], 100) == 10
-    assert memory.batch_size(build("hbox"), graph, 1, 100) == 1
-    assert memory.batch_size(build("ibp"), graph, 2**40, 100) == 100
+    hbox, ibp = (RelaxationVerifier(name, build(name)) for name in ("hbox", "ibp"))
+    assert hbox.images_at_once(graph, 10 * need["hbox"], 100) == 10
+    assert hbox.images_at_once(graph, 1, 100) == 1
+    assert ibp.images_at_once(graph, 2**40, 100) == 100
 
 
 @dataclass

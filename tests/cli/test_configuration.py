@@ -10,9 +10,10 @@ from pydantic import BaseModel
 
 import certtrain
 from certtrain._paths import config_dir
-from certtrain.bounds import Box
+from certtrain.bounds import Box, build, relaxations
+from certtrain.certify import RelaxationVerifier
 from certtrain.cli import schema
-from certtrain.cli.assemble import make_network, make_relaxation, make_source, make_training
+from certtrain.cli.assemble import make_network, make_relaxation, make_source, make_training, make_verifiers
 from certtrain.cli.compose import Command, compose_jobs, parse_command, with_configured_sweep
 from certtrain.cli.help import GROUPS, choices, help_page
 from certtrain.cli.preflight import preflight
@@ -34,6 +35,22 @@ def test_every_choice_of_every_group_composes_and_assembles(group: str, choice: 
     source = make_source(chosen)
     network, graph = make_network(chosen, source)
     make_training(chosen, network, graph)
+
+
+def test_a_verifier_takes_options_and_a_second_one_a_name_of_its_own() -> None:
+    plainly, flat = make_verifiers(
+        config(
+            "+relaxation@verifier.flat=deeppoly", "verifier.flat.lower_slope=zero", "certify.verifiers=[deeppoly,flat]"
+        )
+    )
+    assert isinstance(plainly, RelaxationVerifier)
+    assert isinstance(flat, RelaxationVerifier)
+    assert (plainly.name, plainly.relaxation) == ("deeppoly", build("deeppoly"))
+    assert (flat.name, flat.relaxation) == ("flat", build("deeppoly", lower_slope="zero"))
+
+
+def test_every_relaxation_has_a_node_for_its_options_as_a_verifier() -> None:
+    assert set(config().verifier) == set(relaxations())
 
 
 MODELS = list(choices(config_dir() / "model"))
@@ -175,14 +192,14 @@ BAD = {
     "model._target_=builtins.dict": "model._target_: builtins.dict makes a dict, no torch.nn.modules.module.Module",
     "loss._target_=builtins.dict": "loss._target_: builtins.dict makes a dict, no certtrain.losses.base.Loss",
     "data.source._target_=builtins.dict": "data.source._target_: builtins.dict makes a dict, no certtrain.data.source.",
-    "certify.verifiers=[nope]": "certify.verifiers: unknown relaxation 'nope' .*one of ibp, .*, deeppoly$",
-    "certify.verifiers=[ibp,depoly]": "unknown relaxation 'depoly' .*; did you mean deeppoly\\?$",
-    "certify.verifiers=[crown]": "unknown relaxation 'crown' .*; did you mean crown_ibp\\?$",
-    "certify.verifiers=[ipb]": "unknown relaxation 'ipb' .*; did you mean ibp\\?$",
-    "certify.verifiers=[]": "certify.verifiers: must be a list of relaxations such as .*, at least one, got \\[\\]",
-    "certify.verifiers=null": "certify.verifiers: must be a list of relaxations .*certify.enabled=false",
-    "certify.verifiers=ibp": "certify.verifiers: must be a list of relaxations .* got 'ibp'",
-    "certify.verifiers=[1]": "certify.verifiers: must be a list of relaxations",
+    "certify.verifiers=[nope]": "certify.verifiers: unknown verifier 'nope': one of ibp, .*, or one of your own",
+    "certify.verifiers=[ibp,depoly]": "unknown verifier 'depoly': .*; did you mean deeppoly\\?$",
+    "certify.verifiers=[crown]": "unknown verifier 'crown': .*; did you mean crown_ibp\\?$",
+    "certify.verifiers=[ipb]": "unknown verifier 'ipb': .*; did you mean ibp\\?$",
+    "certify.verifiers=[]": "certify.verifiers: must be a list of verifiers such as .*, at least one, got \\[\\]",
+    "certify.verifiers=null": "certify.verifiers: must be a list of verifiers .*certify.enabled=false",
+    "certify.verifiers=ibp": "certify.verifiers: must be a list of verifiers .* got 'ibp'",
+    "certify.verifiers=[1]": "certify.verifiers: must be a list of verifiers",
     "certify.limit=0": "certify.limit must be",
     "trainer.devices=0": "trainer.devices must be greater than or equal to 1",
     "trainer=ddp trainer.num_nodes=2": "start the command on every node, with torchrun or srun",
@@ -200,7 +217,12 @@ BAD = {
     "scheduler=multistep scheduler.milestones=[5]": "fractions of the run",
     "optimizer._target_=torch.optim.LBFGS": "optimizer: .*closure",
     "optimizer.weight_decay=0.1": "write \\+optimizer.weight_decay",
-    "certify.verifiers=[ibp,ibp]": "two verifiers are named 'ibp'",
+    "certify.verifiers=[ibp,ibp]": "certify.verifiers: two verifiers are named 'ibp'",
+    "verifier.deeppoly.lower_slope=flat": "verifier.deeppoly: relaxation.lower_slope must be one of .*got 'flat'",
+    "verifier.deeppoly.lower_slop=zero": "unknown key .*did you mean verifier.deeppoly.lower_slope",
+    "verifier.hbox.memory_mb=0": "verifier.hbox: relaxation.memory_mb must be a positive number",
+    "relaxation@verifier.ibp=deeppoly": "verifier.ibp: what deeppoly computes would be reported as ibp: choose another",
+    "verifier=null": "verifier",
     "relaxation=intersection relaxation.parts=5": "relaxation.parts must be a list",
     "model.widths=5": "model.widths must be positive whole numbers",
     "pgpe.sigma=0.1,0.2": "add -m",
@@ -240,7 +262,7 @@ def test_a_folder_of_own_choices_is_checked_like_the_rest(tmp_path: Path) -> Non
 
 
 def test_a_sweep_is_checked_whole_before_its_first_job() -> None:
-    with pytest.raises(CerttrainError, match="unknown relaxation 'nope'"):
+    with pytest.raises(CerttrainError, match="unknown verifier 'nope'"):
         preflight(Command(("certify.verifiers=[ibp],[nope]",), True, False))
     with pytest.raises(CerttrainError, match="pgpe.sigma must be greater than 0"):
         preflight(Command(("pgpe.sigma=0.1,0.2,0", "relaxation=ibp,deeppoly"), True, False))

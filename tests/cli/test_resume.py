@@ -73,6 +73,17 @@ def test_how_a_run_is_watched_over_makes_it_no_other_run() -> None:
     assert difference(node(), node(*others, "logger=wandb")) is None
 
 
+def test_options_of_verifiers_count_where_these_are_asked() -> None:
+    """A run of before there was a node `verifier` had the options that its defaults are."""
+    before = {key: value for key, value in node().items() if key != "verifier"}
+    assert difference(before, node()) is None
+    zero = node("verifier.deeppoly.lower_slope=zero")
+    assert "lower_slope='zero'" in str(difference(before, zero))
+    assert difference(before, zero).startswith("verifier.deeppoly is DeepPoly(")
+    only = "certify.verifiers=[ibp]"
+    assert difference(node(only), node(only, "verifier.deeppoly.lower_slope=zero")) is None
+
+
 def test_the_unfinished_run_that_is_furthest_goes_on() -> None:
     assert place() == Place()
     begun(Path("outputs/2026-01-01/10-00-00-1"), step=9, finished=True)

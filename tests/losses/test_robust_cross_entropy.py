@@ -15,7 +15,7 @@ def mlp() -> Case:
 
 
 def problem(case: Case, eps: float, weight: float, relaxation: str = "deeppoly") -> Problem:
-    return Problem(case.graph, build(relaxation), case.inputs, case.labels, eps, weight, (0.0, 1.0))
+    return Problem.within(case.graph, build(relaxation), case.inputs, case.labels, eps, weight)
 
 
 def test_of_exact_margins_is_cross_entropy(mlp: Case) -> None:

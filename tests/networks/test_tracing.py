@@ -15,7 +15,7 @@ from certtrain.bounds import Box, Given, Relaxation, build, relaxations
 from certtrain.bounds.relaxation.deeppoly import DeepPoly
 from certtrain.bounds.substitution.preactivation import Hidden
 from certtrain.bounds.substitution.rows_of_spec import analyse_rows
-from certtrain.certify.memory import bytes_per_image
+from certtrain.certify.verifiers.memory import bytes_of_bounds
 from certtrain.errors import ConfigError, UnsupportedOperation
 from certtrain.networks import Graph, Normalize, parameters, trace
 from certtrain.networks.ops import LinearMap, Op
@@ -368,9 +368,9 @@ def test_an_operation_without_a_rule_is_refused_in_every_traversal(way: str) -> 
             case "evaluation":
                 graph.forward(params, inputs)
             case "memory":
-                bytes_per_image(build("deeppoly"), graph)
+                bytes_of_bounds(build("deeppoly"), graph)
             case "memory of others":
-                bytes_per_image(_Opaque(), graph)
+                bytes_of_bounds(_Opaque(), graph)
             case "tensors":
                 substitution = DeepPoly(executor="tensors").substitution(graph, params, box, Given())
                 analyse_rows(substitution, None, Hidden({}, {}), "lower")

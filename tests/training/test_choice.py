@@ -16,7 +16,7 @@ from certtrain.cli.preflight import preflight
 from certtrain.cli.schema import parse, plain
 from certtrain.errors import ConfigError
 from certtrain.gradients import PGPE, Choice, LossFunction
-from certtrain.losses import Problem
+from certtrain.losses import NOTHING, Prepared, Problem, RobustCrossEntropy
 from certtrain.networks.graph import Params
 from certtrain.training.checkpoints import AtomicCheckpointIO
 from certtrain.training.metrics import JsonlLogger
@@ -122,11 +122,12 @@ def test_it_is_measured_at_the_radius_where_training_ends(
     seen: list[tuple[float, float]] = []
     original = training.objective.loss
 
-    def watched(problem: Problem, params: Params) -> torch.Tensor:
-        seen.append((problem.eps, problem.natural_weight))
-        return original(problem, params)
+    class Watched(RobustCrossEntropy):
+        def per_image(self, problem: Problem, params: Params, prepared: Prepared = NOTHING) -> torch.Tensor:
+            seen.append((float(problem.box.radius.max()), problem.natural_weight))
+            return original.per_image(problem, params, prepared)
 
-    training.objective = replace(training.objective, loss=watched)
+    training.objective = replace(training.objective, loss=Watched())
     fit(training, data, tmp_path, steps=1)
     measured_at = [(eps, weight) for eps, weight in seen if eps > 0]
     assert measured_at

@@ -16,7 +16,7 @@ from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.job import Job
 from certtrain.cli.schema import RunConfig, parse, plain
 from certtrain.errors import CerttrainError
-from certtrain.losses.base import Loss, Problem
+from certtrain.losses import NOTHING, Loss, Prepared, Problem
 from certtrain.networks.graph import Params
 from certtrain.training.metrics import JsonlLogger, drop_rows
 from certtrain.training.stopping import Stopped, StopRequest
@@ -260,7 +260,10 @@ class Failing(Loss):
         self.from_call = from_call
         self.odd_only = odd_only
 
-    def __call__(self, problem: Problem, params: Params) -> torch.Tensor:
+    def per_image(self, problem: Problem, params: Params, prepared: Prepared = NOTHING) -> torch.Tensor:
+        return problem.inputs.new_zeros(len(problem.inputs))
+
+    def __call__(self, problem: Problem, params: Params, prepared: Prepared = NOTHING) -> torch.Tensor:
         self.calls += 1
         bad = self.calls >= self.from_call and (self.calls % 2 == 1 or not self.odd_only)
         return problem.inputs.sum() * (float("nan") if bad else 0.0) + sum(p.square().sum() for p in params.values())

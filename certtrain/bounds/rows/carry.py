@@ -16,6 +16,7 @@ from certtrain.bounds.rows.passage import Linearization, Passage
 from certtrain.bounds.rows.patches import back
 from certtrain.bounds.rows.reach import Where
 from certtrain.bounds.rows.selection import Forms
+from certtrain.deadline import check_deadline
 from certtrain.networks.ops import Activation, Add, LinearMap, Op
 from certtrain.networks.rules import Rules
 
@@ -124,7 +125,8 @@ def _keeps_serving_all(rows: Rows, op: Op) -> bool:
 def lower_bounds(
     passage: Passage, start: Carried, where: Where, forms: Forms, linearization: Linearization, operators: Operators
 ) -> Tensor:
-    """Lower bounds [groups, k] of one chunk."""
+    """Lower bounds [groups, k] of one chunk, if there is time for it."""
+    check_deadline()
     anchor, chunk = passage.anchor, start.select(where, forms)
     done = carry(passage, chunk, linearization, operators)
     rows = done.pending[anchor.index]

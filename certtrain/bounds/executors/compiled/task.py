@@ -17,6 +17,7 @@ from certtrain.bounds.rows.anchor import Anchor
 from certtrain.bounds.rows.passage import Linearization
 from certtrain.bounds.rows.reach import Reach
 from certtrain.bounds.rows.selection import RowIndex
+from certtrain.deadline import check_deadline
 from certtrain.networks.graph import Graph
 
 # int64 numbers of a Step in task.h: its kind, three operands of three, layer, window and halo, three gradients of three
@@ -134,6 +135,7 @@ def run(entry: Entry, task: list[int], threads: int) -> None:
 
     Raises:
         MemoryError: If there is not enough of it for a few rows.
+        OutOfTime: If the deadline has passed.
         BaseException: What a handler raises; nothing is running any more then.
     """
     numbers = np.array(task, dtype=np.int64)
@@ -142,6 +144,7 @@ def run(entry: Entry, task: list[int], threads: int) -> None:
     addresses = ctypes.c_void_p(numbers.ctypes.data), ctypes.c_void_p(progress.ctypes.data)
     state: int = Ended.UNFINISHED
     while state == Ended.UNFINISHED:
+        check_deadline()
         state = entry(addresses[0], threads, parallel(), addresses[1], PIECE_SECONDS)
     if state == Ended.NO_MEMORY:
         raise MemoryError("no memory for a few rows of back-substitution")

@@ -1,4 +1,4 @@
-"""How many images a verifier can take at once: a rough count of its largest tensors against a budget.
+"""What the bounds of one image take: a rough count of a relaxation's largest tensors.
 
 The counts are for float64. They follow the relaxations' algorithms, not their code, and are meant to be right
 within a factor of about two. Where they are too low, halving the batch (`batching`) is the fallback.
@@ -21,7 +21,7 @@ BYTES = 8
 ROW_COPIES = 6
 
 
-def bytes_per_image(relaxation: Relaxation, graph: Graph) -> int:
+def bytes_of_bounds(relaxation: Relaxation, graph: Graph) -> int:
     """Estimated peak memory of one image's bounds in float64.
 
     A relaxation that is not known here is taken for back-substitution of every neuron at once, the largest of the usual
@@ -29,7 +29,7 @@ def bytes_per_image(relaxation: Relaxation, graph: Graph) -> int:
     """
     match relaxation:
         case Intersection():
-            return max(bytes_per_image(part, graph) for part in relaxation.parts)
+            return max(bytes_of_bounds(part, graph) for part in relaxation.parts)
         case IBP():
             return BYTES * _intervals(graph)
         case BackSubstitution():
@@ -38,11 +38,6 @@ def bytes_per_image(relaxation: Relaxation, graph: Graph) -> int:
             return BYTES * 2 * _intervals(graph)
     rows = max((_rows(graph, op.inputs[0]) for op in graph.ops if isinstance(op, Activation)), default=0)
     return BYTES * (_intervals(graph) + ROW_COPIES * max(rows, graph.num_outputs * graph.ops[0].size))
-
-
-def batch_size(relaxation: Relaxation, graph: Graph, budget: int, largest: int) -> int:
-    """Images per batch that fit into a budget in bytes: at least one, at most `largest`."""
-    return max(1, min(largest, budget // bytes_per_image(relaxation, graph)))
 
 
 def _intervals(graph: Graph) -> int:

@@ -1,0 +1,103 @@
+"""What a loss is evaluated on: a batch, and what is to be certified on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from certtrain.attacks import Margins
+from certtrain.attacks.pgd import Key
+from certtrain.bounds.base import Box, Relaxation
+from certtrain.bounds.labels import margin_spec
+from certtrain.networks.graph import Graph, Params
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A batch, and what is to be certified on it.
+
+    Attributes:
+        graph: The network.
+        relaxation: Bounds its margins.
+        inputs: [batch, *input_shape], in pixel units.
+        labels: [batch].
+        box: The inputs to certify; lies around `inputs`, which need not be its centre where it is cut.
+        spec: [batch, rows, outputs], the margins to certify.
+        natural_weight: κ in [0, 1]: weight of the natural loss beside the robust one; 1 where the box has no width.
+        seed: Of everything that a loss draws.
+        positions: Place of each image in the whole batch, of which this may be a rank's part.
+    """
+
+    graph: Graph
+    relaxation: Relaxation
+    inputs: Float[Tensor, "batch *shape"]
+    labels: Int[Tensor, " batch"]
+    box: Box
+    spec: Float[Tensor, "batch rows outputs"]
+    natural_weight: float
+    seed: int
+    positions: Sequence[int]
+
+    @staticmethod
+    def within(
+        graph: Graph,
+        relaxation: Relaxation,
+        inputs: Float[Tensor, "batch *shape"],
+        labels: Int[Tensor, " batch"],
+        eps: float,
+        natural_weight: float = 0.0,
+        clip: tuple[float, float] | None = (0.0, 1.0),
+        seed: int = 0,
+        first: int = 0,
+    ) -> Problem:
+        """All inputs within eps of the given ones, and all margins of their labels.
+
+        Args:
+            graph: The network.
+            relaxation: Bounds its margins.
+            inputs: [batch, *input_shape], in pixel units.
+            labels: [batch].
+            eps: Radius of the box in pixel units; 0 leaves nothing but the natural loss.
+            natural_weight: See `Problem`.
+            clip: Range of legal pixels.
+            seed: See `Problem`.
+            first: Place of the first of the images in the whole batch.
+        """
+        return Problem(
+            graph,
+            relaxation,
+            inputs,
+            labels,
+            Box.linf(inputs, eps, clip),
+            margin_spec(labels, graph.num_outputs).to(inputs),
+            natural_weight if eps > 0 else 1.0,
+            seed,
+            range(first, first + len(inputs)),
+        )
+
+    def logits(self, params: Params) -> Float[Tensor, "batch classes"]:
+        """Outputs at the unperturbed inputs."""
+        return self.graph.forward(params, self.inputs)
+
+    def lower_margins(self, params: Params) -> Float[Tensor, "batch rows"]:
+        """Certified lower bounds of the margins over the box."""
+        return self.relaxation.bound(self.graph, params, self.box, self.spec, sides="lower").lower
+
+    def margins_at(self, params: Params) -> Margins:
+        """The margins of points, for attacks."""
+
+        def margins(points: Tensor, images: Tensor) -> Tensor:
+            return (self.spec[images] @ self.graph.forward(params, points)[:, :, None]).squeeze(-1)
+
+        return margins
+
+    def keys(self, generation: int) -> list[Key]:
+        """For each image, what the random numbers of a generation depend on: of all ranks, each has its own."""
+        return [(self.seed, generation, position) for position in self.positions]
+
+    def bounded_by(self, relaxation: Relaxation) -> Problem:
+        """The same problem with other bounds."""
+        return replace(self, relaxation=relaxation)

@@ -1,0 +1,75 @@
+"""What validation says of a network: the configured loss, and which images are certified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from certtrain.bounds.base import Bounds, Box, Relaxation, Sides
+from certtrain.losses import Problem
+from certtrain.networks.graph import Graph, Params
+from certtrain.training.generation import Generation
+from certtrain.training.objective import Objective
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Of each image of a batch.
+
+    Attributes:
+        loss: What training minimises, at the end of the schedules but at the radius to certify.
+        certified: Whether all margins have positive lower bounds, by the relaxation that trains.
+    """
+
+    loss: Float[Tensor, " batch"]
+    certified: Bool[Tensor, " batch"]
+
+
+def judge(
+    graph: Graph,
+    objective: Objective,
+    params: Params,
+    inputs: Tensor,
+    labels: Tensor,
+    number: int = 0,
+    first: int = 0,
+) -> Judgement:
+    """Judges images.
+
+    Args:
+        graph: The network.
+        objective: What it is trained for.
+        params: Its parameters and batch norm's running statistics.
+        inputs: [batch, *input_shape].
+        labels: [batch].
+        number: Of the generation, which the loss's random numbers depend on.
+        first: Place of the first of the images in the batch, of which they may be a rank's part.
+    """
+    end = Generation(graph, objective, number, objective.target_eps, objective.natural_weight.end)
+    problem = end.problem(inputs, labels, first)
+    margins = problem.lower_margins(params)
+    known = problem.bounded_by(_Known(problem, params, Bounds(margins, None)))
+    loss = objective.loss.per_image(known, params, objective.loss.prepare(known, params, number))
+    # A NaN margin is not positive, so it never counts as certified.
+    return Judgement(loss, (margins > 0).all(1))
+
+
+@dataclass(frozen=True)
+class _Known(Relaxation):
+    """Bounds that are at hand, for a loss that asks for just these: bounds are most of what validation takes."""
+
+    problem: Problem
+    params: Params
+    bounds: Bounds
+
+    def bound(
+        self, graph: Graph, params: Params, box: Box, spec: Tensor | None = None, sides: Sides = "both", **more: Any
+    ) -> Bounds:
+        """See `Relaxation`."""
+        problem = self.problem
+        if params is self.params and box is problem.box and spec is problem.spec and sides == "lower":
+            return self.bounds
+        return problem.relaxation.bound(graph, params, box, spec, sides, **more)
