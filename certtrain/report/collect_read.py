@@ -204,9 +204,16 @@ def is_where_from(key: str) -> bool:
     return key.startswith(SOURCE) and key not in NORMALIZATION
 
 
+def _is_unasked(key: str, flat: Setting) -> bool:
+    """Whether a key is an option of a verifier that is not among those that certify."""
+    group, _, rest = key.partition(".")
+    return group == "verifier" and rest.partition(".")[0] not in flat.get("certify.verifiers", ())
+
+
 def _setting(flat: Mapping[str, Any], summary: Summary) -> Setting:
     ignored = CARRIED_OUT | PLACES
     setting = {k: v for k, v in flat.items() if k not in ignored and k.split(".")[0] not in ignored}
+    setting = {key: value for key, value in setting.items() if not _is_unasked(key, flat)}
     if summary.images is not None:
         setting[IMAGES] = summary.images
     if summary.data is None:

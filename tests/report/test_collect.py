@@ -181,3 +181,12 @@ def test_nothing_to_collect_is_told_in_one_line(tmp_path: Path) -> None:
         collect_command([str(tmp_path)])
     with pytest.raises(CerttrainError, match="is no directory"):
         collect_command([str(tmp_path / "nowhere")])
+
+
+def test_options_of_verifiers_count_where_these_certified(tmp_path: Path) -> None:
+    asked = {"certify__verifiers": ["ibp"]}
+    run(tmp_path, seed=0, **asked, verifier__hbox__memory_mb=1)
+    run(tmp_path, seed=1, **asked, verifier__hbox__memory_mb=2)
+    assert seeds(tmp_path) == [(0, 1)]
+    run(tmp_path, seed=2, **asked, verifier__ibp__backend="other")
+    assert sorted(seeds(tmp_path)) == [(0, 1), (2,)]
