@@ -204,7 +204,7 @@ def is_where_from(key: str) -> bool:
     return key.startswith(SOURCE) and key not in NORMALIZATION
 
 
-def _is_unasked(key: str, flat: Setting) -> bool:
+def _is_unasked(key: str, flat: Mapping[str, Any]) -> bool:
     """Whether a key is an option of a verifier that is not among those that certify."""
     group, _, rest = key.partition(".")
     return group == "verifier" and rest.partition(".")[0] not in flat.get("certify.verifiers", ())
