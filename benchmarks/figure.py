@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.bounds import BoundRow
 from benchmarks.peak import OperationRow
 from benchmarks.scaling import ScalingRow
-from certtrain.report.style import BLUE, GREEN, GREY, ORANGE, RED, drawing, save
+from certtrain.report.style import BLUE, GREEN, GREY, LINE_INCHES, ORANGE, RED, drawing, save, title_lines
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLORS = (BLUE, ORANGE, GREEN, RED)
 # Inches; at the style's resolution 1,690 pixels wide.
@@ -20,6 +23,12 @@ LEFT, RIGHT = ("bounds", "operations"), ("batches", "scaling")
 
 def draw(results: Mapping[str, Sequence[Any]], title: str, path: Path) -> Path | None:
     """Writes the picture; None if there is nothing to draw."""
+    canvas = picture(results, title)
+    return None if canvas is None else save(canvas, path)
+
+
+def picture(results: Mapping[str, Sequence[Any]], title: str) -> Figure | None:
+    """A panel for everything that was measured; None if there is nothing to draw."""
     columns = [[name for name in names if results.get(name)] for names in (LEFT, RIGHT)]
     columns = [names for names in columns if names]
     if not columns:
@@ -28,14 +37,16 @@ def draw(results: Mapping[str, Sequence[Any]], title: str, path: Path) -> Path |
         from matplotlib.figure import Figure
 
         lines = sum(len(results.get(name, ())) for name in LEFT)
-        canvas = Figure(figsize=(WIDTH, max(LEAST, 1.5 + LINE / 1.6 * lines)), layout="constrained")
-        canvas.suptitle(title, x=0.01, ha="left")
+        heading = title_lines(title, WIDTH)
+        height = max(LEAST, 1.5 + LINE / 1.6 * lines) + LINE_INCHES * (len(heading) - 1)
+        canvas = Figure(figsize=(WIDTH, height), layout="constrained")
+        canvas.suptitle("\n".join(heading), x=0.01, ha="left")
         for part, names in zip(canvas.subfigures(1, len(columns), squeeze=False)[0], columns, strict=True):
             heights = [max(4, len(results[name])) if names[0] in LEFT else 1 for name in names]
             axes = part.subplots(len(names), squeeze=False, height_ratios=heights)[:, 0]
             for name, ax in zip(names, axes, strict=True):
                 PANELS[name](ax, results[name])
-        return save(canvas, path)
+    return canvas
 
 
 def _bounds(ax: Any, rows: Sequence[BoundRow]) -> None:
@@ -54,18 +65,23 @@ def _bounds(ax: Any, rows: Sequence[BoundRow]) -> None:
         for place, ratio in zip(places, ratios, strict=True):
             ends = (ratio.upper_quartile, "left", 3) if ratio.median >= 1 else (ratio.lower_quartile, "right", -3)
             text = {"xytext": (ends[2], 0), "textcoords": "offset points", "va": "center", "ha": ends[1]}
-            ax.annotate(f"{ratio.median:.2g}", (ends[0], place), fontsize=7, color=GREY, **text)
+            ax.annotate(_ratio(ratio.median), (ends[0], place), fontsize=7, color=GREY, **text)
     ax.axvline(1, color=GREY, lw=1)
     ax.set(xscale="log", yticks=range(len(labels)), yticklabels=labels, xlabel="auto_LiRPA's time / native time")
     ax.set_title("Bounds: ratios")
     low, high = ax.get_xlim()
     # Room for the numbers.
-    ax.set_xlim(min(0.75 * low, 0.7), max(1.3 * high, 2))
+    ax.set_xlim(min(0.75 * low, 0.7), max(1.5 * high, 2))
     ax.grid(axis="y", visible=False)
     ax.invert_yaxis()
     # Beside the title: anywhere inside, some bars would lie below it.
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2)
     _plain(ax.xaxis)
+
+
+def _ratio(value: float) -> str:
+    """Two digits, or whole: 0.31, 4.2, 640."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _label(row: BoundRow | OperationRow) -> str:

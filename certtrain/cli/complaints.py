@@ -12,11 +12,8 @@ SENTENCES = {
     "list_type": "must be a list, as in [a,b]",
     "tuple_type": "must be a list, as in [a,b]",
     "string_type": "must be a word",
-    "none_required": "must be null",
     "too_short": "must have at least {min_length} entries",
     "too_long": "must have at most {max_length} entries",
-    "int_from_float": "must be a valid integer",
-    "int_parsing_size": "must be a smaller integer",
 }
 _LONGEST = 80
 
@@ -46,7 +43,7 @@ def _sentence(key: str, found: ErrorDetails) -> str:
     if key == "pgpe.population_size" and kind == "multiple_of":
         return "must be even (antithetic pairs)"
     if kind in SENTENCES:
-        return SENTENCES[kind].format(**found.get("ctx", {})).replace("1 entries", "1 entry").replace("(s)", "s")
+        return SENTENCES[kind].format(**found.get("ctx", {})).replace("1 entries", "1 entry")
     text = found["msg"].replace("Input should be", "must be").replace("Input", "it")
     if kind == "float_type" and "/" in str(found["input"]):
         text += " (a fraction is not computed: write 0.00784 for 2/255)"

@@ -157,7 +157,8 @@ def _check_choice(override: Override) -> None:
     group = key.replace(".", "/")
     if group != key and isinstance(value, str) and (config_dir() / group).is_dir():
         raise ConfigError(f"'{line}': {group} is a group, whose choice is written {group}={value}")
-    if isinstance(value, (str, list, dict)) or override.is_delete() or override.is_sweep_override():
+    named = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    if isinstance(value, (str, dict)) or named or override.is_delete() or override.is_sweep_override():
         return
     if (config_dir() / key).is_dir():
         choices = "|".join(choices_of(key))

@@ -48,10 +48,13 @@ def explain(error: Exception) -> str:
     text = "\n".join(filter(None, [str(error), str(error.__cause__ or "")]))
     if found := re.search(r"Could not find '([^']+)/([^'/]*)'", text):
         return _unknown_choice(*found.groups())
+    absent = re.search(r"Key '[^']+' is not in struct\s+full_key: (\S+)", text)
     if found := re.search(r"Could not override '([^']+)'", text):
-        return _no_such_key(found.group(1))
-    if found := re.search(r"Key '[^']+' is not in struct\s+full_key: (\S+)", text):
-        return _unknown_key(found.group(1))
+        # A dictionary is given to a node; what is wrong is a key inside.
+        inside = absent is not None and absent.group(1).startswith(f"{found.group(1)}.")
+        return _unknown_key(absent.group(1)) if absent and inside else _no_such_key(found.group(1))
+    if absent:  # asked for by the command itself: it was deleted
+        return f"missing key '{absent.group(1)}'"
     if found := re.search(r"already at '([^']+)'", text):
         return f"+{found.group(1)}: the key exists: leave the + out"
     if found := re.search(r"Interpolation key '([^']+)' not found\s+full_key: (\S+)", text):
@@ -120,7 +123,7 @@ def _no_such_key(key: str) -> str:
     if "/" in key and (config_dir() / key).is_dir():
         return f"unknown group '{key}' here: it needs method={key.split('/')[0]}"
     if (config_dir() / key).is_dir():
-        return f"{key} is chosen as {key}=<choice>, once"
+        return f"{key} has no choices: set its keys, as in {key}.key=value"
     return _unknown_key(key)
 
 

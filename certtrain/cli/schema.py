@@ -244,7 +244,7 @@ class RunConfig(Strict):
                 raise ValueError(f"method {name} and the node {name} belong together: choose both with method={name}")
         if self.pgpe is not None:
             self._refuse_idle_ranks(self.pgpe)
-        if not self.clip[0] <= 0 < 1 <= self.clip[1]:
+        if self.clip[0] > 0 or self.clip[1] < 1:
             raise ValueError(f"clip must be [low, high] and contain all pixels, 0 to 1, got {list(self.clip)}")
         return self
 

@@ -111,6 +111,11 @@ class GradientEstimator(ABC):
         return True
 
     @property
+    def unbiased(self) -> bool:
+        """Whether the mean of estimates is the gradient of the smoothed loss; if not, it has that direction only."""
+        return True
+
+    @property
     def at_once(self) -> int:
         """Evaluations whose memory is held at a time, at most."""
         return 1

@@ -103,6 +103,11 @@ class PGPE(GradientEstimator):
         return "population"
 
     @property
+    def unbiased(self) -> bool:
+        """Raw losses are; shaped ones lose their scale."""
+        return self.fitness == "raw"
+
+    @property
     def at_once(self) -> int:
         """See `GradientEstimator.at_once`."""
         return 1 if self.strategy == "loop" else min(self.member_chunk, self.population_size)

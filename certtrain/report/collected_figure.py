@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-import textwrap
 import warnings
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from certtrain.report.collect import Collection, Group, Statistic
 from certtrain.report.collect_keys import KEYS, identity, is_number
 from certtrain.report.collect_read import IMAGES, Setting
 from certtrain.report.collected_text import headline, setting_cells, value_text
-from certtrain.report.style import BLUE, CHARACTERS_PER_INCH, GREEN, GREY, LINE_INCHES, ORANGE, RED, drawing, save
+from certtrain.report.style import BLUE, GREEN, GREY, LINE_INCHES, ORANGE, RED, drawing, save, title_lines
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLORS = (BLUE, ORANGE, GREEN, RED, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -25,6 +27,8 @@ MOST_ROWS, MOST_LINES = 150, 8
 LONGEST = 24
 # Inches: a row, a line panel, the plot beside the settings, and a character of their text.
 ROW, PANEL, PLOT, CHARACTER = 0.2, (4.4, 4.0), 5.0, 0.068
+# Percent that axes show: points at the ends are not cut in halves.
+WHOLE = (-1.5, 101.5)
 # Line panels beside each other, if the rows need no wider figure.
 BESIDE = 3
 
@@ -45,7 +49,14 @@ class Line:
 
 
 def write_figure(collection: Collection, path: Path) -> Path:
-    """Draws the collection: accuracies of each setting, and how they depend on each number that was varied alone.
+    """Draws the collection as a PNG, see `draw_collection`, and returns the file."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands for it
+        return save(draw_collection(collection), path)
+
+
+def draw_collection(collection: Collection) -> Figure:
+    """Accuracies of each setting, and how they depend on each number that was varied alone.
 
     Two groups are joined by a line exactly if they are the same but for the number on the axis.
     """
@@ -57,17 +68,16 @@ def write_figure(collection: Collection, path: Path) -> Path:
     width = max(CHARACTER * max(map(len, labels[0].split("\n"))) + PLOT, min(len(panels), BESIDE) * PANEL[0])
     beside = int(width / PANEL[0])
     below = math.ceil(len(panels) / beside)
-    title = textwrap.wrap(headline(collection), int(CHARACTERS_PER_INCH * width))
+    title = title_lines(headline(collection), width)
     heights = [ROW * (len(groups) + labels[0].count("\n") + 1) + 1.4, below * PANEL[1]][: 1 + bool(panels)]
-    with drawing(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands for it
+    with drawing():
         canvas = Figure(figsize=(width, sum(heights) + 0.2 + LINE_INCHES * len(title)), layout="constrained")
         canvas.suptitle("\n".join(title), x=0.01, ha="left")
         parts: Any = canvas.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)
         _draw_rows(parts[0, 0].subplots(), groups, labels, len(collection.groups))
         if panels:
             _draw_panels(list(parts[1, 0].subplots(below, beside, squeeze=False).flat), panels)
-        return save(canvas, path)
+    return canvas
 
 
 def _draw_panels(axes: Sequence[Any], panels: Mapping[str, Sequence[Line]]) -> None:
@@ -114,7 +124,7 @@ def _draw_rows(ax: Any, groups: Sequence[Group], labels: Sequence[str], all_grou
     ax.set_yticks([-0.6, *range(len(groups))], labels, fontfamily="monospace", fontsize=8)
     ax.tick_params(axis="y", length=0)
     ax.get_yticklabels()[0].set(verticalalignment="bottom", fontweight="bold")
-    ax.set_xlim(0, 100)
+    ax.set_xlim(*WHOLE)
     ax.set_xlabel("% of test images")
     if all_groups > len(groups):
         ax.set_xlabel(f"% of test images; {all_groups - len(groups)} more settings are in the table")
@@ -172,7 +182,7 @@ def _draw_lines(ax: Any, key: str, lines: Sequence[Line], colors: Mapping[str, s
                     *zip(*hollow, strict=True), marker, markersize=4, color=color, markerfacecolor="white", zorder=5
                 )
     _set_scale(ax, sorted({group.setting[key] for line in shown for group in line.groups}))
-    ax.set_ylim(0, 100)
+    ax.set_ylim(*WHOLE)
     more = len(lines) - len(shown)
     ax.set_xlabel(key + (f" ({more} more lines are in the table)" if more else ""))
     ax.set_ylabel("% of test images")

@@ -7,10 +7,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from certtrain.report.metrics import Series, read_metrics, running_mean
 from certtrain.report.style import BLUE, GREEN, GREY, ORANGE, SILVER, drawing, figure, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # With more points than this, a line of means over a fiftieth of them is drawn above the single ones.
 DENSE = 120
@@ -93,7 +96,17 @@ def write_curves(metrics: str | os.PathLike[str], path: str | os.PathLike[str], 
     Returns:
         The PNG; None, and nothing is written, if nothing was logged that can be drawn.
     """
-    series = read_metrics(metrics)
+    canvas = draw_curves(read_metrics(metrics), title)
+    return None if canvas is None else save(canvas, path)
+
+
+def draw_curves(series: Mapping[str, Series], title: str) -> Figure | None:
+    """A plot for every panel that has something to show; None if none has.
+
+    Args:
+        series: Key of metrics.jsonl -> what was logged.
+        title: Above everything.
+    """
     panels = [panel for panel in PANELS if any(_drawable(series.get(curve.key)) for curve in panel.curves)]
     if not panels:
         return None
@@ -103,10 +116,20 @@ def write_curves(metrics: str | os.PathLike[str], path: str | os.PathLike[str], 
         canvas, axes = figure(columns, math.ceil(len(panels) / columns), title, size=(3.7, 2.7))
         for panel, ax in zip(panels, axes, strict=False):
             _draw(ax, panel, series)
-            ax.set_xlim(-0.02 * last, 1.02 * last or 1.0)
+            _set_steps(ax, last)
         for ax in axes[len(panels) :]:
             ax.remove()
-        return save(canvas, path)
+    return canvas
+
+
+def _set_steps(ax: Any, last: float) -> None:
+    """The horizontal axis: whole steps, few enough that their numbers have room."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    margin = 0.02 * last or 1.0
+    ax.set_xlim(-margin, last + margin)
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def _drawable(series: Series | None) -> bool:
@@ -134,10 +157,11 @@ def _draw(ax: Any, panel: Panel, series: Mapping[str, Series]) -> None:
 
 
 def _draw_line(ax: Any, curve: Curve, steps: tuple[float, ...], values: list[float]) -> None:
-    style: dict[str, Any] = {"color": curve.color, "linestyle": curve.line, "linewidth": curve.width}
+    # Not clipped: at the ends of its axis a line would lose half of its width.
+    style: dict[str, Any] = {"color": curve.color, "linestyle": curve.line, "linewidth": curve.width, "clip_on": False}
     if len(steps) > DENSE and curve.key.startswith(("train/", "gradient", "population", "members")):
-        ax.plot(steps, values, color=curve.color, alpha=0.25, linewidth=0.7)
+        ax.plot(steps, values, color=GREY, alpha=0.25, linewidth=0.7)
         ax.plot(steps, running_mean(values, len(steps) // 50), label=curve.label, **style)
     else:
         marker = "o" if len(steps) <= 30 else None
-        ax.plot(steps, values, label=curve.label, marker=marker, markersize=3, **style)
+        ax.plot(steps, values, label=curve.label, marker=marker, markersize=max(3.0, curve.width + 1), **style)

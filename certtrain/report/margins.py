@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from certtrain.certify import Verdict, tally_verifier
 from certtrain.report.style import GREEN, GREY, RED, drawing, figure, save
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 BINS = 60
+# Smallest end of the axis, in logits: all that is closer to zero is as good as zero.
+LEAST = 1e-6
 
 
 def write_margins(verdicts: Sequence[Verdict], path: str | os.PathLike[str], title: str) -> Path | None:
-    """Draws histograms of the smallest margins, one per verifier, on one axis with the line at 0.
-
-    Margins far below zero, which a loose verifier has on most images, are gathered at the left end.
+    """Draws histograms of the smallest margins; see `draw_margins`.
 
     Args:
         verdicts: The ledger.
@@ -26,6 +29,21 @@ def write_margins(verdicts: Sequence[Verdict], path: str | os.PathLike[str], tit
     Returns:
         The PNG; None, and nothing is written, if no verifier has a margin.
     """
+    canvas = draw_margins(verdicts, title)
+    return None if canvas is None else save(canvas, path)
+
+
+def draw_margins(verdicts: Sequence[Verdict], title: str) -> Figure | None:
+    """A histogram per verifier, all on one axis with the line at 0; None if no verifier has a margin.
+
+    Margins far below zero, which a loose verifier has on most images, are gathered at the left end.
+
+    Args:
+        verdicts: The ledger.
+        title: Above everything.
+    """
+    from matplotlib.ticker import MaxNLocator
+
     names = list(dict.fromkeys(name for verdict in verdicts for name in verdict.margins))
     margins = {name: [m for v in verdicts if (m := v.margins.get(name)) is not None] for name in names}
     margins = {name: values for name, values in margins.items() if values}
@@ -40,34 +58,38 @@ def write_margins(verdicts: Sequence[Verdict], path: str | os.PathLike[str], tit
         ]
         # The bar that gathers everything on the left may be cut: its height stands in words.
         axes[0].set_ylim(0, 1.15 * max(*tallest, 1))
+        axes[0].yaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes[-1].set_xlabel("lower bound of the smallest margin in the box (logits); an image right of 0 is certified")
-    return save(canvas, path)
+    return canvas
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    """What is shown: everything that is proved, and as much below zero as matters beside it."""
+    """What is shown: everything that is proved, and as much below zero as matters beside it; low < 0 < high."""
     ordered = sorted(values)
-    high = max(ordered[-1], 0.0)
-    low = min(ordered[0], 0.0)
-    if high > 0:
-        return max(low, -1.5 * high) or -0.05 * high, 1.02 * high
+    if ordered[-1] > 0:
+        high = max(1.02 * ordered[-1], LEAST)
+        # A bar of what is not proved needs some width, however close to zero its margins are.
+        return min(max(ordered[0], -1.5 * high), -0.05 * high), high
     # Nothing is proved: the half that came nearest.
-    return min(ordered[len(ordered) // 2], -1e-6) * 1.5, -0.05 * low or 1.0
+    low = min(1.5 * ordered[len(ordered) // 2], -LEAST)
+    return low, -0.05 * low
 
 
 def _draw(ax: Any, name: str, values: Sequence[float], images: int, low: float, high: float) -> float:
     """Draws one verifier's margins; returns the height of the tallest bar but the leftmost."""
     step = (high - low) / BINS
-    # No bin reaches across zero: there are certified images on one side and others on the other.
+    # No bin reaches across zero: certified images are on one side, the others, with zero itself, on the other.
     negative, positive = max(1, round(-low / step)), max(1, round(high / step))
-    edges = [low * (1 - i / negative) for i in range(negative)]
-    edges += [high * i / positive for i in range(positive + 1)]
-    shown = [min(max(v, low), high) for v in values]
-    below, _, _ = ax.hist([v for v in shown if v <= 0], bins=edges, color=GREY, alpha=0.5)
-    above, _, _ = ax.hist([v for v in shown if v > 0], bins=edges, color=GREEN)
+    shown = [max(v, low) for v in values]
+    left = [low * (1 - i / negative) for i in range(negative + 1)]
+    right = [high * i / positive for i in range(positive + 1)]
+    below, _, _ = ax.hist([v for v in shown if v <= 0], bins=left, color=GREY, alpha=0.5)
+    above, _, _ = ax.hist([v for v in shown if v > 0], bins=right, color=GREEN)
     ax.axvline(0, color=RED, linewidth=1.2)
+    ax.set_xlim(low - step, high + step)
     ax.set_ylabel("images")
     certified, outside = sum(v > 0 for v in values), sum(v < low for v in values)
-    note = f"{name}: certified {certified:,} of {images:,} images"
+    note = f"{name}: certified {certified:,} of {images:,} image{'' if images == 1 else 's'}"
     ax.set_title(note + (f" (leftmost bar: {outside:,} below the axis)" if outside else ""))
-    return float(max(*below[1:], *above))
+    # The leftmost bar is cut only where it gathers what lies further left.
+    return float(max(*(below[1:] if outside else below), *above))

@@ -10,9 +10,12 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from certtrain.files import naming
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#D55E00", "#009E73", "#CC3311"
@@ -49,7 +52,7 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def figure(columns: int, rows: int, title: str, size: tuple[float, float], **options: Any) -> Any:
+def figure(columns: int, rows: int, title: str, size: tuple[float, float], **options: Any) -> tuple[Figure, list[Any]]:
     """A figure of small plots, and the plots in reading order; use it inside `drawing`.
 
     Args:
@@ -62,8 +65,7 @@ def figure(columns: int, rows: int, title: str, size: tuple[float, float], **opt
     from matplotlib.figure import Figure
 
     width = size[0] * columns
-    # A title that is cut would lose the radius, which stands at its end.
-    lines = textwrap.wrap(title, int(CHARACTERS_PER_INCH * width)) or [title]
+    lines = title_lines(title, width)
     height = size[1] * rows + 0.4 + LINE_INCHES * (len(lines) - 1)
     canvas = Figure(figsize=(width, height), layout="constrained")
     axes = canvas.subplots(rows, columns, squeeze=False, **options)
@@ -71,8 +73,14 @@ def figure(columns: int, rows: int, title: str, size: tuple[float, float], **opt
     return canvas, list(axes.flat)
 
 
-def save(canvas: Any, path: str | os.PathLike[str]) -> Path:
+def title_lines(title: str, width: float) -> list[str]:
+    """A title broken to fit a width in inches: one that is cut would lose the radius, which stands at its end."""
+    return textwrap.wrap(title, int(CHARACTERS_PER_INCH * width)) or [title]
+
+
+def save(canvas: Figure, path: str | os.PathLike[str]) -> Path:
     """Writes a figure as PNG and returns the file."""
-    with naming(path):
+    # Ticks are made where they are drawn, and look like what is set then.
+    with drawing(), naming(path):
         canvas.savefig(path, dpi=DPI, format="png")
     return Path(path)

@@ -4,18 +4,22 @@
     check_relaxation(MyRelaxation())
 
 A check raises AssertionError and says what it found. certtrain's own tests run the same checks on every registered
-part, on more networks. `networks` has a few small ones to check on; `relaxations` and `activations` the checks.
+part, on more networks. `networks` has a few small ones to check on, `ranks` processes that are threads; `relaxations`,
+`activations` and `estimators` hold the checks.
 """
 
 from certtrain.testing.activations import ACTIVATION_CHECKS, check_activation
+from certtrain.testing.estimators import ESTIMATOR_CHECKS, check_estimator
 from certtrain.testing.networks import Subject, subjects
 from certtrain.testing.relaxations import RELAXATION_CHECKS, check_relaxation
 
 __all__ = [
     "ACTIVATION_CHECKS",
+    "ESTIMATOR_CHECKS",
     "RELAXATION_CHECKS",
     "Subject",
     "check_activation",
+    "check_estimator",
     "check_relaxation",
     "subjects",
 ]

@@ -1,14 +1,18 @@
 """Whatever stands at a key: one sentence in the words of the configuration, none of a library's."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from annotated_types import Ge, Gt, Le, Lt, MultipleOf
+from config_reads import part_of
+from pydantic import BaseModel, ValidationError
 
+from certtrain.cli.complaints import SENTENCES
 from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.schema import Node, parse, plain
-from certtrain.cli.study import read
+from certtrain.cli.schema import Node, RunConfig, parse, plain
+from certtrain.cli.study import StudyFile, read
 from certtrain.errors import ConfigError
 
 WRONG = (None, "text", "2/255", -1, 0.5, 10**400, float("nan"), True, [], [[]], {}, {"a": 1}, b"\xff", {1: 2})
@@ -51,6 +55,52 @@ def test_no_complaint_is_in_a_librarys_words(node: Node) -> None:
         assert not FOREIGN.search(text), text
         assert "\n" not in text
         assert len(complaint) < 300
+
+
+# A constraint of a field -> a value that it alone forbids, and what is said.
+FORBIDDEN: dict[type, Callable[[Any], tuple[float, str]]] = {
+    Ge: lambda c: (c.ge - 2, f"must be greater than or equal to {c.ge}"),
+    Gt: lambda c: (c.gt, f"must be greater than {c.gt}"),
+    Le: lambda c: (c.le + 1, f"must be less than or equal to {c.le}"),
+    Lt: lambda c: (c.lt, f"must be less than {c.lt}"),
+    MultipleOf: lambda c: (3, "must be even"),
+}
+
+
+def ranges(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every constraint that is declared of a number, with the path of its key."""
+    for name, field in model.model_fields.items():
+        part = part_of(field)
+        if part is not None:
+            yield from ranges(part, (*prefix, name))
+        # Of a number that may be null, the number is constrained.
+        yield from (((*prefix, name), c) for c in field.metadata if type(c) in FORBIDDEN)
+
+
+def test_every_range_that_is_declared_is_checked(node: Node) -> None:
+    """By itself: no other check has refused the value before."""
+    (job,) = compose_jobs(Command(("method=rgs",), False, False))
+    nodes = {"pgpe": node, "rgs": plain(job)}
+    declared = list(ranges(RunConfig))
+    assert len(declared) > 40
+    for path, constraint in declared:
+        value, message = FORBIDDEN[type(constraint)](constraint)
+        with pytest.raises(ConfigError) as caught:
+            parse(with_value(nodes.get(path[0], node), path, value))
+        assert str(caught.value).startswith(f"{'.'.join(path)} {message}"), path
+
+
+def test_every_sentence_is_said(node: Node) -> None:
+    """None is kept for an error that does not happen."""
+    said = set()
+    for model, valid in ((RunConfig, node), (StudyFile, {"directory": "x", "common": [], "sweeps": {"a": []}})):
+        for path in places(valid):
+            for value in (*WRONG, [1, 2, 3]):
+                try:
+                    model.model_validate(with_value(valid, path, value))
+                except ValidationError as error:
+                    said.add(error.errors()[0]["type"])
+    assert set(SENTENCES) - said == set()
 
 
 @pytest.mark.parametrize(

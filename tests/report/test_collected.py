@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+from pictures import check_layout, points
 from report.runs import run
 from rich.console import Console
 
 from certtrain.cli.collect import collect_command, write
 from certtrain.report.collect import Statistic, collect
 from certtrain.report.collected import cells, write_collection
-from certtrain.report.collected_figure import _lines
+from certtrain.report.collected_figure import _lines, draw_collection
 from certtrain.report.collected_text import notes
 
 
@@ -108,6 +109,46 @@ def test_everything_is_written(study: Path, capsys: pytest.CaptureFixture[str]) 
     assert len(record["groups"]) == 15
     assert record["keys"]["shared"]["eps"] == 0.05
     assert (study / "out" / "collected.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_setting_is_a_row_of_the_figure(study: Path) -> None:
+    collection = collect([study])
+    canvas = draw_collection(collection)
+    rows, sigma, size = canvas.axes
+    assert canvas.get_suptitle().startswith("digits, eps 0.05, 100 test images")
+    heading, *labels = [label.get_text() for label in rows.get_yticklabels()]
+    assert heading.split("\n")[-1].split() == ["relaxation", "method", "lr", "sigma", "population_size"]
+    assert [label.split()[:2] for label in labels] == [
+        [group.setting["relaxation.name"], group.setting["method"]] for group in collection.groups
+    ]
+    drawn = {container.get_label(): points(container.lines[0]) for container in rows.containers}
+    assert set(drawn) == {"grad: certified", "rgs: certified", "pgpe: certified", "natural"}
+    certified = sorted(point for name, found in drawn.items() if name != "natural" for point in found)
+    assert certified == sorted((group.certified.mean, i) for i, group in enumerate(collection.groups))
+    assert drawn["natural"] == [(group.natural.mean, i) for i, group in enumerate(collection.groups)]
+    assert {text.get_text() for text in rows.get_legend().get_texts()} == set(drawn)
+    assert (sigma.get_xlabel(), size.get_xlabel()) == ("pgpe.sigma", "pgpe.population_size")
+    natural, line = [container.lines[0] for container in sigma.containers]
+    assert [x for x, _ in points(line)] == [0.02, 0.05, 0.1]
+    assert [y for _, y in points(line)] == pytest.approx([41, 87, 41])
+    assert [y for _, y in points(natural)] == pytest.approx([51, 97, 51])
+    assert [text.get_text() for text in sigma.get_legend().get_texts()] == ["deeppoly, pgpe"]
+    assert [tick.get_text() for tick in size.get_xticklabels()] == ["16", "64"]
+    check_layout(canvas)
+
+
+def test_a_figure_has_room_for_many_settings_and_long_values(tmp_path: Path) -> None:
+    for eps in (0.0, 0.001, 0.002, 0.003, 0.01, 0.05, 0.1, 0.3):
+        for lr in (0.1, 0.2, 0.4):
+            for widths in ([32], ["x" * 200, "$"]):
+                run(tmp_path / f"{lr}", "grad", "ibp", 0, 1.0 - eps, eps=eps, optimizer__lr=lr, model__widths=widths)
+    run(tmp_path, "pgpe", "hbox", certified=None, eps=0.1, pgpe__sigma=0.3)
+    canvas = draw_collection(collect([tmp_path]))
+    check_layout(canvas)
+    rows, *panels = canvas.axes
+    assert [text.get_text() for text in rows.texts] == ["not certified"]
+    assert [ax.get_xlabel() for ax in panels] == ["eps", "optimizer.lr (8 more lines are in the table)"]
+    assert all(low < 0 and high > 100 for low, high in (ax.get_ylim() for ax in panels)), "points at 100% are whole"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
