@@ -4,8 +4,8 @@
 
 `settings.py` says how much is measured, `cases.py` and `weights.py` make the networks and images, `timing.py` runs two
 calls in turns. Each section is a file whose `run` returns rows, and a function that shows them as a table: `bounds.py`,
-`batches.py`, `population.py`, `memory.py`, `scaling.py`, `peak.py`. `figure.py` draws them, and `__main__.py` is the
-command.
+`batches.py`, `population.py`, `memory.py`, `scaling.py`, `peak.py`, `neighbours.py`. `figure.py` draws them, and
+`__main__.py` is the command.
 
 Ratios are auto_LiRPA's time (or memory) divided by the native one: above 1, native is better.
 """

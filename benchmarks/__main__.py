@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from benchmarks.settings import SECTIONS, Settings, plan_for
+from certtrain.cli.waiting import wait_briefly
 from certtrain.errors import CerttrainError, ConfigError
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def parse_arguments(arguments: Sequence[str]) -> Settings:
     parser = _Parser(
         prog="python -m benchmarks",
         description="Measures certtrain's bounds against auto_LiRPA, in turns, and prints ratios: above 1, native is "
-        "faster. Takes ten minutes or so; nothing else should run meanwhile.",
+        "faster. Takes half an hour or so; nothing else should run meanwhile.",
     )
     parser.add_argument("--only", type=_sections, default=SECTIONS, metavar="NAMES", help=f"of {','.join(SECTIONS)}")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, random weights: shows that it works")
@@ -70,7 +72,7 @@ def measure(settings: Settings, console: Console) -> None:
     # Here, because torch takes seconds to import.
     import torch
 
-    from benchmarks import batches, bounds, memory, peak, population, scaling
+    from benchmarks import batches, bounds, memory, neighbours, peak, population, scaling
     from benchmarks.cases import Bench
     from benchmarks.figure import draw
     from benchmarks.machine import Machine
@@ -82,7 +84,9 @@ def measure(settings: Settings, console: Console) -> None:
     machine, results = Machine.this(), Results()
     settings.out.mkdir(parents=True, exist_ok=True)
     console.print(str(machine), highlight=False)
-    sections = dict(zip(SECTIONS, (bounds, batches, population, memory, scaling, peak), strict=True))
+    memory_is = "kept" if kept else "given back"
+    console.print(f"freed memory is {memory_is}; how threads wait: {machine.waiting}", highlight=False)
+    sections = dict(zip(SECTIONS, (bounds, batches, population, memory, scaling, peak, neighbours), strict=True))
     tables = {name: module.table for name, module in sections.items() if module is not peak}
     tables |= {"rates": peak.rates_table, "operations": peak.operations_table}
     for name in settings.sections:
@@ -116,6 +120,7 @@ def _status(console: Console) -> Iterator[Callable[[str], None]]:
 
 def main() -> int:
     """Runs the command line; the exit code is 0, or 2 after one line about what is wrong."""
+    wait_briefly(os.environ)  # first, as python -m certtrain does: torch reads it while it is loaded
     try:
         settings = parse_arguments(sys.argv[1:])
         from rich.console import Console

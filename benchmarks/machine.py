@@ -11,15 +11,17 @@ import torch
 
 import certtrain
 from certtrain.bounds.backends import _auto_lirpa_compat as compat
+from certtrain.cli.waiting import SETTINGS
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Processor and versions."""
+    """Processor, how its threads are used, and versions."""
 
     cpu: str
     cores: int
     threads: int
+    waiting: str
     system: str
     python: str
     torch: str
@@ -37,6 +39,7 @@ class Machine:
             cpu=_cpu(),
             cores=os.cpu_count() or 1,
             threads=torch.get_num_threads(),
+            waiting=_waiting(),
             system=f"{platform.system()} {platform.machine()}",
             python=platform.python_version(),
             torch=torch.__version__,
@@ -56,3 +59,9 @@ def _cpu() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or "unknown processor"
+
+
+def _waiting() -> str:
+    """What the environment says about how threads wait for each other."""
+    told = [f"{name}={os.environ[name]}" for name in SETTINGS if name in os.environ]
+    return ", ".join(told) or "the OpenMP library's default"

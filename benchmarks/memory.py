@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
+from benchmarks import processes
 from benchmarks.cases import Bench, Case, Images, make_case
 from benchmarks.methods import AUTO_LIRPA, METHODS, NATIVE
 from benchmarks.settings import Footprint
@@ -93,9 +93,7 @@ def _peak(bench: Bench, what: Footprint, backend: str) -> Peak | None:
     command += [f"--images={bench.images_file}", f"--out={settings.out}"]
     command += ["--grad"] * what.grad
     command += [] if settings.threads is None else [f"--threads={settings.threads}"]
-    search = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": search}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=processes.environment(), capture_output=True, text=True, check=False)
     return Peak(**json.loads(done.stdout.splitlines()[-1])) if done.returncode == 0 else None
 
 

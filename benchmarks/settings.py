@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-SECTIONS = ("bounds", "batches", "population", "memory", "scaling", "peak")
+SECTIONS = ("bounds", "batches", "population", "memory", "scaling", "peak", "neighbours")
 # What --data takes for random images.
 NO_DATA = "none"
 
@@ -65,13 +65,30 @@ class Population:
 
 @dataclass(frozen=True)
 class Footprint:
-    """One bound computation whose memory is measured; `compared` says whether auto_LiRPA's is, too."""
+    """One bound computation in a process of its own; `compared` says whether auto_LiRPA's memory is measured, too."""
 
     network: str
     batch: int
     method: str
     grad: bool
     compared: bool = True
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Jobs that are measured alone and beside a second one.
+
+    Attributes:
+        cases: What is measured.
+        second: What the second job computes over and over.
+        starts: Fresh processes for every number.
+        limits: In each of them.
+    """
+
+    cases: tuple[Footprint | Population, ...]
+    second: Population
+    starts: int
+    limits: Limits
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,7 @@ class Plan:
         footprints: For the section memory.
         scaling: Values of each axis.
         products: m, k, n of the matrix products [m, k] x [k, n] that find the machine's peak.
+        neighbours: For the section of that name.
     """
 
     limits: Limits
@@ -97,15 +115,17 @@ class Plan:
     footprints: tuple[Footprint, ...]
     scaling: tuple[tuple[str, tuple[int, ...]], ...]
     products: tuple[tuple[int, int, int], ...]
+    neighbours: Neighbours
 
 
+DIGITS = Population("mlp", "digits", 64, 128, 0.05, ("vmap", "loop"), 64)
 FULL = Plan(
     limits=Limits(least=3, most=15, seconds=6.0),
     networks=(("cnn3", 64), ("cnn5", 16)),
     weights=("random", "ibp"),
     batches=(1, 4, 16, 64, 256, 512),
     populations=(
-        Population("mlp", "digits", 64, 128, 0.05, ("vmap", "loop"), 64),
+        DIGITS,
         Population("cnn3", "mnist", 16, 64, 0.1, ("loop",), 2),
     ),
     footprints=(
@@ -128,19 +148,37 @@ FULL = Plan(
         ("depth", (2, 3, 4, 5, 6)),
     ),
     products=((2048, 2048, 2048), (4096, 1024, 1024), (16384, 512, 512), (32768, 256, 256), (65536, 128, 128)),
+    neighbours=Neighbours(
+        cases=(
+            Footprint("cnn3", 64, "deeppoly", False),
+            Footprint("cnn3", 64, "deeppoly", True),
+            Footprint("cnn5", 16, "crown_ibp", True),
+            DIGITS,
+        ),
+        second=DIGITS,
+        starts=4,
+        limits=Limits(least=5, most=100, seconds=2.0),
+    ),
 )
+FEW_DIGITS = Population("mlp", "digits", 4, 8, 0.05, ("vmap", "loop"), 4)
 QUICK = Plan(
     limits=Limits(least=2, most=2, seconds=0.0),
     networks=(("cnn3", 2),),
     weights=("random",),
     batches=(1, 4),
     populations=(
-        Population("mlp", "digits", 4, 8, 0.05, ("vmap", "loop"), 4),
+        FEW_DIGITS,
         Population("cnn3", "mnist", 2, 2, 0.1, ("loop",), 1),
     ),
     footprints=(Footprint("cnn3", 2, "deeppoly", False),),
     scaling=(("batch", (1, 2, 4)), ("members", (1, 2)), ("width", (1, 2)), ("depth", (2, 3))),
     products=((256, 256, 256), (1024, 256, 256)),
+    neighbours=Neighbours(
+        cases=(Footprint("cnn3", 2, "deeppoly", True),),
+        second=FEW_DIGITS,
+        starts=1,
+        limits=Limits(least=2, most=2, seconds=0.0),
+    ),
 )
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
 from certtrain import __version__
 from certtrain.cli.output import tolerate_any_encoding
 from certtrain.cli.parser import COMMANDS, read_arguments
+from certtrain.cli.waiting import wait_briefly
 from certtrain.errors import CerttrainError
 
 
 def main() -> int:
     """Runs the command line; the exit code is 0, or 2 after one line about what is wrong."""
+    wait_briefly(os.environ)  # first, because torch reads it while it is loaded; ranks and jobs inherit it
     tolerate_any_encoding()
     try:
         _run(sys.argv[1:])

@@ -1,7 +1,8 @@
 """The threads that torch computes with.
 
-They wait actively for their next work, for milliseconds. Threads of our own would have to share the processors with
-them, and two cores would do hardly more than one (crown_ibp with gradients on cnn5: 46 ms instead of 34).
+They wait actively for their next work, by default for milliseconds. Threads of our own would have to share the
+processors with them, and two cores would do hardly more than one (crown_ibp with gradients on cnn5: 46 ms instead of
+34).
 """
 
 from __future__ import annotations
