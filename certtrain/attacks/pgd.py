@@ -70,7 +70,7 @@ class PGD:
             if not len(left):
                 break
             reached, margin = self.restart(margins, box, keys, left, at_center, restart)
-            lower = margin < lowest[left]
+            lower = ~(lowest[left] <= margin) & ~margin.isnan()  # a NaN is no small margin
             points[left[lower]], lowest[left[lower]] = reached[lower], margin[lower]
         return points, lowest
 

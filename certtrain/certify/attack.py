@@ -64,7 +64,7 @@ class Attack(PGD):
             reached, margin = self.restart(margins, inner, keys, left, at_center, restart)
             reached = _inside(reached, box[left])
             found[left] = network.misclassifies(reached, labels[left])
-            worse = found[left] | (margin < lowest[left])
+            worse = found[left] | (~(lowest[left] <= margin) & ~margin.isnan())
             points[left[worse]], lowest[left[worse]] = reached[worse], margin[worse]
         return points, found
 

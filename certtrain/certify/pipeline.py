@@ -137,17 +137,21 @@ class Pipeline:
                 fail(case, Failure("oom", reason))
             return
 
+        # Before any attempt: one that fails, and is repeated on fewer images, takes nothing away from these.
+        left = {case.index: limit - case.seconds for case in cases}
+
         def prove(batch: list[Case]) -> None:
             # A batch's time is shared equally by its images, so together they have what is left of all of them.
-            deadline = time.perf_counter() + sum(limit - case.seconds for case in batch)
+            deadline = time.perf_counter() + sum(left[case.index] for case in batch)
             proved = verifier.smallest_margins(self.network, self._box(batch), self._labels(batch), deadline)
             if verifier.name not in self.checked:
                 raise RuntimeError("it could not be checked at eps 0, so its results do not count")
-            for case, margin, finished in zip(batch, proved.margins.tolist(), proved.finished.tolist(), strict=True):
+            found = list(zip(batch, proved.margins.tolist(), proved.finished.tolist(), strict=True))
+            for case, margin, finished in found:
                 if finished:
                     case.add_margin(verifier.name, margin)
                 else:
-                    fail(case, Failure("timeout", f"stopped, the image's {limit:g} s were used up"))
+                    fail(case, Failure("timeout", f"stopped, {limit:g} s for each image of its batch were used up"))
 
         self.sizes[verifier.name] = run_batches(cases, self._size(verifier), prove, fail)
 

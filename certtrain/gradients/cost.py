@@ -37,30 +37,32 @@ def cost_of_one(
         short: Seconds of an evaluation that need not be known any better.
     """
 
-    def evaluate(count: int) -> float:
+    def evaluate(loss: LossFunction) -> float:
         started = time.perf_counter()
         if estimator.splits == "batch":
-            value, _ = differentiate(loss_of(count), params)
+            value, _ = differentiate(loss, params)
         else:
             with torch.no_grad():
-                value = loss_of(count)(params)
+                value = loss(params)
         value.cpu()  # waits for the device that computes it
         return time.perf_counter() - started
 
-    # The first evaluation pays for what is set up once, so only its memory counts.
-    _, peak = _watched(evaluate, 1)
+    # The first evaluation pays for what is set up once, so only its memory counts. Losses are made before they are
+    # timed: what they prepare, they prepare once for all members.
+    _, peak = _watched(evaluate, loss_of(1))
     count = min(2, images)
-    seconds, more = _watched(evaluate, count)
+    loss = loss_of(count)
+    seconds, more = _watched(evaluate, loss)
     held = None
     if peak is not None and more is not None:
         own = sum(p.numel() * p.element_size() for p in params.values())
         held = peak + (more - peak) * (images - 1) + 2 * own  # its noise and its parameters, too
     # Where calls are many and short, watching them takes longer than they do.
     if seconds < TELLING_SECONDS:
-        seconds = evaluate(count)
+        seconds = evaluate(loss)
     while seconds < TELLING_SECONDS and count < images and seconds * images / count > short:
         count = min(2 * count, images)
-        seconds = evaluate(count)
+        seconds = evaluate(loss_of(count))
     return Cost(seconds * images / count, held)
 
 
@@ -95,11 +97,11 @@ class _Watch(TorchDispatchMode):
         self.now -= size
 
 
-def _watched(evaluate: Callable[[int], float], count: int) -> tuple[float, int | None]:
+def _watched(evaluate: Callable[[LossFunction], float], loss: LossFunction) -> tuple[float, int | None]:
     """Seconds, and bytes at the peak; None where a library's own kind of tensors cannot be watched."""
     try:
         with _Watch() as watch:
-            seconds = evaluate(count)
+            seconds = evaluate(loss)
     except RuntimeError:  # if that was not the reason, it comes again
-        return evaluate(count), None
+        return evaluate(loss), None
     return seconds, watch.peak

@@ -16,6 +16,23 @@ from certtrain.networks.graph import Graph, Params
 
 
 @dataclass(frozen=True)
+class Known:
+    """Bounds of margins that somebody has computed already, and of what they are.
+
+    Attributes:
+        of: Graph, relaxation, box, specification and parameters, these very objects.
+        margins: [batch, rows].
+    """
+
+    of: tuple[object, ...]
+    margins: Tensor
+
+    def answers(self, *question: object) -> bool:
+        """Whether it was about this."""
+        return len(question) == len(self.of) and all(one is other for one, other in zip(question, self.of, strict=True))
+
+
+@dataclass(frozen=True)
 class Problem:
     """A batch, and what is to be certified on it.
 
@@ -29,6 +46,7 @@ class Problem:
         natural_weight: κ in [0, 1]: weight of the natural loss beside the robust one; 1 where the box has no width.
         seed: Of everything that a loss draws.
         positions: Place of each image in the whole batch, of which this may be a rank's part.
+        known: Bounds that need not be computed again; None where there are none.
     """
 
     graph: Graph
@@ -40,6 +58,7 @@ class Problem:
     natural_weight: float
     seed: int
     positions: Sequence[int]
+    known: Known | None = None
 
     @staticmethod
     def within(
@@ -84,6 +103,8 @@ class Problem:
 
     def lower_margins(self, params: Params) -> Float[Tensor, "batch rows"]:
         """Certified lower bounds of the margins over the box."""
+        if self.known is not None and self.known.answers(*self._question(params)):
+            return self.known.margins
         return self.relaxation.bound(self.graph, params, self.box, self.spec, sides="lower").lower
 
     def margins_at(self, params: Params) -> Margins:
@@ -98,6 +119,9 @@ class Problem:
         """For each image, what the random numbers of a generation depend on: of all ranks, each has its own."""
         return [(self.seed, generation, position) for position in self.positions]
 
-    def bounded_by(self, relaxation: Relaxation) -> Problem:
-        """The same problem with other bounds."""
-        return replace(self, relaxation=relaxation)
+    def knowing(self, params: Params, margins: Float[Tensor, "batch rows"]) -> Problem:
+        """The same problem where `lower_margins(params)` need not be computed again."""
+        return replace(self, known=Known(self._question(params), margins))
+
+    def _question(self, params: Params) -> tuple[object, ...]:
+        return self.graph, self.relaxation, self.box, self.spec, params

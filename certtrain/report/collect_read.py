@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from certtrain._paths import config_dir
 from certtrain.errors import DataError
 from certtrain.report.summary import read_summary
 
@@ -204,16 +206,32 @@ def is_where_from(key: str) -> bool:
     return key.startswith(SOURCE) and key not in NORMALIZATION
 
 
-def _is_unasked(key: str, flat: Mapping[str, Any]) -> bool:
-    """Whether a key is an option of a verifier that is not among those that certify."""
+def _goes_without_saying(key: str, flat: Mapping[str, Any]) -> bool:
+    """Whether a key is an option of a verifier that does not certify, or has the value that conf/relaxation gives it.
+
+    Runs of before there were such keys are then like those that have them.
+    """
     group, _, rest = key.partition(".")
-    return group == "verifier" and rest.partition(".")[0] not in flat.get("certify.verifiers", ())
+    name, _, option = rest.partition(".")
+    if group != "verifier" or name not in (flat.get("certify.verifiers") or ()):
+        return group == "verifier"
+    if option == "name":
+        return bool(flat[key] == name)
+    usual = _relaxation_options().get(str(flat.get(f"verifier.{name}.name")), {})
+    return option in usual and usual[option] == flat[key]
+
+
+@functools.cache
+def _relaxation_options() -> Mapping[str, Setting]:
+    """Relaxation -> its options and backend as conf/relaxation has them."""
+    files = (config_dir() / "relaxation").glob("*.yaml")
+    return {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in files}
 
 
 def _setting(flat: Mapping[str, Any], summary: Summary) -> Setting:
     ignored = CARRIED_OUT | PLACES
     setting = {k: v for k, v in flat.items() if k not in ignored and k.split(".")[0] not in ignored}
-    setting = {key: value for key, value in setting.items() if not _is_unasked(key, flat)}
+    setting = {key: value for key, value in setting.items() if not _goes_without_saying(key, flat)}
     if summary.images is not None:
         setting[IMAGES] = summary.images
     if summary.data is None:

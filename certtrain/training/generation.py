@@ -45,8 +45,13 @@ class Generation:
 
     @staticmethod
     def extremes(graph: Graph, objective: Objective) -> Iterator[Generation]:
-        """Generations that between them compute all that any one does: the full radius, the weights at both ends."""
+        """Generations that between them compute all that any one does.
+
+        Where the schedule begins without a box, that one; the full radius with the weights of both ends.
+        """
         weight = objective.natural_weight
+        if objective.eps.end > 0 == objective.eps(0.0):
+            yield Generation.at(graph, objective, 0, 0.0)
         for number, kappa in enumerate(sorted({weight.start, weight.end})):
             yield Generation(graph, objective, number, objective.eps.end, kappa)
 

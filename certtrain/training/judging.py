@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from certtrain.bounds.base import Bounds, Box, Relaxation, Sides
-from certtrain.losses import Problem
 from certtrain.networks.graph import Graph, Params
 from certtrain.training.generation import Generation
 from certtrain.training.objective import Objective
@@ -51,25 +48,7 @@ def judge(
     end = Generation(graph, objective, number, objective.target_eps, objective.natural_weight.end)
     problem = end.problem(inputs, labels, first)
     margins = problem.lower_margins(params)
-    known = problem.bounded_by(_Known(problem, params, Bounds(margins, None)))
-    loss = objective.loss.per_image(known, params, objective.loss.prepare(known, params, number))
+    problem = problem.knowing(params, margins)  # bounds are most of what validation takes
+    loss = objective.loss.per_image(problem, params, objective.loss.prepare(problem, params, number))
     # A NaN margin is not positive, so it never counts as certified.
     return Judgement(loss, (margins > 0).all(1))
-
-
-@dataclass(frozen=True)
-class _Known(Relaxation):
-    """Bounds that are at hand, for a loss that asks for just these: bounds are most of what validation takes."""
-
-    problem: Problem
-    params: Params
-    bounds: Bounds
-
-    def bound(
-        self, graph: Graph, params: Params, box: Box, spec: Tensor | None = None, sides: Sides = "both", **more: Any
-    ) -> Bounds:
-        """See `Relaxation`."""
-        problem = self.problem
-        if params is self.params and box is problem.box and spec is problem.spec and sides == "lower":
-            return self.bounds
-        return problem.relaxation.bound(graph, params, box, spec, sides, **more)

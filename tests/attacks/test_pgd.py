@@ -74,6 +74,9 @@ def test_numbers_that_are_not_finite_win_nothing() -> None:
     points, lowest = PGD(steps=20, restarts=4).worst(torn, box(), KEYS)
     assert lowest.isfinite().all()
     assert (points[:, 0] >= 0.3).all()
+    # Where it comes up at the centre, any number is better.
+    _, lowest = PGD(steps=20, restarts=4).worst(lambda x, i: torn(x - 0.2, i), box(), KEYS)
+    assert lowest.isfinite().all()
 
 
 @pytest.mark.parametrize("options", [{"steps": -1}, {"restarts": 1.5}, {"step_size": 0.0}, {"step_size": float("nan")}])

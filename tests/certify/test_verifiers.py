@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 import zoo
+from certify.fakes import Scripted as Fake
 from certify.fakes import diagonal, points, run
 from torch import Tensor
 
 from certtrain.bounds import Box, build, margin_spec
 from certtrain.certify import Attack, Proved, RelaxationVerifier, Verifier, certify
 from certtrain.certify.network import Network
-from certtrain.certify.verifiers import choose
+from certtrain.certify.verifiers import choose, resolve
 from certtrain.certify.verifiers.memory import bytes_of_bounds
 from certtrain.deadline import OutOfTime, check_deadline, until
 from certtrain.errors import ConfigError
@@ -50,7 +51,7 @@ def test_what_is_not_finished_proves_nothing() -> None:
     inputs = points((0.9, 0.1), (0.8, 0.1))
     first, second = run(diagonal(), inputs, 0.01, Scripted("torn", "torn"), attack=NO_ATTACK, timeout_s=5.0)
     assert (first.status, first.margins, first.failures["torn"].kind) == ("timeout", {"torn": None}, "timeout")
-    assert "stopped, the image's 5 s were used up" in first.message
+    assert "stopped, 5 s for each image" in first.message
     assert (second.status, second.verified_by) == ("verified", "torn")
 
 
@@ -89,6 +90,39 @@ def test_a_relaxation_stops_at_the_deadline(name: str, executor: str) -> None:
     torch.testing.assert_close(early.margins, expected.lower.amin(1))
 
 
+@pytest.mark.parametrize("executor", ["auto", "tensors"])
+def test_time_is_looked_at_between_pieces_of_work(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network.of(zoo.make("strided"), zoo.IMAGE)
+    images = torch.rand(2, *zoo.IMAGE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    verifier = RelaxationVerifier("any", build("deeppoly", executor=executor))
+    question = network, Box.linf(images, 0.05), network.logits(images).argmax(1)
+    asked = 0
+
+    def clock() -> float:
+        nonlocal asked
+        asked += 1
+        return float(asked)
+
+    monkeypatch.setattr("certtrain.deadline.time.perf_counter", clock)
+    assert verifier.smallest_margins(*question, deadline=1e9).finished.all()
+    pieces = asked
+    assert pieces > 2
+    assert not verifier.smallest_margins(*question, deadline=pieces + 1.5).finished.any()
+    assert asked == pieces + 2, "it stops at the first look after the deadline"
+
+
+def test_a_failure_stays_one_where_repeating_it_takes_all_the_time() -> None:
+    def broken(box: Box) -> Tensor:
+        time.sleep(0.2)
+        raise ValueError("defect")
+
+    verdicts = run(
+        diagonal(), points((0.9, 0.1), (0.8, 0.1)), 0.01, ("broken", Fake(broken)), attack=NO_ATTACK, timeout_s=0.1
+    )
+    assert [v.failures["broken"].kind for v in verdicts] == ["error", "error"]
+    assert "defect" in verdicts[0].message
+
+
 def test_of_nested_deadlines_the_earliest_counts() -> None:
     check_deadline()
     with until(math.inf):
@@ -106,8 +140,15 @@ def test_a_relaxation_says_what_it_takes() -> None:
 
 @pytest.mark.parametrize("name", ["", "attack", "prediction", "a: b"])
 def test_names_that_would_be_taken_for_something_else_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="cannot be named"):
-        RelaxationVerifier(name, build("ibp"))
+    for verifier in (RelaxationVerifier(name, build("ibp")), Scripted(name)):
+        with pytest.raises(ConfigError, match="cannot be named"):
+            resolve([verifier])
+
+
+@pytest.mark.parametrize("given", [("ibp", build("deeppoly")), ("DeepPoly", build("ibp")), Scripted("hbox")])
+def test_the_name_of_a_relaxation_is_a_promise(given: object) -> None:
+    with pytest.raises(ConfigError, match="would be reported as"):
+        resolve([given])
 
 
 def test_options_change_what_is_computed_and_how_it_is_described() -> None:
@@ -133,12 +174,12 @@ def test_options_change_what_is_computed_and_how_it_is_described() -> None:
         (
             ["ibp"],
             {"ibp": {"name": "deeppoly", "backend": "native"}},
-            "verifier.ibp: what deeppoly computes would be reported as ibp",
+            "verifier.ibp: what DeepPoly.* would be reported as ibp",
         ),
         (
             ["ibp"],
             {"ibp": {"name": "ibp", "backend": "auto_lirpa"}},
-            "what ibp by auto_lirpa computes would be reported as ibp",
+            "what AutoLirpa.* would be reported as ibp",
         ),
         (["ibp", "ibp"], {}, "certify.verifiers: two verifiers are named 'ibp'"),
         (

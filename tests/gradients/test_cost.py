@@ -125,3 +125,11 @@ def test_a_measurement_takes_seconds_however_long_a_member_takes(monkeypatch: py
 def test_numbers_for_people() -> None:
     assert [about_seconds(s) for s in (0.034, 5.2, 300.0, 4 * 3600.0)] == ["0.03 s", "5 s", "5 min", "4 h"]
     assert [about_bytes(b) for b in (3 * 10**5, 4260 * 10**6)] == ["0 MB", "4.3 GB"]
+
+
+def test_what_a_loss_prepares_is_not_charged_to_its_members() -> None:
+    def loss_of(images: int) -> Callable[[Params], torch.Tensor]:
+        time.sleep(0.2)  # an attack, once per generation
+        return lambda params: params["x"].sum()
+
+    assert cost_of_one(PGPE(0.1, 4), loss_of, CENTRE, 2).seconds < 0.1

@@ -188,5 +188,7 @@ def test_options_of_verifiers_count_where_these_certified(tmp_path: Path) -> Non
     run(tmp_path, seed=0, **asked, verifier__hbox__memory_mb=1)
     run(tmp_path, seed=1, **asked, verifier__hbox__memory_mb=2)
     assert seeds(tmp_path) == [(0, 1)]
-    run(tmp_path, seed=2, **asked, verifier__ibp__backend="other")
-    assert sorted(seeds(tmp_path)) == [(0, 1), (2,)]
+    run(tmp_path, seed=2, **asked, verifier__ibp__backend="native", verifier__ibp__name="ibp")
+    assert seeds(tmp_path) == [(0, 1, 2)], "as it was before there were nodes for them"
+    run(tmp_path, seed=3, **asked, verifier__ibp__backend="other", verifier__ibp__name="ibp")
+    assert sorted(seeds(tmp_path)) == [(0, 1, 2), (3,)]

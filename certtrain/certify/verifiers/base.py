@@ -10,8 +10,6 @@ from torch import Tensor
 
 from certtrain.bounds import Box
 from certtrain.certify.network import Network
-from certtrain.certify.verdict import ATTACK, PREDICTION
-from certtrain.errors import ConfigError
 from certtrain.networks import Graph
 
 
@@ -35,16 +33,9 @@ class Verifier(ABC):
 
     Attributes:
         name: Under which its results are reported, in the ledger and in its settings (`describe`).
-
-    Raises:
-        ConfigError: If the name is that of another stage, or no name.
     """
 
     name: str
-
-    def __post_init__(self) -> None:
-        if not self.name or self.name in (PREDICTION, ATTACK) or ": " in self.name:
-            raise ConfigError(f"a verifier cannot be named '{self.name}': give it another name, without ': '")
 
     @abstractmethod
     def smallest_margins(self, network: Network, box: Box, labels: Int[Tensor, " batch"], deadline: float) -> Proved:
@@ -83,4 +74,4 @@ class Verifier(ABC):
 
     def images_at_once(self, graph: Graph, budget: int, largest: int) -> int:
         """Images per batch that fit into a budget in bytes: at least one, at most `largest`."""
-        return max(1, min(largest, budget // self.bytes_per_image(graph)))
+        return max(1, min(largest, budget // max(1, self.bytes_per_image(graph))))

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from certtrain.bounds import Relaxation, build
+from certtrain.bounds import Intersection, Relaxation, build
 from certtrain.bounds.registry import NATIVE
+from certtrain.certify.verdict import ATTACK, PREDICTION
 from certtrain.certify.verifiers.base import Verifier
 from certtrain.certify.verifiers.relaxation import RelaxationVerifier
 from certtrain.errors import ConfigError
 from certtrain.spelling import did_you_mean
+
+# Names that promise what computes.
+RESERVED: Mapping[str, type[Relaxation]] = {**NATIVE, "intersection": Intersection}
 
 Given = str | tuple[str, Relaxation] | Verifier
 
@@ -19,7 +23,7 @@ def resolve(given: str | Sequence[Given]) -> tuple[Verifier, ...]:
     """Verifiers from names, (name, relaxation) pairs, or verifiers.
 
     Raises:
-        ConfigError: If there is none, no such relaxation, or two have the same name.
+        ConfigError: If there is none, no such relaxation, or a name that would be misunderstood.
     """
     if not isinstance(given, Iterable):
         raise ConfigError(f"relaxations must be a list of names or (name, relaxation) pairs, got {given!r}")
@@ -27,30 +31,13 @@ def resolve(given: str | Sequence[Given]) -> tuple[Verifier, ...]:
     if not items:
         raise ConfigError("relaxations must name at least one verifier, such as 'ibp'")
     verifiers = tuple(_verifier(item) for item in items)
+    for verifier in verifiers:
+        _check_name(verifier)
     names = [v.name for v in verifiers]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"two verifiers are named '{twice}': give each its own name")
     return verifiers
-
-
-def make(name: str, relaxation: str, backend: str = "native", **options: Any) -> Verifier:
-    """A verifier from plain values.
-
-    Args:
-        name: Under which its results are reported.
-        relaxation: See `bounds.build`.
-        backend: See `bounds.build`.
-        **options: See `bounds.build`.
-
-    Raises:
-        ConfigError: If there is no such relaxation or option, or the name promises another one.
-    """
-    # Numbers under the name of a relaxation are compared with everybody's.
-    if name in (*NATIVE, "intersection") and (name, "native") != (relaxation, backend):
-        what = relaxation if backend == "native" else f"{relaxation} by {backend}"
-        raise ConfigError(f"what {what} computes would be reported as {name}: choose another name")
-    return RelaxationVerifier(name, build(relaxation, backend, **options))
 
 
 def choose(names: Sequence[str], nodes: Mapping[str, Mapping[str, Any]]) -> tuple[Verifier, ...]:
@@ -61,23 +48,40 @@ def choose(names: Sequence[str], nodes: Mapping[str, Mapping[str, Any]]) -> tupl
         nodes: Name -> its relaxation (`name`), `backend` and options. A relaxation without a node has its defaults.
 
     Raises:
-        ConfigError: One line that names the key.
+        ConfigError: One line that names the key, also about a node that is not asked for.
     """
-    found: list[Verifier] = []
+    made = {name: _of_node(name, node) for name, node in nodes.items()}
+    known = tuple(dict.fromkeys((*NATIVE, *made)))
     for name in names:
-        node = dict(nodes.get(name, {"name": name}))
-        if name not in nodes and name not in (*NATIVE, "intersection"):
-            known = tuple(dict.fromkeys((*NATIVE, *nodes)))
+        if name not in made and name not in RESERVED:
             other = did_you_mean(name, known) or f", or one of your own: +relaxation@verifier.{name}=deeppoly"
             raise ConfigError(f"certify.verifiers: unknown verifier '{name}': one of {', '.join(known)}{other}")
-        try:
-            found.append(make(name, node.pop("name"), node.pop("backend", "native"), **node))
-        except ConfigError as error:
-            raise ConfigError(f"verifier.{name}: {error}") from error
     try:
-        return resolve(found)
+        return resolve([made.get(name, name) for name in names])
     except ConfigError as error:
         raise ConfigError(f"certify.verifiers: {error}") from error
+
+
+def _of_node(name: str, node: Mapping[str, Any]) -> Verifier:
+    options = {key: value for key, value in node.items() if key not in ("name", "backend")}
+    try:
+        verifier = RelaxationVerifier(name, build(node["name"], node.get("backend", "native"), **options))
+        _check_name(verifier)
+    except ConfigError as error:
+        raise ConfigError(f"verifier.{name}: {error}") from error
+    return verifier
+
+
+def _check_name(verifier: Verifier) -> None:
+    """A result is found by its verifier's name: in the ledger, in its settings, and by people who compare numbers."""
+    name = verifier.name
+    if not name or name in (PREDICTION, ATTACK) or ": " in name:
+        raise ConfigError(f"a verifier cannot be named '{name}': give it another name, without ': '")
+    promised = RESERVED.get(name.lower())
+    if promised is not None and not (
+        isinstance(verifier, RelaxationVerifier) and type(verifier.relaxation) is promised
+    ):
+        raise ConfigError(f"what {verifier.options()} computes would be reported as {name}: choose another name")
 
 
 def _verifier(item: Given) -> Verifier:
