@@ -12,7 +12,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -79,7 +79,12 @@ class Reads:
         fields: dict[str, Any] = {name: plant for name, plant in plants.items() if name not in model.model_fields}
         self.planted |= {prefix + name for name in fields}
         for name, field in model.model_fields.items():
-            if (part := part_of(field)) is not None:
+            if (part := part_of(field)) is None:
+                continue
+            if get_origin(field.annotation) is dict:  # nodes of one kind, under names of their own
+                each = self._watched(part, f"{prefix}{name}.*.", plants)
+                fields[name] = (dict[str, each], copy.copy(field))
+            else:
                 watched: Any = self._watched(part, f"{prefix}{name}.", plants)
                 fields[name] = (watched if field.annotation is part else watched | None, copy.copy(field))
         made = create_model(model.__name__, __base__=model, **fields)

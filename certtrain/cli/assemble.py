@@ -77,7 +77,9 @@ def make_verifiers(config: RunConfig) -> tuple[Verifier, ...]:
     Raises:
         ConfigError: One line that names the key.
     """
-    return choose(config.certify.verifiers, {name: node.model_dump() for name, node in config.verifier.items()})
+    nodes = config.verifier.items()
+    given = {name: {"name": node.name, "backend": node.backend, **node.options} for name, node in nodes}
+    return choose(config.certify.verifiers, given)
 
 
 def make_source(config: RunConfig) -> Source:
