@@ -70,7 +70,7 @@ def measure(settings: Settings, console: Console) -> None:
     # Here, because torch takes seconds to import.
     import torch
 
-    from benchmarks import batches, bounds, memory, peak, population, scaling
+    from benchmarks import batches, bounds, gpu, memory, peak, population, scaling
     from benchmarks.cases import Bench
     from benchmarks.figure import draw
     from benchmarks.machine import Machine
@@ -82,7 +82,7 @@ def measure(settings: Settings, console: Console) -> None:
     machine, results = Machine.this(), Results()
     settings.out.mkdir(parents=True, exist_ok=True)
     console.print(str(machine), highlight=False)
-    sections = dict(zip(SECTIONS, (bounds, batches, population, memory, scaling, peak), strict=True))
+    sections = dict(zip(SECTIONS, (bounds, batches, population, memory, scaling, peak, gpu), strict=True))
     tables = {name: module.table for name, module in sections.items() if module is not peak}
     tables |= {"rates": peak.rates_table, "operations": peak.operations_table}
     for name in settings.sections:

@@ -60,7 +60,10 @@ def losses(case: Case, backend: str, eps: float, strategy: str, members: int) ->
         case.graph, METHOD.build(backend), case.images.inputs, case.images.labels, eps, 0.0, clip=(0.0, 1.0)
     )
     generator, loss = torch.Generator().manual_seed(0), RobustCrossEntropy()
-    noise = {name: SIGMA * torch.randn(members, *p.shape, generator=generator) for name, p in case.params.items()}
+    noise = {
+        name: SIGMA * torch.randn(members, *p.shape, generator=generator).to(p.device)
+        for name, p in case.params.items()
+    }
 
     def of_member(params: Params) -> torch.Tensor:
         return loss(problem, params)
