@@ -14,7 +14,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 AUTO_LIRPA := auto_LiRPA==0.3
 
 .DEFAULT_GOAL := help
-.PHONY: help run study test test-slow lint format bench clean
+.PHONY: help run study test test-slow lint format bench gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ format: $(INSTALLED) ## let ruff repair and format the code
 
 bench: $(INSTALLED) ## speed against auto_LiRPA, e.g. make bench ARGS="--data FOLDER"
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Not in .venv, whose torch is the locked one: in the environment of PYTHON, where a CUDA build of torch is installed.
+gpu: ## tests and speed on a GPU, with the torch of PYTHON, e.g. make gpu PYTHON=/opt/torch/bin/python
+	@$(PYTHON) benchmarks/ready.py
+	$(PYTHON) -m pytest tests/device -m gpu $(PYTEST_ARGS)
+	$(PYTHON) -m benchmarks --only=gpu --data=none $(ARGS)
 
 clean: ## remove builds and caches; runs and .venv stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

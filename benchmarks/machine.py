@@ -30,11 +30,7 @@ class Machine:
 
     @staticmethod
     def this() -> Machine:
-        """The one that runs this.
-
-        Raises:
-            ConfigError: If auto_LiRPA cannot be used.
-        """
+        """The one that runs this; it may lack auto_LiRPA, which not every section compares with."""
         return Machine(
             cpu=_cpu(),
             cores=os.cpu_count() or 1,
@@ -43,7 +39,7 @@ class Machine:
             system=f"{platform.system()} {platform.machine()}",
             python=platform.python_version(),
             torch=torch.__version__,
-            auto_lirpa=compat.version(),
+            auto_lirpa=compat.version() if compat.available() else "none",
             certtrain=certtrain.__version__,
         )
 

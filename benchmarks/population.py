@@ -58,7 +58,10 @@ def losses(case: Case, backend: str, eps: float, strategy: str, members: int) ->
     """The losses of members that are drawn once, ready to be timed."""
     problem = Problem.within(case.graph, METHOD.build(backend), case.images.inputs, case.images.labels, eps)
     generator, loss = torch.Generator().manual_seed(0), RobustCrossEntropy()
-    noise = {name: SIGMA * torch.randn(members, *p.shape, generator=generator) for name, p in case.params.items()}
+    noise = {
+        name: SIGMA * torch.randn(members, *p.shape, generator=generator).to(p.device)
+        for name, p in case.params.items()
+    }
 
     def of_member(params: Params) -> torch.Tensor:
         return loss(problem, params)

@@ -10,13 +10,15 @@ MEGABYTE = 2**20
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Free memory of the device; None where the system does not tell.
+    """Free memory of the device, and what torch keeps of it for itself; None where the system does not tell.
 
     On Linux an allocation beyond it may succeed and get the process killed when it is used, so it must not be
     tried.
     """
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        # Freed tensors stay with torch, which gives them up when another allocation needs the room.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     if device.type != "cpu":
         return None
     try:

@@ -16,6 +16,7 @@ from torch import Tensor
 from certtrain.bounds.checks import check_box, check_inputs, check_query, check_radius
 from certtrain.errors import ConfigError
 from certtrain.networks.graph import Graph, Params
+from certtrain.precision import full_float32
 
 Sides = Literal["both", "lower"]
 
@@ -102,7 +103,7 @@ class Relaxation(ABC):
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Puts the checks before every implementation of `bound` and `analyse`: none can leave them out."""
+        """Puts checks and full precision around every implementation of `bound` and `analyse`: none can do without."""
         super().__init_subclass__(**options)
         for name in ("bound", "analyse"):
             if name in vars(cls):
@@ -146,11 +147,12 @@ def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
         if not isinstance(box, Box):
             raise ConfigError(f"box must be a certtrain.Box, got {type(box).__name__}")
         check_query(graph, params, box.lower, spec, sides)
-        return method(self, graph, params, box, spec, sides, *more, **named)
+        with full_float32(box.lower.device):
+            return method(self, graph, params, box, spec, sides, *more, **named)
 
     return checked
 
 
 def unchecked(method: Callable[..., Any]) -> Callable[..., Any]:
-    """An implementation as it is, for who has checked already."""
+    """An implementation as it is, for who is inside a checked one already."""
     return getattr(method, "__wrapped__", method)

@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from certtrain.errors import ConfigError
 from certtrain.networks import Graph, Params, trace
+from certtrain.precision import full_float32
 
 PRECISIONS = (torch.float32, torch.float64)
 
@@ -56,8 +57,9 @@ class Network:
         return Network(module, graph, values, device)
 
     def logits(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch classes"]:
-        """The module's outputs, in the precision of x."""
-        return functional_call(self.module, self.values[x.dtype], (x,))
+        """The module's outputs, in the precision of x, whatever less the settings would allow."""
+        with full_float32(x.device):
+            return functional_call(self.module, self.values[x.dtype], (x,))
 
     def margins(self, x: Float[Tensor, "batch *shape"], labels: Int[Tensor, " batch"]) -> Float[Tensor, "batch rows"]:
         """Output of the label minus that of every other class, in the order of `margin_spec`."""

@@ -13,7 +13,8 @@ from certtrain.certify.network import Network
 from certtrain.errors import CerttrainError
 
 # Largest |bound - output| / (1 + largest |output|) on a box of width zero. In float64 rounding stays orders
-# of magnitude below and a misread layer above; float32 convolutions on GPUs may keep as little as 10 bits.
+# of magnitude below and a misread layer above; backends whose precision torch has no setting for may keep as little as
+# 10 bits of float32.
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-2}
 
 

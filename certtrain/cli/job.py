@@ -186,7 +186,8 @@ class Job:
             return {}
         load_network(network, checkpoint)
         with self.heartbeat.during("certifying"):
-            verdicts, certify_seconds = self._certify(network, data) if config.certify.enabled else ([], None)
+            device = training.trainer.strategy.root_device
+            verdicts, certify_seconds = self._certify(network, data, device) if config.certify.enabled else ([], None)
         parameters = sum(p.numel() for p in network.parameters())
         facts = describe_data(data.source, data.splits, [verdict.index for verdict in verdicts])
         with self.heartbeat.during("writing the report"):
@@ -264,14 +265,18 @@ class Job:
             logger.log_metrics({**found, "epoch": training.phases.place(step)[0]}, step=step)
         return last if self.survival.best is None or found[MONITOR] > self.survival.best else best
 
-    def _certify(self, network: torch.nn.Module, data: ImageData) -> tuple[list[Verdict], float]:
+    def _certify(
+        self, network: torch.nn.Module, data: ImageData, trained_on: torch.device
+    ) -> tuple[list[Verdict], float]:
         options = self.config.certify
+        # Lightning has put the network back on the CPU. Not every accelerator has the float64 that verdicts need.
+        device = trained_on if trained_on.type == "cuda" else torch.device("cpu")
         test = data.splits.test
         inputs, labels = test.inputs[: options.limit], test.labels[: options.limit]
         started = time.perf_counter()
         with certification_progress(self.console, len(inputs)) as progress:
             verdicts = certify(
-                network.cpu(),
+                network.to(device),
                 as_float(inputs),
                 labels,
                 self.config.eps,

@@ -23,6 +23,7 @@ from certtrain.gradients.cost import cost_of_one
 from certtrain.gradients.ranks import Ranks, portion
 from certtrain.networks.graph import Graph, Params, parameters
 from certtrain.networks.statistics import update_running_statistics
+from certtrain.precision import full_float32
 from certtrain.training.generation import Generation
 from certtrain.training.judging import judge
 from certtrain.training.objective import Objective, Optimization
@@ -269,7 +270,9 @@ class CertifiedTraining(pl.LightningModule):
     def _judge(self, inputs: Tensor, labels: Tensor, first: int) -> None:
         params = parameters(self.network)
         found = judge(self.graph, self.objective, params, inputs, labels, self.global_step, first)
-        self.natural_accuracy.update(self.network(inputs), labels)
+        with full_float32(inputs.device):
+            logits = self.network(inputs)
+        self.natural_accuracy.update(logits, labels)
         self.certified_accuracy.update(found.certified.float())
         self.validation_loss.update(found.loss)
 

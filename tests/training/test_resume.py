@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from interruptions import StopAt
 from rich.console import Console
 
 from certtrain.cli import assemble
@@ -19,7 +20,7 @@ from certtrain.errors import CerttrainError
 from certtrain.losses import NOTHING, Loss, Prepared, Problem
 from certtrain.networks.graph import Params
 from certtrain.training.metrics import JsonlLogger, drop_rows
-from certtrain.training.stopping import Stopped, StopRequest
+from certtrain.training.stopping import Stopped
 from certtrain.training.survival import BEST, LAST, newest
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -59,19 +60,6 @@ def replacing(key: str, value: Any) -> Callable[..., Any]:
         return value if name == key else original(node, name, **given)
 
     return instantiate
-
-
-class StopAt(StopRequest):
-    """Asks to stop when it is asked for the n-th time: once per generation, and once more after an epoch's last."""
-
-    def __init__(self, time: int | None) -> None:
-        super().__init__()
-        self.time = time
-        self.asked = 0
-
-    def agreed(self, device: torch.device) -> int:
-        self.asked += 1
-        return 15 if self.asked == self.time else 0
 
 
 def config(*overrides: str) -> RunConfig:

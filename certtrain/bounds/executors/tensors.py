@@ -17,6 +17,7 @@ from certtrain.bounds.executors.base import Executor
 from certtrain.bounds.rows.carry import Carried, carry, lower_bounds
 from certtrain.bounds.rows.descent import Descent
 from certtrain.bounds.rows.selection import Listed, Piece, Selection
+from certtrain.precision import full_float32
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ class _Again(torch.autograd.Function):
     def backward(ctx: Any, by_lower: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[2:]
         leaves = [x.detach().requires_grad_(want) for x, want in zip(ctx.saved_tensors, wanted, strict=True)]
-        with torch.enable_grad():
+        # Under an autocast that the first pass was not under, rows would come out in another type.
+        with torch.enable_grad(), full_float32(by_lower.device):
             job = ctx.rebuild(leaves)
             operators = job.descent.operators
             made = [m for m in operators.matrices.values() if m.requires_grad]

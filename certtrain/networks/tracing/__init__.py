@@ -17,9 +17,10 @@ from certtrain.networks.graph import Graph, evaluating, parameters
 from certtrain.networks.tracing.builder import Builder
 from certtrain.networks.tracing.recording import blank, record
 from certtrain.networks.tracing.translations import FUNCTIONS, MODULES
+from certtrain.precision import full_float32
 
-# How far the graph's outputs may be from the module's: relative, and in units of the largest output. Convolutions on
-# GPUs may keep as little as 10 bits of float32.
+# How far the graph's outputs may be from the module's: relative, and in units of the largest output. Backends whose
+# precision torch has no setting for may keep as little as 10 bits of float32.
 TOLERANCES = {torch.float32: (1e-3, 1e-4), torch.float64: (1e-8, 1e-9)}
 
 
@@ -50,7 +51,7 @@ def _compare(graph: Graph) -> None:
     generator = torch.Generator().manual_seed(0)
     for scale in (1.0, 10.0):
         x = (scale * torch.randn(like.shape, generator=generator)).to(like)
-        with torch.no_grad():
+        with torch.no_grad(), full_float32(x.device):
             expected, found = graph.module(x), graph.forward(parameters(graph.module), x)
         size = float(expected.abs().max())
         rtol, atol = TOLERANCES[like.dtype]

@@ -29,7 +29,11 @@ def replay(builder: Builder, node: fx.Node, given: Mapping[fx.Node, Tensor]) -> 
         if read in given:
             return given[read]
         on_the_way = builder.is_tuple(read) or (read.op != "get_attr" and not given.keys().isdisjoint(ancestors(read)))
-        return replay(builder, read, given) if on_the_way else builder.results[read]
+        if on_the_way:
+            return replay(builder, read, given)
+        # Numbers are on the CPU, wherever the network is.
+        result = builder.results[read]
+        return result.cpu() if isinstance(result, Tensor) else result
 
     args, kwargs = fx.node.map_arg(node.args, value), fx.node.map_arg(node.kwargs, value)
     if node.op == "call_module":

@@ -45,7 +45,7 @@ class Compiled(Executor):
     def lower(self, descent: Descent, selection: Selection, wanted: Tensor | None = None) -> Tensor:
         """See `Executor`."""
         ((_, start),) = descent.carried.pending.items()
-        # Under autocast rows and operands may have come out in other types than the box.
+        # Slopes or multipliers that were given in another type than the box have made rows of theirs.
         data = start.flat.to(descent.like.dtype)
         job = self.job(descent, selection.indices())
         given = Operands(descent.passage.values, descent.linearization, descent.passage.anchor)
