@@ -8,6 +8,7 @@ import pytest
 import torch
 from device_cases import subject
 
+from certtrain.attacks import PGD
 from certtrain.bounds import Box, build, relaxations
 from certtrain.certify import Attack, Verdict, certify, read_ledger
 from certtrain.certify.network import Network
@@ -68,8 +69,13 @@ def test_the_fingerprint_of_a_network_does_not_depend_on_its_device(device: torc
 def test_attacks_start_at_the_same_points(device: torch.device) -> None:
     box = subject("strided").box(0.1).to(torch.float32)
     moved = Box(box.lower.to(device), box.upper.to(device))
-    starts = [QUICK._start(b, range(len(b)), 1).to(CPU) for b in (box, moved)]
-    assert np.allclose(*starts, rtol=0, atol=1e-6)
+
+    def start(where: Box) -> torch.Tensor:
+        keys, images = [(0, i) for i in range(len(where))], torch.arange(len(where), device=where.lower.device)
+        points, _ = PGD(steps=0).restart(lambda x, _: x.flatten(1), where, keys, images, where.lower.flatten(1), 0)
+        return points.to(CPU)
+
+    assert np.allclose(start(box), start(moved), rtol=0, atol=1e-6)
 
 
 @pytest.mark.gpu
