@@ -9,16 +9,24 @@ from certtrain.cli.help import choices
 from certtrain.cli.schema import parse, plain
 from certtrain.gradients import GradientEstimator
 
+# The published estimator: the default adds a control variate and shrinkage.
+PLAIN = ["method=pgpe", "pgpe.control_variate=none", "pgpe.shrinkage=none"]
 METHODS = {method: [f"method={method}"] for method in choices(config_dir() / "method")}
 PARTS = {
-    f"{group}={choice}": ["method=pgpe", f"pgpe/{group}={choice}"]
+    f"{group}={choice}": [*PLAIN, f"pgpe/{group}={choice}"]
     for group in ("sigma_rule", "noise")
     for choice in choices(config_dir() / "pgpe" / group)
 }
 OPTIONS = {
-    "ranks": ["method=pgpe", "pgpe.fitness=centered_ranks"],
-    "normalized": ["method=pgpe", "pgpe.fitness=normalized"],
-    "layer_scale": ["method=pgpe", "pgpe.layer_scale={w: 0.5}"],
+    "ranks": [*PLAIN, "pgpe.fitness=centered_ranks"],
+    "normalized": [*PLAIN, "pgpe.fitness=normalized"],
+    "layer_scale": [*PLAIN, "pgpe.layer_scale={w: 0.5}"],
+    "plain": PLAIN,
+    "shrinkage_alone": [*PLAIN, "pgpe.shrinkage=james_stein"],
+    "control_variate_of_low_rank": ["method=pgpe", "pgpe.shrinkage=none", "pgpe/noise=low_rank"],
+    "control_variate_of_layers": ["method=pgpe", "pgpe.shrinkage=none", "pgpe.layer_scale={w: 0.5}"],
+    "control_variate": ["method=pgpe", "pgpe.shrinkage=none"],
+    "control_variate_rgs": ["method=pgpe", "pgpe.shrinkage=none", "pgpe.control_variate=rgs", "pgpe.control_samples=4"],
     "rgs_independent": ["method=rgs", "rgs.sampling=independent"],
     "rgs_vmap": ["method=rgs", "rgs.strategy=vmap"],
 }

@@ -21,6 +21,7 @@ from certtrain.data.source import Source
 from certtrain.errors import CerttrainError, ConfigError, one_line
 from certtrain.gradients import PGPE, RGS, Backprop, Distributed, GradientEstimator, LayerScale, Layout, Ranks
 from certtrain.gradients.base import ALONE
+from certtrain.gradients.control_variate import make as make_control_variate
 from certtrain.gradients.noise import Noise, NoiseFamily
 from certtrain.gradients.sigma import SigmaRule
 from certtrain.losses import Loss
@@ -162,6 +163,8 @@ def _make_pgpe(options: Pgpe, seed: int) -> PGPE:
         _noise(options, seed),
         LayerScale(options.layer_scale or {}),
         options.max_dropped,
+        make_control_variate(options.control_variate, options.control_samples),
+        options.shrinkage,
     )
 
 

@@ -56,6 +56,7 @@ KEYS = {
     "seed": "same seed, same numbers",
     "pgpe.sigma": "standard deviation of the weight noise (method=pgpe)",
     "pgpe.population_size": "members per generation, even (method=pgpe)",
+    "pgpe.control_variate": "none (as published), gradient or rgs: what the population only corrects (method=pgpe)",
     "pgpe.fitness": "raw differences, centered_ranks or normalized losses (method=pgpe)",
     "rgs.sigma": "standard deviation of the weight noise (method=rgs)",
     "rgs.samples": "gradients per step (method=rgs)",

@@ -21,6 +21,8 @@ from certtrain.sweep.jobs import OUTPUT, TRACEBACK
 CONFIG = "config.yaml"
 # How a run is watched over, not what it computes: these keys may be others when it goes on.
 WATCHING = ("resume", "checkpoint", "preemption", "logger", "sweep")
+# What runs had of before there were these keys, whatever is their default now.
+BEFORE: Node = {"pgpe": {"control_variate": "none", "control_samples": None, "shrinkage": "none"}}
 PARTIAL = f"{CONFIG}.partial"
 # What is there before a run has begun: Hydra's files, the lock, and what a sweep keeps of its jobs.
 PRELIMINARY = (".hydra", "certtrain.log", NAME, PARTIAL, OUTPUT, "output-*.log", TRACEBACK)
@@ -80,6 +82,9 @@ def difference(there: Node, here: Node) -> str | None:
 def _compared(node: Node) -> Node:
     """What makes a run what it is: options of verifiers that it asks, whether or not they stand there."""
     kept = {key: value for key, value in node.items() if key not in (*WATCHING, "verifier")}
+    for key, then in BEFORE.items():
+        if isinstance(kept.get(key), dict):
+            kept[key] = {**then, **kept[key]}
     try:
         verifiers = choose(node["certify"]["verifiers"], node.get("verifier") or {})
     except (ConfigError, LookupError, TypeError, AttributeError):  # whatever it is, another version wrote it

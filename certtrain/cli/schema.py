@@ -64,6 +64,9 @@ class Pgpe(Strict):
     member_chunk: int = Field(ge=1)
     batch_per_generation: int | None = Field(ge=1)
     fitness: Literal["raw", "centered_ranks", "normalized"]
+    control_variate: Literal["none", "gradient", "rgs"] = "none"
+    control_samples: int | None = Field(default=None, ge=2)
+    shrinkage: Literal["none", "james_stein"] = "none"
     sigma_rule: Node
     noise: Node
     layer_scale: dict[str, float] | None

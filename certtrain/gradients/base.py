@@ -103,12 +103,17 @@ class GradientEstimator(ABC):
     @property
     @abstractmethod
     def splits(self) -> Literal["population", "batch"]:
-        """What several processes divide among them: a population reads values, the others differentiate a batch."""
+        """What several processes divide among them: a population, or the batch."""
 
     @property
     def perturbs(self) -> bool:
         """Whether `Estimate.loss` is a mean over perturbed parameters instead of the loss at the centre."""
         return True
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether derivatives of the loss are needed, or its values are enough."""
+        return self.splits == "batch"
 
     @property
     def unbiased(self) -> bool:

@@ -178,12 +178,20 @@ class Distributed(Ranks):
 
     def sum(self, gradient: Params) -> Params:
         """See `Ranks.sum`."""
+        return self._added(gradient, self.layout.copies)
+
+    def whole(self, gradient: Params) -> Params:
+        """See `Ranks.whole`."""
+        return self._added(gradient, self.layout.groups)
+
+    def _added(self, gradient: Params, times: int) -> Params:
+        """The sum of what all ranks have, in which everything is there so many times."""
         flat = torch.cat([g.reshape(-1) for g in gradient.values()])
         # Over all ranks, not over one of each group: a single result cannot differ between groups.
         with noticing_lost_peers(self):
             dist.all_reduce(flat, group=self._world)
         self._count(numbers=flat.numel())
-        parts = (flat / self.layout.copies).split([g.numel() for g in gradient.values()])
+        parts = (flat / times).split([g.numel() for g in gradient.values()])
         return {name: part.view_as(g) for (name, g), part in zip(gradient.items(), parts, strict=True)}
 
     def _count(self, scalars: int = 0, numbers: int = 0) -> None:

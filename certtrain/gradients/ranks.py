@@ -52,6 +52,10 @@ class Ranks(ABC):
     def sum(self, gradient: Params) -> Params:
         """The sum of all ranks' parts of a gradient, the same on every rank: one all-reduce of |θ| numbers."""
 
+    @abstractmethod
+    def whole(self, gradient: Params) -> Params:
+        """The gradient on the whole batch, the same on every rank, from that on this rank's part of it."""
+
 
 @dataclass(frozen=True)
 class Alone(Ranks):
@@ -85,4 +89,8 @@ class Alone(Ranks):
 
     def sum(self, gradient: Params) -> Params:
         """See `Ranks.sum`."""
+        return gradient
+
+    def whole(self, gradient: Params) -> Params:
+        """See `Ranks.whole`."""
         return gradient

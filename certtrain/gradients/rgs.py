@@ -21,7 +21,7 @@ from certtrain.gradients.base import ALONE, Estimate, EstimationError, GradientE
 from certtrain.gradients.noise import GaussianNoise
 from certtrain.gradients.pairs import antithetic
 from certtrain.gradients.ranks import Ranks
-from certtrain.gradients.statistics import signal_to_noise, squared_norm
+from certtrain.gradients.statistics import signal_to_noise, squared_norm, trace_of_covariance
 from certtrain.networks.graph import Params
 
 
@@ -127,11 +127,12 @@ class RGS(GradientEstimator):
             raise EstimationError(f"none of the {self.samples} samples is finite: lower optimizer.lr or rgs.sigma")
         found = torch.cat(losses, dim=1)
         gradient = {name: g / kept for name, g in total.items()}
+        square = squared_norm(gradient)
         statistics = {
             "sigma": self.sigma,
             "population/std": float(found.std()) if found.numel() > 1 else 0.0,
             "population/dropped_samples": float(self.samples - found.numel()),
-            "gradient_snr": signal_to_noise(squared_norm(gradient), squares, kept),
+            "gradient_snr": signal_to_noise(square, trace_of_covariance(square, squares, kept)),
         }
         return Estimate(gradient, found.mean(), statistics)
 

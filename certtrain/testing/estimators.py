@@ -136,16 +136,16 @@ def a_constant_loss_has_gradient_zero(estimator: GradientEstimator) -> None:
     assert float(flat(estimate.gradient).norm()) == 0.0, "a constant loss has a gradient"
 
 
-def a_population_reads_values_only(estimator: GradientEstimator) -> None:
-    """A loss that nothing can differentiate gives the same estimate, if `splits` says that values are enough."""
-    if estimator.splits != "population":
+def what_reads_values_only_differentiates_nothing(estimator: GradientEstimator) -> None:
+    """A loss that nothing can differentiate gives the same estimate, if the estimator says that values are enough."""
+    if estimator.differentiates:
         return
     seen = flat(estimator.estimate(curved, centre(), 0).gradient)
     try:
         opaque = flat(estimator.estimate(lambda p: curved(p).detach(), centre(), 0).gradient)
     except RuntimeError as error:  # torch's, of what has no derivative
-        raise AssertionError(f"a population differentiates its loss: {error}") from error
-    assert torch.equal(seen, opaque), "a population differentiates its loss"
+        raise AssertionError(f"an estimator differentiates its loss, unsaid: {error}") from error
+    assert torch.equal(seen, opaque), "an estimator differentiates its loss, unsaid"
 
 
 def a_loss_that_is_nowhere_finite_gives_no_gradient(estimator: GradientEstimator) -> None:
@@ -198,10 +198,10 @@ def any_number_of_ranks_gives_the_same_estimate(estimator: GradientEstimator) ->
                 assert math.isclose(estimate.statistics[name], value, rel_tol=1e-6, abs_tol=1e-12), f"{name}: {layout}"
 
 
-def a_rehearsal_takes_two_members_at_most(estimator: GradientEstimator) -> None:
+def a_rehearsal_takes_few_evaluations(estimator: GradientEstimator) -> None:
     """It is the same estimator at the least cost: finite gradients of the same losses."""
     small = estimator.rehearsing()
-    assert small.evaluations <= 2, f"a rehearsal takes {small.evaluations} members"
+    assert small.evaluations <= 2, f"a rehearsal takes {small.evaluations} evaluations"
     assert flat(small.estimate(quadratic, centre(), 0).gradient).isfinite().all(), "a rehearsal has no gradient"
 
 
@@ -214,11 +214,11 @@ ESTIMATOR_CHECKS: Mapping[str, EstimatorCheck] = {
         the_mean_of_estimates_is_the_gradient_of_a_quadratic,
         the_mean_of_estimates_is_the_slope_of_the_smoothed_loss,
         a_constant_loss_has_gradient_zero,
-        a_population_reads_values_only,
+        what_reads_values_only_differentiates_nothing,
         a_loss_that_is_nowhere_finite_gives_no_gradient,
         a_state_goes_through_a_checkpoint,
         any_number_of_ranks_gives_the_same_estimate,
-        a_rehearsal_takes_two_members_at_most,
+        a_rehearsal_takes_few_evaluations,
     )
 }
 

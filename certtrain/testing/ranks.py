@@ -97,6 +97,11 @@ class ThreadRanks(Ranks):
         parts = self._exchange("sum", gradient)
         return {name: torch.stack([part[name] for part in parts]).sum(0) / self.layout.copies for name in gradient}
 
+    def whole(self, gradient: Params) -> Params:
+        """See `Ranks.whole`."""
+        parts = self._exchange("whole", gradient)
+        return {name: torch.stack([part[name] for part in parts]).sum(0) / self.layout.groups for name in gradient}
+
     def _exchange(self, call: str, value: Any) -> list[Any]:
         return self._meeting.exchange(self._rank, call, value)
 

@@ -73,6 +73,14 @@ def test_how_a_run_is_watched_over_makes_it_no_other_run() -> None:
     assert difference(node(), node(*others, "logger=wandb")) is None
 
 
+def test_a_population_of_before_there_were_control_variates_goes_on_without() -> None:
+    before = node("method=pgpe")
+    for key in ("control_variate", "control_samples", "shrinkage"):
+        del before["pgpe"][key]
+    assert difference(before, node("method=pgpe", "pgpe.control_variate=none", "pgpe.shrinkage=none")) is None
+    assert difference(before, node("method=pgpe")) == "pgpe.control_variate is none there, gradient here"
+
+
 def test_options_of_verifiers_count_where_these_are_asked() -> None:
     """A run of before there was a node `verifier` had the options that its defaults are."""
     before = {key: value for key, value in node().items() if key != "verifier"}

@@ -185,7 +185,7 @@ FAULTS: dict[str, list[tuple[GradientEstimator, str]]] = {
         (Wrong(SMOOTH, at_the_centre), "is off the smoothed loss's slope"),
     ],
     "a_constant_loss_has_gradient_zero": [(Wrong(SMOOTH, drift), "a constant loss has a gradient")],
-    "a_population_reads_values_only": [(Peeping(PLAIN), "a population differentiates its loss")],
+    "what_reads_values_only_differentiates_nothing": [(Peeping(PLAIN), "an estimator differentiates its loss")],
     "a_loss_that_is_nowhere_finite_gives_no_gradient": [(Deaf(POPULATION), "NaN everywhere gave a gradient")],
     "a_state_goes_through_a_checkpoint": [
         (Momentum(PLAIN), "a checkpoint does not hold all of it"),
@@ -197,7 +197,7 @@ FAULTS: dict[str, list[tuple[GradientEstimator, str]]] = {
         (Lonely(SMOOTH), "ranks differ"),
         (OneByOne(POPULATION), "ranks wait for each other"),
     ],
-    "a_rehearsal_takes_two_members_at_most": [(Grand(POPULATION), "a rehearsal takes 20 members")],
+    "a_rehearsal_takes_few_evaluations": [(Grand(POPULATION), "a rehearsal takes 20 evaluations")],
 }
 
 
@@ -220,7 +220,7 @@ def test_what_is_right_passes_the_same_way(right: GradientEstimator) -> None:
 
 
 def test_one_call_stops_at_the_first_fault() -> None:
-    with pytest.raises(AssertionError, match="a rehearsal takes 20 members"):
+    with pytest.raises(AssertionError, match="a rehearsal takes 20 evaluations"):
         check_estimator(Grand(POPULATION))
 
 

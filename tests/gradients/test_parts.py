@@ -11,7 +11,7 @@ from certtrain.gradients import PGPE, GaussianNoise, LayerScale, LowRankNoise
 from certtrain.gradients import pairs as pairs_module
 from certtrain.gradients.fitness import shape
 from certtrain.gradients.sigma import Learned, Scheduled
-from certtrain.gradients.statistics import signal_to_noise
+from certtrain.gradients.statistics import signal_to_noise, trace_of_covariance
 
 EVERY = torch.tensor([True, True, True])
 LOSSES = torch.tensor([[3.0, 1.0, 5.0], [1.0, 4.0, 9.0]])
@@ -186,11 +186,12 @@ def test_noise_that_does_not_fit_is_drawn_again_with_the_same_result(monkeypatch
 def test_the_signal_to_noise_ratio_is_the_one_of_its_definition() -> None:
     parts = torch.randn(12, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     mean = parts.mean(0)
-    found = signal_to_noise(float(mean.square().sum()), float(parts.square().sum()), len(parts))
+    square = float(mean.square().sum())
+    found = signal_to_noise(square, trace_of_covariance(square, float(parts.square().sum()), len(parts)))
     covariance = torch.cov(parts.T) / len(parts)
     assert found == pytest.approx(float(mean.square().sum() / covariance.trace()))
-    assert math.isnan(signal_to_noise(1.0, 1.0, 1))
-    assert signal_to_noise(4.0, 8.0, 2) == math.inf
+    assert math.isnan(signal_to_noise(1.0, trace_of_covariance(1.0, 1.0, 1)))
+    assert signal_to_noise(4.0, trace_of_covariance(4.0, 8.0, 2)) == math.inf
 
 
 def test_the_signal_to_noise_ratio_of_a_population_is_that_of_its_pairs() -> None:
@@ -209,5 +210,6 @@ def test_the_signal_to_noise_ratio_of_a_population_is_that_of_its_pairs() -> Non
         parts.append(torch.cat([weight * e[k] / scale.get(k, 1.0) ** 2 for k in e]))
     stacked = torch.stack(parts)
     estimate = PGPE(0.1, 20, layer_scale=LayerScale(scale)).estimate(loss, params, 0)
-    expected = signal_to_noise(float(stacked.mean(0).square().sum()), float(stacked.square().sum()), 10)
+    square = float(stacked.mean(0).square().sum())
+    expected = signal_to_noise(square, trace_of_covariance(square, float(stacked.square().sum()), 10))
     assert estimate.statistics["gradient_snr"] == pytest.approx(expected, rel=1e-6)

@@ -122,18 +122,23 @@ def test_batch_norm_sees_the_whole_batch(alone, tmp_path: Path) -> None:
     compare(2, alone, tmp_path / "run", *GRAD, *model, "optimizer=sgd", "optimizer.lr=0.1", steps=5)
 
 
-def test_what_is_exchanged_is_counted_and_logged_once(tmp_path: Path) -> None:
-    checkpoint, rows, _ = outcome(2, tmp_path / "run", *PGPE, "trainer.max_steps=2", "trainer=ddp")
-    parameters = sum(v.numel() for k, v in checkpoint["state_dict"].items() if k.startswith("network."))
+@pytest.mark.parametrize(("control_variate", "losses", "gradients"), [("none", 20, 1), ("gradient", 30, 2)])
+def test_what_is_exchanged_is_counted_and_logged_once(
+    tmp_path: Path, control_variate: str, losses: int, gradients: int
+) -> None:
+    """A control variate is one more gradient, and tells one more number of each pair."""
+    overrides = (*PGPE, f"pgpe.control_variate={control_variate}", "trainer.max_steps=2", "trainer=ddp")
+    checkpoint, rows, _ = outcome(2, tmp_path / "run", *overrides)
     (row,) = [r for r in rows if "ranks" in r]
     # Two more numbers: the sums that the signal-to-noise ratio and a learned sigma are made of.
-    numbers = row["communication/gradient_numbers"]
-    assert (row["ranks"], row["communication/losses"], numbers - (parameters + 2)) == (2, 20, buffers(checkpoint))
+    numbers = gradients * parameters(checkpoint) + 2
+    assert (row["ranks"], row["communication/losses"], row["communication/gradient_numbers"]) == (2, losses, numbers)
 
 
-def buffers(checkpoint: dict) -> int:
-    """Numbers of the network's state that are no parameters, negative: they are not sent."""
-    return -sum(v.numel() for k, v in checkpoint["state_dict"].items() if k.endswith((".mean", ".std")))
+def parameters(checkpoint: dict) -> int:
+    """Numbers of the network's state but for those of normalisation, which are not sent."""
+    state = checkpoint["state_dict"]
+    return sum(v.numel() for k, v in state.items() if k.startswith("network.") and not k.endswith((".mean", ".std")))
 
 
 def test_the_first_ranks_choice_of_a_strategy_is_everyones(tmp_path: Path) -> None:

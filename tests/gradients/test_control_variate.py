@@ -1,0 +1,204 @@
+"""Control variates and shrinkage: less noise, no bias; and bias only where it pays."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from certtrain.errors import ConfigError
+from certtrain.gradients import PGPE, Backprop
+from certtrain.gradients.base import LossFunction
+from certtrain.gradients.control_variate import (
+    OWN_PAIRS,
+    ControlVariate,
+    Draw,
+    PlainGradient,
+    SmoothedGradient,
+    make,
+)
+from certtrain.gradients.pairs import Blocks
+from certtrain.gradients.shrinkage import james_stein
+from certtrain.networks.graph import Params
+
+SIGMA, PAIRS = 0.3, 8
+SLOPE = torch.linspace(-1, 2, 12, dtype=torch.float64)
+
+
+def centre() -> Params:
+    return {"w": torch.linspace(-1, 1, 8, dtype=torch.float64).reshape(2, 4), "b": torch.full((4,), 0.2).double()}
+
+
+def flat(params: Params) -> Tensor:
+    return torch.cat([params["w"].flatten(), params["b"]])
+
+
+def linear(params: Params) -> Tensor:
+    return flat(params) @ SLOPE
+
+
+def cubic(params: Params) -> Tensor:
+    return flat(params).pow(3).sum()
+
+
+def step(params: Params) -> Tensor:
+    """A jump, which no gradient sees."""
+    total = flat(params).sum()
+    return (total > 0.9).double() + 0 * total
+
+
+def estimates(loss: LossFunction, control: ControlVariate | None, count: int, shrinkage: str = "none") -> Tensor:
+    """[count, 12]."""
+    made = PGPE(SIGMA, 2 * PAIRS, control_variate=control, shrinkage=shrinkage)
+    return torch.stack([flat(made.estimate(loss, centre(), g).gradient) for g in range(count)])
+
+
+@dataclass(frozen=True)
+class Fixed(ControlVariate):
+    """A guess that knows nothing of the loss."""
+
+    value: Params
+    drawn: list[Params] = field(default_factory=list)
+
+    def guess(self, loss: LossFunction, params: Params, draw: Draw) -> Params:
+        self.drawn.extend(draw(range(OWN_PAIRS, OWN_PAIRS + 2)))
+        return self.value
+
+
+def test_of_a_linear_loss_the_gradient_is_exact() -> None:
+    """Nothing is left to the population, whatever its noise."""
+    exact = flat(Backprop().estimate(linear, centre(), 0).gradient)
+    for found in estimates(linear, PlainGradient(), 3):
+        torch.testing.assert_close(found, exact, rtol=1e-12, atol=1e-12)
+
+
+def gradient_of_smoothed_cubic() -> Tensor:
+    return 3 * flat(centre()).square() + 3 * SIGMA**2
+
+
+def gradient_of_smoothed_step() -> Tensor:
+    """Of P(N(s, 12 σ²) > 0.9), s the sum of all: the same in every direction."""
+    spread = SIGMA * math.sqrt(12)
+    distance = (float(flat(centre()).sum()) - 0.9) / spread
+    return torch.full((12,), math.exp(-(distance**2) / 2) / math.sqrt(2 * math.pi) / spread, dtype=torch.float64)
+
+
+GUESSES: dict[str, ControlVariate] = {
+    "gradient": PlainGradient(),
+    "rgs": SmoothedGradient(4),
+    "wrong": Fixed({"w": torch.ones(2, 4).double(), "b": -torch.ones(4).double()}),
+}
+
+
+@pytest.mark.parametrize("name", GUESSES)
+@pytest.mark.parametrize(("loss", "exact"), [(cubic, gradient_of_smoothed_cubic), (step, gradient_of_smoothed_step)])
+def test_no_guess_brings_bias(name: str, loss: LossFunction, exact: Callable[[], Tensor]) -> None:
+    found = estimates(loss, GUESSES[name], 1500)
+    error = found.std(0) / math.sqrt(len(found))
+    assert ((found.mean(0) - exact()).abs() < 4.5 * error).all()
+    assert error.norm() < 0.35 * exact().norm(), "too noisy to say anything"
+
+
+def test_what_is_left_of_the_noise_is_that_of_the_part_that_the_guess_misses() -> None:
+    """Of a linear loss with slope a, exactly (d+1)/n |a - h|²: fourth moments of the normal distribution."""
+    for part in (0.0, 0.5, 0.9):
+        guess = Fixed({"w": part * SLOPE[:8].reshape(2, 4), "b": part * SLOPE[8:]})
+        squares = (estimates(linear, guess, 600) - SLOPE).square().sum(1)
+        expected = (len(SLOPE) + 1) / PAIRS * float(((1 - part) * SLOPE).square().sum())
+        assert float(squares.mean()) == pytest.approx(expected, rel=0.15)
+
+
+def test_a_guess_draws_noise_of_its_own_with_the_same_distribution() -> None:
+    guess = Fixed({name: torch.zeros_like(p) for name, p in centre().items()})
+    made = PGPE(SIGMA, 4, control_variate=guess)
+    made.estimate(cubic, centre(), 5)
+    (drawn,) = guess.drawn
+    population = next(iter(Blocks(made.noise(made.seed, SIGMA), {}, centre(), 5, range(2))))
+    assert drawn["w"].shape == population["w"].shape
+    assert not torch.isclose(drawn["w"], population["w"]).any()
+
+
+def test_a_guess_that_is_no_number_is_none() -> None:
+    """Losses are finite, their gradient at the centre is not."""
+
+    def cusp(params: Params) -> Tensor:
+        return (flat(params) - flat(centre())).abs().sqrt().sum() + linear(params)
+
+    assert not flat(Backprop().estimate(cusp, centre(), 0).gradient).isfinite().all()
+    assert torch.equal(estimates(cusp, PlainGradient(), 2), estimates(cusp, None, 2))
+
+
+def test_rgs_leaves_out_what_is_not_finite() -> None:
+    def half(params: Params) -> Tensor:
+        return linear(params) * (1.0 if flat(params)[0] > -1 else float("nan"))
+
+    noise = PGPE(SIGMA, 2).noise(0, SIGMA)
+    found = SmoothedGradient(4).guess(half, centre(), lambda pairs: Blocks(noise, {}, centre(), 0, pairs))
+    torch.testing.assert_close(flat(found), SLOPE)
+
+
+def test_shrinkage_is_never_worse_than_all_or_nothing() -> None:
+    """Means of n normal vectors in 50 dimensions, with signals from none to strong."""
+    generator = torch.Generator().manual_seed(0)
+    for signal in (0.0, 0.1, 0.3, 1.0, 3.0):
+        truth = torch.full((50,), signal / math.sqrt(50), dtype=torch.float64)
+        parts = truth + torch.randn(400, 10, 50, generator=generator, dtype=torch.float64) * 0.5
+        means = parts.mean(1)
+        squares = means.square().sum(1)
+        traces = (parts.square().sum(2).mean(1) - squares) / 9
+        factors = torch.tensor([james_stein(float(s), float(t)) for s, t in zip(squares, traces, strict=True)])
+        shrunk = (factors[:, None] * means - truth).square().sum(1).mean()
+        whole, nothing = (means - truth).square().sum(1).mean(), truth.square().sum()
+        assert shrunk <= whole
+        assert shrunk <= nothing + 0.1 * whole
+
+
+def test_shrinkage_keeps_everything_where_noise_is_unknown_or_absent() -> None:
+    assert james_stein(4.0, math.nan) == 1.0
+    assert james_stein(4.0, 0.0) == 1.0
+    assert james_stein(4.0, 8.0) == 0.0
+    assert james_stein(0.0, 0.0) == 0.0
+    assert james_stein(4.0, 1.0) == 0.75
+
+
+def test_shrinkage_pays_where_a_population_is_small() -> None:
+    """Eight pairs say little of twelve weights that a gradient does not say better."""
+    errors = {
+        shrinkage: (estimates(cubic, PlainGradient(), 300, shrinkage) - gradient_of_smoothed_cubic()).square().sum()
+        for shrinkage in ("none", "james_stein")
+    }
+    assert errors["james_stein"] < errors["none"]
+
+
+def test_its_quality_is_told() -> None:
+    def told(loss: LossFunction, control: ControlVariate) -> dict[str, float]:
+        made = PGPE(SIGMA, 400, control_variate=control, shrinkage="james_stein")
+        return made.estimate(loss, centre(), 0).statistics
+
+    good = told(linear, PlainGradient())
+    assert good["control_variate/relative_error"] == pytest.approx(0.0, abs=1e-9)
+    assert good["control_variate/cosine"] == pytest.approx(1.0)
+    half = told(linear, Fixed({"w": 0.5 * SLOPE[:8].reshape(2, 4), "b": 0.5 * SLOPE[8:]}))
+    assert half["control_variate/relative_error"] == pytest.approx(0.25, abs=0.05)
+    assert 0.9 < half["shrinkage/kept"] < 1.0
+    assert "control_variate/cosine" not in PGPE(SIGMA, 4).estimate(linear, centre(), 0).statistics
+
+
+def test_names() -> None:
+    assert make("none", None) is None
+    assert make("gradient", None) == PlainGradient()
+    assert make("rgs", None) == SmoothedGradient(8)
+    assert make("rgs", 4) == SmoothedGradient(4)
+    for name, samples, message in (
+        ("grad", None, "must be one of none, gradient, rgs, got grad"),
+        ("gradient", 4, "pgpe.control_samples is for pgpe.control_variate=rgs"),
+        ("rgs", 3, "pgpe.control_samples must be even"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            make(name, samples)
+    with pytest.raises(ConfigError, match="fitness=normalized needs pgpe.control_variate=none"):
+        PGPE(0.1, 4, fitness="normalized", control_variate=PlainGradient())
+    with pytest.raises(ConfigError, match="pgpe.shrinkage must be one of none, james_stein, got some"):
+        PGPE(0.1, 4, shrinkage="some")
