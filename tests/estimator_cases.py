@@ -22,7 +22,6 @@ OPTIONS = {
     "normalized": [*PLAIN, "pgpe.fitness=normalized"],
     "layer_scale": [*PLAIN, "pgpe.layer_scale={w: 0.5}"],
     "plain": PLAIN,
-    "shrinkage_alone": [*PLAIN, "pgpe.shrinkage=james_stein"],
     "control_variate_of_low_rank": ["method=pgpe", "pgpe.shrinkage=none", "pgpe/noise=low_rank"],
     "control_variate_of_layers": ["method=pgpe", "pgpe.shrinkage=none", "pgpe.layer_scale={w: 0.5}"],
     "control_variate": ["method=pgpe", "pgpe.shrinkage=none"],

@@ -1,4 +1,4 @@
-"""How the gradient of a loss is estimated: `backprop` differentiates it, `pgpe` smooths it and reads values only.
+"""How the gradient of a loss is estimated: `backprop` differentiates it, `pgpe` smooths it by its values.
 
 Between them stands `rgs`, the mean of gradients at perturbed weights. An estimator takes `loss(params) -> scalar` and
 never looks inside: it does not know which relaxation, network or data the loss is made of. `noise` (Gaussian) and

@@ -12,7 +12,7 @@ one only costs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -81,7 +81,7 @@ class SmoothedGradient(ControlVariate):
         return SmoothedGradient(samples=2)
 
     def guess(self, loss: LossFunction, params: Params, draw: Draw) -> Params:
-        """See `ControlVariate`. A sample whose gradient is not finite is left out: any guess will do."""
+        """See `ControlVariate`. A sample whose gradient is not finite is left out; NaN where none is left."""
         total, kept = {name: torch.zeros_like(p) for name, p in params.items()}, 0
         for block in draw(range(OWN_PAIRS, OWN_PAIRS + self.samples // 2)):
             for pair in range(len(next(iter(block.values())))):
@@ -90,7 +90,7 @@ class SmoothedGradient(ControlVariate):
                     _, gradient = differentiate(loss, moved)
                     if all(bool(g.isfinite().all()) for g in gradient.values()):
                         total, kept = {name: total[name] + g for name, g in gradient.items()}, kept + 1
-        return {name: g / max(1, kept) for name, g in total.items()}
+        return {name: g / kept if kept else g + torch.nan for name, g in total.items()}
 
 
 def make(name: str, samples: int | None) -> ControlVariate | None:
@@ -112,16 +112,15 @@ def make(name: str, samples: int | None) -> ControlVariate | None:
     return PlainGradient() if name == "gradient" else None
 
 
-def explained(guess: Params, blocks: Iterable[Params], like: Tensor) -> Float[Tensor, " own"]:
-    """h·ε of each pair, in the dtype of the losses."""
-    found = [like.new_empty(0)]
-    for block in blocks:
-        parts = [block[name].flatten(1) @ guess[name].flatten().to(block[name].dtype) for name in guess]
-        found.append(torch.stack(parts).sum(0).to(like.dtype))
-    return torch.cat(found)
+def product(guess: Params, block: Params, like: Float[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
+    """h·ε of each pair of a block, in the dtype of the losses; 0 without a guess."""
+    if not guess:
+        return torch.zeros_like(like)
+    parts = [block[name].flatten(1) @ guess[name].flatten().to(block[name].dtype) for name in guess]
+    return torch.stack(parts).sum(0).to(like.dtype)
 
 
-def quality(guess: Params, correction: Params, trace: float) -> Mapping[str, float]:
+def quality(guess: Params, correction: Params, trace: float) -> dict[str, float]:
     """How good a guess was, for the record.
 
     Args:
@@ -130,13 +129,14 @@ def quality(guess: Params, correction: Params, trace: float) -> Mapping[str, flo
         trace: Of the correction's estimated covariance.
 
     Returns:
-        Squared distance of h and ∇L_σ over |∇L_σ|², both debiased by the trace (about 0 for a perfect guess and 1 for
-        none; an estimate, which may be negative), and the cosine of h and the unbiased estimate.
+        Estimates of |∇L_σ - h|² and of |∇L_σ|², both debiased by the trace, so that they may be negative: means over
+        generations have a ratio, a single generation seldom has. And the cosine of h and the unbiased estimate.
     """
     unbiased = {name: guess[name] + correction[name] for name in guess}
     norm, own = squared_norm(unbiased), squared_norm(guess)
-    product = float(torch.stack([(guess[name] * unbiased[name]).sum() for name in guess]).sum())
+    inner = float(torch.stack([(guess[name] * unbiased[name]).sum() for name in guess]).sum())
     return {
-        "control_variate/relative_error": (squared_norm(correction) - trace) / max(norm - trace, 1e-30),
-        "control_variate/cosine": product / max((norm * own) ** 0.5, 1e-30),
+        "control_variate/missed": squared_norm(correction) - trace,
+        "control_variate/smoothed": norm - trace,
+        "control_variate/cosine": inner / max((norm * own) ** 0.5, 1e-30),
     }

@@ -30,7 +30,7 @@ from certtrain.gradients.base import (
     LossFunction,
     State,
 )
-from certtrain.gradients.control_variate import ControlVariate, Draw, explained, quality
+from certtrain.gradients.control_variate import ControlVariate, Draw, product, quality
 from certtrain.gradients.fitness import SHAPINGS, shape
 from certtrain.gradients.layer_scale import LayerScale
 from certtrain.gradients.noise import GaussianNoise, NoiseFamily
@@ -182,11 +182,12 @@ class PGPE(GradientEstimator):
         noise, scale = self.noise(self.seed, sigma), self.layer_scale.of(params)
         pairs = self.population_size // 2
         own = ranks.share(pairs)
-        blocks = Blocks(noise, scale, params, generation, own).kept()
+        # Before the noise is held: a backward pass takes memory, too.
         guess = self._guess(loss, params, lambda which: Blocks(noise, scale, params, generation, which), ranks)
-        values = ranks.reduce(self._evaluate(loss, params, blocks))
-        told = torch.cat([values, explained(guess, blocks, values)[None]]) if guess else values
-        gathered = ranks.gather(told, pairs)
+        blocks = Blocks(noise, scale, params, generation, own).kept()
+        values, products = self._evaluate(loss, params, blocks, guess)
+        values = ranks.reduce(values)
+        gathered = ranks.gather(torch.cat([values, products[None]]) if guess else values, pairs)
         losses, guessed = gathered[:2], gathered[2:].sum(0)
         finite = self._finite(losses)
         weights, deviations = self._weights(losses, guessed, finite, sigma)
@@ -198,17 +199,27 @@ class PGPE(GradientEstimator):
         """h, the same on all ranks; nothing where there is none, or where it would be no number."""
         if self.control_variate is None:
             return {}
-        guess = ranks.whole(self.control_variate.guess(loss, params, draw))
+        try:
+            own = self.control_variate.guess(loss, params, draw)
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+            raise ConfigError("the loss has no derivatives: pgpe.control_variate=none needs its values only") from error
+        guess = ranks.whole(own)
         return guess if all(bool(g.isfinite().all()) for g in guess.values()) else {}
 
-    def _evaluate(self, loss: LossFunction, params: Params, blocks: Iterable[Params]) -> Tensor:
-        """Losses [2, own pairs]: row 0 at θ + ε, row 1 at θ - ε."""
+    def _evaluate(
+        self, loss: LossFunction, params: Params, blocks: Iterable[Params], guess: Params
+    ) -> tuple[Tensor, Tensor]:
+        """Losses [2, own pairs], row 0 at θ + ε, row 1 at θ - ε; and h·ε of each pair, 0 without a guess."""
         first = next(iter(params.values()))
         losses = [torch.empty((2, 0), dtype=first.dtype, device=first.device)]
+        products = [losses[0][0]]
         for epsilon in blocks:
             values = evaluate(loss, params, antithetic(epsilon), strategy=self.strategy, chunk=self.member_chunk)
             losses.append(values.reshape(2, -1))
-        return torch.cat(losses, dim=1)
+            products.append(product(guess, epsilon, like=losses[-1][0]))
+        return torch.cat(losses, dim=1), torch.cat(products)
 
     def _finite(self, losses: Tensor) -> Tensor:
         """[pairs]: which pairs count; both losses are finite."""
@@ -233,6 +244,13 @@ class PGPE(GradientEstimator):
         weights = ((shaped[0] - shaped[1]) / 2 - guessed) / sigma**2
         return torch.where(finite, weights, torch.zeros_like(weights)), deviations
 
+    def _told(self, guess: Params, correction: Params, trace: float, factor: float) -> dict[str, float]:
+        """What is worth knowing of a control variate."""
+        if self.control_variate is None:
+            return {}
+        dropped = {"control_variate/dropped": 0.0 if guess else 1.0}
+        return {**dropped, "shrinkage/kept": factor, **quality(guess, correction, trace)} if guess else dropped
+
     def _conclude(self, guess: Params, sums: Sums, losses: Tensor, finite: Tensor, sigma: float) -> Estimate:
         kept = int(finite.sum())
         values = losses[:, finite]
@@ -240,7 +258,8 @@ class PGPE(GradientEstimator):
         numbers = sum(g.numel() for g in found.values())
         square = squared_norm(found)
         trace = trace_of_covariance(square, sums.squares, kept)
-        factor = SHRINKAGES[self.shrinkage](square, trace)
+        # Without a guess there is nothing that shrinking could lead back to.
+        factor = SHRINKAGES[self.shrinkage](square, trace) if guess else 1.0
         whole = {name: guess[name] + g if guess else g for name, g in found.items()}
         gradient = {name: guess[name] + factor * g if guess else factor * g for name, g in found.items()}
         statistics = {
@@ -249,8 +268,7 @@ class PGPE(GradientEstimator):
             "population/dropped_pairs": float(losses.shape[1] - kept),
             # Of what was estimated, before it is shrunk.
             "gradient_snr": signal_to_noise(squared_norm(whole), trace),
-            **({"shrinkage/kept": factor} if self.shrinkage != "none" else {}),
-            **(quality(guess, found, trace) if guess else {}),
+            **self._told(guess, found, trace, factor),
         }
         # One pair has no deviation from the mean of all: it says nothing about sigma.
         slope = sums.slope / (max(1, kept - 1) * sigma * numbers)

@@ -1,4 +1,4 @@
-"""How much of an estimate is kept, where it is known how noisy it is."""
+"""How much is kept of what a population adds to a guess at the gradient, where it is known how noisy that is."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ def none(square: float, trace: float) -> float:
 def james_stein(square: float, trace: float) -> float:
     """The positive part of 1 - trace(C) / |c|² (James and Stein, 1961; Baranchik, 1970).
 
-    Where noise is all there is, nothing is kept; where there is little, nearly everything. Biased towards zero, but of
-    smaller mean squared error than the whole. Where the covariance is not known, everything is kept.
+    Biased towards the guess, for a smaller mean squared error where the noise is spread over many directions. With n
+    pairs in d dimensions about n / (n + d) of a correction is kept, however much of the gradient it is: with few pairs
+    the estimate is nearly the guess. Where the covariance is not known, nothing is kept.
     """
-    if not math.isfinite(trace):
-        return 1.0
-    return max(0.0, 1.0 - trace / square) if square > 0 else 0.0
+    if not math.isfinite(trace) or square <= 0:
+        return 0.0
+    return max(0.0, 1.0 - trace / square)
 
 
-# (|c|², trace of its estimated covariance or NaN) -> the factor by which c is multiplied.
+# (|c|², trace of its estimated covariance or NaN) -> the factor by which the correction c is multiplied.
 SHRINKAGES: Mapping[str, Callable[[float, float], float]] = {"none": none, "james_stein": james_stein}

@@ -19,8 +19,10 @@ from certtrain.gradients.control_variate import (
     SmoothedGradient,
     make,
 )
+from certtrain.gradients.layer_scale import LayerScale
 from certtrain.gradients.pairs import Blocks
 from certtrain.gradients.shrinkage import james_stein
+from certtrain.gradients.sigma import Learned, Scheduled
 from certtrain.networks.graph import Params
 
 SIGMA, PAIRS = 0.3, 8
@@ -111,13 +113,18 @@ def test_what_is_left_of_the_noise_is_that_of_the_part_that_the_guess_misses() -
 
 
 def test_a_guess_draws_noise_of_its_own_with_the_same_distribution() -> None:
+    """Of this generation's sigma, and with the factors of layers."""
     guess = Fixed({name: torch.zeros_like(p) for name, p in centre().items()})
-    made = PGPE(SIGMA, 4, control_variate=guess)
-    made.estimate(cubic, centre(), 5)
+    rule, factors = Scheduled(end=0.1, generations=11), {"b": 0.25}
+    made = PGPE(SIGMA, 4, control_variate=guess, sigma_rule=rule, layer_scale=LayerScale(factors))
+    made.estimate(cubic, centre(), 10)
     (drawn,) = guess.drawn
-    population = next(iter(Blocks(made.noise(made.seed, SIGMA), {}, centre(), 5, range(2))))
-    assert drawn["w"].shape == population["w"].shape
-    assert not torch.isclose(drawn["w"], population["w"]).any()
+    noise = made.noise(made.seed, 0.1)
+    (own,) = Blocks(noise, factors, centre(), 10, range(OWN_PAIRS, OWN_PAIRS + 2))
+    (population,) = Blocks(noise, factors, centre(), 10, range(2))
+    for name in drawn:
+        torch.testing.assert_close(drawn[name], own[name])
+        assert not torch.isclose(drawn[name], population[name]).any()
 
 
 def test_a_guess_that_is_no_number_is_none() -> None:
@@ -127,7 +134,28 @@ def test_a_guess_that_is_no_number_is_none() -> None:
         return (flat(params) - flat(centre())).abs().sqrt().sum() + linear(params)
 
     assert not flat(Backprop().estimate(cusp, centre(), 0).gradient).isfinite().all()
-    assert torch.equal(estimates(cusp, PlainGradient(), 2), estimates(cusp, None, 2))
+    for shrinkage in ("none", "james_stein"):
+        assert torch.equal(estimates(cusp, PlainGradient(), 2, shrinkage), estimates(cusp, None, 2))
+    told = PGPE(SIGMA, 4, control_variate=PlainGradient()).estimate(cusp, centre(), 0).statistics
+    assert told["control_variate/dropped"] == 1.0
+
+
+def test_without_a_guess_nothing_is_shrunk() -> None:
+    assert torch.equal(estimates(cubic, None, 2, "james_stein"), estimates(cubic, None, 2))
+
+
+def test_a_loss_without_derivatives_is_told_what_to_do() -> None:
+    with pytest.raises(ConfigError, match="pgpe.control_variate=none needs its values only"):
+        estimates(lambda p: cubic(p).detach(), PlainGradient(), 1)
+
+
+def test_a_learned_sigma_does_not_depend_on_the_guess() -> None:
+    """Its slope is made of the means of pairs, of which a guess says nothing."""
+    states = [
+        PGPE(SIGMA, 2 * PAIRS, control_variate=control, sigma_rule=Learned()).estimate(cubic, centre(), 0).state
+        for control in (None, PlainGradient())
+    ]
+    assert states[0] == states[1]
 
 
 def test_rgs_leaves_out_what_is_not_finite() -> None:
@@ -137,6 +165,10 @@ def test_rgs_leaves_out_what_is_not_finite() -> None:
     noise = PGPE(SIGMA, 2).noise(0, SIGMA)
     found = SmoothedGradient(4).guess(half, centre(), lambda pairs: Blocks(noise, {}, centre(), 0, pairs))
     torch.testing.assert_close(flat(found), SLOPE)
+    nowhere = SmoothedGradient(4).guess(
+        lambda p: linear(p) * float("nan"), centre(), lambda pairs: Blocks(noise, {}, centre(), 0, pairs)
+    )
+    assert flat(nowhere).isnan().all()
 
 
 def test_shrinkage_is_never_worse_than_all_or_nothing() -> None:
@@ -155,8 +187,8 @@ def test_shrinkage_is_never_worse_than_all_or_nothing() -> None:
         assert shrunk <= nothing + 0.1 * whole
 
 
-def test_shrinkage_keeps_everything_where_noise_is_unknown_or_absent() -> None:
-    assert james_stein(4.0, math.nan) == 1.0
+def test_how_much_is_kept() -> None:
+    assert james_stein(4.0, math.nan) == 0.0
     assert james_stein(4.0, 0.0) == 1.0
     assert james_stein(4.0, 8.0) == 0.0
     assert james_stein(0.0, 0.0) == 0.0
@@ -178,10 +210,11 @@ def test_its_quality_is_told() -> None:
         return made.estimate(loss, centre(), 0).statistics
 
     good = told(linear, PlainGradient())
-    assert good["control_variate/relative_error"] == pytest.approx(0.0, abs=1e-9)
+    assert good["control_variate/missed"] == pytest.approx(0.0, abs=1e-9)
+    assert good["control_variate/dropped"] == 0.0
     assert good["control_variate/cosine"] == pytest.approx(1.0)
     half = told(linear, Fixed({"w": 0.5 * SLOPE[:8].reshape(2, 4), "b": 0.5 * SLOPE[8:]}))
-    assert half["control_variate/relative_error"] == pytest.approx(0.25, abs=0.05)
+    assert half["control_variate/missed"] / half["control_variate/smoothed"] == pytest.approx(0.25, abs=0.05)
     assert 0.9 < half["shrinkage/kept"] < 1.0
     assert "control_variate/cosine" not in PGPE(SIGMA, 4).estimate(linear, centre(), 0).statistics
 

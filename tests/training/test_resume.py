@@ -263,7 +263,7 @@ class Failing(Loss):
         (("method=grad",), Failing(8, False), "step 7: loss nan"),
         (
             (*PGPE, "pgpe.strategy=loop", "pgpe.max_dropped=0.25"),
-            Failing(44, True),
+            Failing(45, True),
             "1 of the 2 antithetic pairs have no finite loss, more than pgpe.max_dropped=0.25 allows",
         ),
     ],
@@ -271,7 +271,7 @@ class Failing(Loss):
 def test_a_bad_step_does_not_replace_the_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], loss: Failing, message: str
 ) -> None:
-    """Generation 7, the eighth, fails: 8 calls of grad; the 44th of 6, the gradient, the centre and 4 members."""
+    """Generation 7, the eighth, fails: 8 calls of grad; the 45th of 6: the centre, the gradient and 4 members."""
     monkeypatch.setattr("certtrain.cli.assemble.instantiate", replacing("loss", loss))
     chosen = config(*overrides, *TWO, "checkpoint.every_generations=3", "optimizer.lr=1e-3")
     with pytest.raises(CerttrainError, match=message) as stopped:
