@@ -165,6 +165,8 @@ def test_the_digits_study_has_what_it_promises(tmp_path: Path) -> None:
     sweeps = {sweep.directory.name: " ".join(sweep.arguments) for sweep in plan(read(DIGITS), tmp_path, ["eps=0.1"])}
     for method in ("grad", "rgs", "pgpe"):
         assert f"method={method} relaxation=ibp,hbox,crown_ibp,deeppoly" in sweeps[method]
+    assert "pgpe.control_variate=none" in sweeps["pgpe"]
+    assert "control_variate=none" not in sweeps["shrunk"]
     assert all("seed=0,1,2" in line and line.startswith("-m ") for line in sweeps.values())
     assert all(" eps=0.1 hydra.sweep.dir='" in line for line in sweeps.values())
 
