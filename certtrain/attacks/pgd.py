@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from certtrain.attacks.base import Margins
@@ -70,7 +70,7 @@ class PGD:
             if not len(left):
                 break
             reached, margin = self.restart(margins, box, keys, left, at_center, restart)
-            lower = ~(lowest[left] <= margin) & ~margin.isnan()  # a NaN is no small margin
+            lower = is_lower(margin, lowest[left])
             points[left[lower]], lowest[left[lower]] = reached[lower], margin[lower]
         return points, lowest
 
@@ -135,6 +135,11 @@ class PGD:
             step = first[active] * (1 - k / self.steps)
             x = (x - step * slope.sign()).clamp(box.lower[active], box.upper[active])
         return worst, lowest
+
+
+def is_lower(margin: Float[Tensor, " some"], than: Float[Tensor, " some"]) -> Bool[Tensor, " some"]:
+    """Which margins are smaller; a NaN is no small margin, and any number is smaller than it."""
+    return ~(than <= margin) & ~margin.isnan()
 
 
 def _start(box: Box, keys: Sequence[Key]) -> Tensor:

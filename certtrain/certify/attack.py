@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from certtrain.attacks import PGD
+from certtrain.attacks.pgd import is_lower
 from certtrain.bounds import Box
 from certtrain.certify.network import Network
 from certtrain.errors import ConfigError
@@ -64,7 +65,7 @@ class Attack(PGD):
             reached, margin = self.restart(margins, inner, keys, left, at_center, restart)
             reached = _inside(reached, box[left])
             found[left] = network.misclassifies(reached, labels[left])
-            worse = found[left] | (~(lowest[left] <= margin) & ~margin.isnan())
+            worse = found[left] | is_lower(margin, lowest[left])
             points[left[worse]], lowest[left[worse]] = reached[worse], margin[worse]
         return points, found
 

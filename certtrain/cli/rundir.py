@@ -14,6 +14,7 @@ from yaml import YAMLError
 from certtrain.certify.verifiers import choose
 from certtrain.cli.lock import NAME, holder
 from certtrain.cli.schema import Node
+from certtrain.earlier import BEFORE
 from certtrain.errors import ConfigError
 from certtrain.files import replacing
 from certtrain.sweep.jobs import OUTPUT, TRACEBACK
@@ -21,8 +22,6 @@ from certtrain.sweep.jobs import OUTPUT, TRACEBACK
 CONFIG = "config.yaml"
 # How a run is watched over, not what it computes: these keys may be others when it goes on.
 WATCHING = ("resume", "checkpoint", "preemption", "logger", "sweep")
-# What runs had of before there were these keys, whatever is their default now.
-BEFORE: Node = {"pgpe": {"control_variate": "none", "control_samples": None, "shrinkage": "none"}}
 PARTIAL = f"{CONFIG}.partial"
 # What is there before a run has begun: Hydra's files, the lock, and what a sweep keeps of its jobs.
 PRELIMINARY = (".hydra", "certtrain.log", NAME, PARTIAL, OUTPUT, "output-*.log", TRACEBACK)

@@ -120,19 +120,19 @@ def product(guess: Params, block: Params, like: Float[Tensor, " pairs"]) -> Floa
     return torch.stack(parts).sum(0).to(like.dtype)
 
 
-def quality(guess: Params, correction: Params, trace: float) -> dict[str, float]:
+def quality(guess: Params, correction: Params, unbiased: Params, trace: float) -> dict[str, float]:
     """How good a guess was, for the record.
 
     Args:
         guess: h.
         correction: What the population adds to it, before it is shrunk.
+        unbiased: Their sum.
         trace: Of the correction's estimated covariance.
 
     Returns:
         Estimates of |∇L_σ - h|² and of |∇L_σ|², both debiased by the trace, so that they may be negative: means over
         generations have a ratio, a single generation seldom has. And the cosine of h and the unbiased estimate.
     """
-    unbiased = {name: guess[name] + correction[name] for name in guess}
     norm, own = squared_norm(unbiased), squared_norm(guess)
     inner = float(torch.stack([(guess[name] * unbiased[name]).sum() for name in guess]).sum())
     return {

@@ -88,6 +88,14 @@ class Layout:
         """Ranks of a group."""
         return self.size // self.groups
 
+    def share(self, rank: int, count: int) -> range:
+        """See `Ranks.share`."""
+        return portion(count, rank // self.per_group, self.groups)
+
+    def shard(self, rank: int, images: int) -> range:
+        """See `Ranks.shard`."""
+        return portion(images, rank % self.per_group, self.per_group)
+
 
 @dataclass
 class Traffic:
@@ -145,11 +153,11 @@ class Distributed(Ranks):
 
     def share(self, count: int) -> range:
         """See `Ranks.share`."""
-        return portion(count, self._group, self.layout.groups)
+        return self.layout.share(self._rank, count)
 
     def shard(self, images: int) -> range:
         """See `Ranks.shard`."""
-        return portion(images, self._member, self.layout.per_group)
+        return self.layout.shard(self._rank, images)
 
     def reduce(self, losses: Tensor) -> Tensor:
         """See `Ranks.reduce`."""

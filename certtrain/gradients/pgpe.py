@@ -244,12 +244,16 @@ class PGPE(GradientEstimator):
         weights = ((shaped[0] - shaped[1]) / 2 - guessed) / sigma**2
         return torch.where(finite, weights, torch.zeros_like(weights)), deviations
 
-    def _told(self, guess: Params, correction: Params, trace: float, factor: float) -> dict[str, float]:
+    def _told(
+        self, guess: Params, correction: Params, unbiased: Params, trace: float, factor: float
+    ) -> dict[str, float]:
         """What is worth knowing of a control variate."""
         if self.control_variate is None:
             return {}
         dropped = {"control_variate/dropped": 0.0 if guess else 1.0}
-        return {**dropped, "shrinkage/kept": factor, **quality(guess, correction, trace)} if guess else dropped
+        return (
+            {**dropped, "shrinkage/kept": factor, **quality(guess, correction, unbiased, trace)} if guess else dropped
+        )
 
     def _conclude(self, guess: Params, sums: Sums, losses: Tensor, finite: Tensor, sigma: float) -> Estimate:
         kept = int(finite.sum())
@@ -268,7 +272,7 @@ class PGPE(GradientEstimator):
             "population/dropped_pairs": float(losses.shape[1] - kept),
             # Of what was estimated, before it is shrunk.
             "gradient_snr": signal_to_noise(squared_norm(whole), trace),
-            **self._told(guess, found, trace, factor),
+            **self._told(guess, found, whole, trace, factor),
         }
         # One pair has no deviation from the mean of all: it says nothing about sigma.
         slope = sums.slope / (max(1, kept - 1) * sigma * numbers)

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from certtrain._paths import config_dir
+from certtrain.earlier import BEFORE
 from certtrain.errors import DataError
 from certtrain.report.summary import read_summary
 
@@ -42,8 +43,6 @@ CONTENT, JUDGED, IMAGES = "data.content", "data.judged", "images"
 TOLD_TWICE = {"seed": "seed", "eps": "eps", "method": "method", "relaxation.name": "relaxation"}
 
 Setting = dict[str, Any]
-# Of pgpe, what runs had of before there were these keys.
-BEFORE: Setting = {"pgpe.control_variate": "none", "pgpe.control_samples": None, "pgpe.shrinkage": "none"}
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -234,8 +233,8 @@ def _setting(flat: Mapping[str, Any], summary: Summary) -> Setting:
     ignored = CARRIED_OUT | PLACES
     setting = {k: v for k, v in flat.items() if k not in ignored and k.split(".")[0] not in ignored}
     setting = {key: value for key, value in setting.items() if not _goes_without_saying(key, flat)}
-    if flat.get("method") == "pgpe":
-        setting = {**BEFORE, **setting}
+    if (method := str(flat.get("method"))) in BEFORE:
+        setting = {**dict(_flatten(BEFORE[method], f"{method}.")), **setting}
     if summary.images is not None:
         setting[IMAGES] = summary.images
     if summary.data is None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from certtrain.gradients import Layout, Ranks
-from certtrain.gradients.ranks import portion
 from certtrain.networks.graph import Params
 
 T = TypeVar("T")
@@ -74,11 +73,11 @@ class ThreadRanks(Ranks):
 
     def share(self, count: int) -> range:
         """See `Ranks.share`."""
-        return portion(count, self._group, self.layout.groups)
+        return self.layout.share(self._rank, count)
 
     def shard(self, images: int) -> range:
         """See `Ranks.shard`."""
-        return portion(images, self._member, self.layout.per_group)
+        return self.layout.shard(self._rank, images)
 
     def reduce(self, losses: Tensor) -> Tensor:
         """See `Ranks.reduce`."""
@@ -94,13 +93,16 @@ class ThreadRanks(Ranks):
 
     def sum(self, gradient: Params) -> Params:
         """See `Ranks.sum`."""
-        parts = self._exchange("sum", gradient)
-        return {name: torch.stack([part[name] for part in parts]).sum(0) / self.layout.copies for name in gradient}
+        return self._added("sum", gradient, self.layout.copies)
 
     def whole(self, gradient: Params) -> Params:
         """See `Ranks.whole`."""
-        parts = self._exchange("whole", gradient)
-        return {name: torch.stack([part[name] for part in parts]).sum(0) / self.layout.groups for name in gradient}
+        return self._added("whole", gradient, self.layout.groups)
+
+    def _added(self, call: str, gradient: Params, times: int) -> Params:
+        """The sum of what all ranks have, in which everything is there so many times."""
+        parts = self._exchange(call, gradient)
+        return {name: torch.stack([part[name] for part in parts]).sum(0) / times for name in gradient}
 
     def _exchange(self, call: str, value: Any) -> list[Any]:
         return self._meeting.exchange(self._rank, call, value)
