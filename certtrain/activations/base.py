@@ -123,6 +123,13 @@ class Activation(ABC):
                 "parallel", two lines of the same slope. Or lower slopes.
         """
 
+    def free(self, z: Interval) -> Tensor | None:
+        """Where every lower line through the origin with a slope between 0 and 1 is sound, and none is best.
+
+        None where an activation has no such neurons, whatever the interval.
+        """
+        return None
+
     def linear_part(self, z: Interval) -> Lines:
         """The function itself where it is linear on the interval, zero where it is not: lines without a gap."""
         exact = self.lines(z, "zero")

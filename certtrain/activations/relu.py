@@ -36,6 +36,10 @@ class ReLU(Activation):
         """See `Activation`."""
         return (z.lower < 0) & (z.upper > 0)
 
+    def free(self, z: Interval) -> Tensor:
+        """See `Activation`."""
+        return self.undecided(z)
+
     def linear_part(self, z: Interval) -> Lines:
         """See `Activation`: one where it is active. A NaN makes a neuron nothing; its values stay NaN in `image`."""
         active = (z.lower >= 0).to(z.lower.dtype)

@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from certtrain.bounds.base import Relaxation
+from certtrain.bounds.relaxation.alpha_crown import AlphaCrown
 from certtrain.bounds.relaxation.crown_ibp import CrownIBP
 from certtrain.bounds.relaxation.deeppoly import DeepPoly
 from certtrain.bounds.relaxation.hbox import HBox
@@ -22,6 +23,7 @@ NATIVE: Mapping[str, type[Relaxation]] = {
     "zonotope": Zonotope,
     "crown_ibp": CrownIBP,
     "deeppoly": DeepPoly,
+    "alpha_crown": AlphaCrown,
 }
 AUTO_LIRPA = ("ibp", "crown_ibp", "deeppoly")
 BACKENDS = ("native", "auto_lirpa")

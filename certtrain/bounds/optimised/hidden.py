@@ -1,0 +1,117 @@
+"""Rows of any operation with slopes of their own, and pre-activation bounds made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from certtrain.activations import Interval
+from certtrain.bounds.base import Box
+from certtrain.bounds.optimised.ascent import Choice, Rows, improve
+from certtrain.bounds.optimised.passes import Start
+from certtrain.bounds.optimised.region import Region
+from certtrain.bounds.optimised.space import Space
+from certtrain.bounds.rows.chunks import rows_at_once
+from certtrain.bounds.substitution.preactivation import Substitution
+from certtrain.deadline import check_deadline
+
+
+@dataclass(frozen=True)
+class Tightening:
+    """Optimised bounds, operation by operation.
+
+    Attributes:
+        substitution: The network, and what is given.
+        box: Its inputs.
+        iterations: Steps for each row.
+        hidden: Operation that an activation reads -> bounds of its output, of those that are known so far.
+    """
+
+    substitution: Substitution
+    box: Box
+    iterations: int
+    hidden: dict[int, Interval] = field(default_factory=dict)
+
+    def tighten(self, index: int, found: Interval) -> Interval:
+        """Bounds of an operation, better where an activation that reads them is not linear on them.
+
+        Args:
+            index: The operation; `hidden` holds the bounds of all that activations before it read.
+            found: Bounds of its output, [batch, *shape].
+        """
+        graph = self.substitution.graph
+        if not self.iterations or not Space.of(graph, self.hidden, before=index).parts:
+            return found
+        batch, size, shape = len(self.box), graph.ops[index].size, found.lower.shape
+        if self.substitution.passage.is_transformed:
+            elements = torch.arange(batch * size, device=found.lower.device)
+        else:
+            masks = [op.function.undecided(found) for _, op in graph.activations if index in op.inputs]
+            elements = torch.stack(masks).any(0).flatten().nonzero().flatten()
+        if not len(elements):
+            return found
+        images, places = elements // size, elements % size
+        one = torch.ones_like(places, dtype=found.lower.dtype)
+
+        def forms(rows: slice) -> Tensor:
+            """The elements, then their negatives."""
+            signed, at = torch.cat([one, -one])[rows], places.repeat(2)[rows]
+            return signed.new_zeros((len(at), size)).scatter(1, at[:, None], signed[:, None]).reshape(-1, *shape[1:])
+
+        lower = self._lower(index, images.repeat(2), forms)
+        own = Interval(lower[: len(elements)], -lower[len(elements) :])
+
+        def put(old: Tensor, new: Callable[[Tensor], Tensor]) -> Tensor:
+            flat = old.flatten()
+            return flat.index_put((elements,), new(flat[elements])).reshape(shape)
+
+        return Interval(
+            put(found.lower, lambda old: torch.maximum(old, own.lower)),
+            put(found.upper, lambda old: torch.minimum(old, own.upper)),
+        )
+
+    def lower(self, index: int, images: Tensor, forms: Tensor) -> Tensor:
+        """Lower bounds [rows] of rows over an operation's output.
+
+        Args:
+            index: The operation.
+            images: Of each row.
+            forms: Coefficients [rows, *shape].
+        """
+        return self._lower(index, images, lambda rows: forms[rows])
+
+    def _lower(self, index: int, images: Tensor, forms: Callable[[slice], Tensor]) -> Tensor:
+        substitution = self.substitution
+        graph, passage = substitution.graph, substitution.passage
+        space = Space.of(graph, self.hidden, everywhere=passage.is_transformed, before=index + 1)
+        region = Region.of(graph, substitution.values, self.box, self.hidden)
+        free = space.gather(lambda part: graph.ops[part.activation].function.free(self.hidden[part.read]), self.box.lower)
+        width = sum(op.size for op in graph.ops[:index])
+        step = rows_at_once(width, self.box.lower, passage.memory_mb, recorded=False)
+        found = []
+        for first in range(0, len(images), step):
+            check_deadline()
+            part = images[first : first + step]
+            data = forms(slice(first, first + len(part)))
+            rows = Rows(region.rows(part), space, Start(index, data, data.flatten(1)[:, 0] * 0), free[part])
+            found.append(self._best(rows))
+        return torch.cat(found)
+
+    def _best(self, rows: Rows) -> Tensor:
+        """Bounds at slopes that are found in float32, whatever precision bounds have."""
+        with torch.no_grad():
+            single = replace(
+                rows, region=rows.region.map(_single), start=Start(rows.start.index, *map(_single, rows.start.tensors))
+            )
+            slopes = rows.space.gather(lambda part: single.region.held[part.activation].lower, single.start.data)
+            best = improve(single, Choice(slopes), self.iterations)
+        recorded = torch.is_grad_enabled() and any(x.requires_grad for x in rows.region.tensors)
+        same = rows.start.data.dtype == torch.float32
+        return best.lower if same and not recorded else rows.lower(best.choice.map(lambda x: x.to(rows.start.data))).lower
+
+
+def _single(x: Tensor) -> Tensor:
+    return x.detach().float()

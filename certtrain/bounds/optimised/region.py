@@ -1,0 +1,101 @@
+"""The network on boxes, its activations held between lines: for every row its own, or one for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from certtrain.activations import Activation, Interval
+from certtrain.bounds.base import Box
+from certtrain.networks.graph import Graph
+from certtrain.networks.ops import Values
+
+
+@dataclass(frozen=True)
+class Held:
+    """The lines around an activation, each tensor [rows or 1, *shape of its input].
+
+    Attributes:
+        lower: Slopes of the lower line.
+        upper: Slopes of the upper line.
+        intercept: Intercepts of the upper line.
+        lower_intercept: Of the lower line; None where all are zero.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    intercept: Tensor
+    lower_intercept: Tensor | None = None
+
+    @staticmethod
+    def between(function: Activation, z: Interval) -> Held:
+        """The lines of least area."""
+        found = function.lines(z, "adaptive")
+        return Held(found.lower_slope, found.upper_slope, found.upper_intercept, found.lower_intercept)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that there are, in the order of the fields."""
+        return [x for x in (self.lower, self.upper, self.intercept, self.lower_intercept) if x is not None]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Held:
+        """The same function of all of them."""
+        return Held(*(function(x) for x in self.tensors))
+
+
+@dataclass(frozen=True)
+class Region:
+    """What rows are carried through. The first axis of every tensor are rows; 1 where all share it.
+
+    Attributes:
+        graph: The network.
+        values: Parameters and buffers.
+        center: Of the boxes, [rows or 1, *input_shape].
+        radius: Half of their widths.
+        held: Lines around activations, with slopes that may be replaced.
+    """
+
+    graph: Graph
+    values: Values
+    center: Tensor
+    radius: Tensor
+    held: Mapping[int, Held]
+
+    @staticmethod
+    def of(graph: Graph, values: Values, box: Box, hidden: Mapping[int, Interval]) -> Region:
+        """Activations between the lines of least area, one row for every image of the box.
+
+        Args:
+            graph: The network.
+            values: Parameters and buffers.
+            box: Its inputs.
+            hidden: Operation that an activation reads -> bounds of its output, for as many activations as there are
+                bounds.
+        """
+        held = {
+            i: Held.between(op.function, hidden[op.inputs[0]]) for i, op in graph.activations if op.inputs[0] in hidden
+        }
+        return Region(graph, values, box.center, box.radius, held)
+
+    def rows(self, images: Tensor) -> Region:
+        """The same for rows of which each names its image, [rows]."""
+        held = {i: line.map(lambda x: x[images]) for i, line in self.held.items()}
+        return replace(self, center=self.center[images], radius=self.radius[images], held=held)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that there are."""
+        lines = [x for line in self.held.values() for x in line.tensors]
+        return [self.center, self.radius, *self.values.values(), *lines]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Region:
+        """The same function of all of them."""
+        values = {name: function(x) for name, x in self.values.items()}
+        held = {i: line.map(function) for i, line in self.held.items()}
+        return Region(self.graph, values, function(self.center), function(self.radius), held)
+
+    def with_lower_slopes(self, slopes: Mapping[int, Tensor]) -> Region:
+        """With other slopes of lower lines through the origin, activation -> [rows, *shape of its input]."""
+        return replace(self, held={**self.held, **{i: replace(self.held[i], lower=x) for i, x in slopes.items()}})

@@ -1,0 +1,91 @@
+"""alpha-CROWN: back-substitution with the lower slopes that are best for each row (Xu et al., ICLR 2021).
+
+Pre-activation bounds are optimised, too, neuron by neuron in the order of the network: each undecided neuron's lower and
+upper bound has slopes of its own for all activations before it. The lower line through the origin does not depend on
+pre-activation bounds and the upper chord falls with them, so tighter ones can never cost what rows with the same slopes
+prove later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from certtrain.activations import Interval, Lines
+from certtrain.bounds.analysis import NOTHING, Analysis, Given
+from certtrain.bounds.base import Bounds, Box, Sides
+from certtrain.bounds.forward.interval import propagate_intervals
+from certtrain.bounds.optimised.hidden import Tightening
+from certtrain.bounds.relaxation.base import BackSubstitution
+from certtrain.bounds.substitution.preactivation import Hidden, bound_operation, relax_activations, unless_exact
+from certtrain.bounds.substitution.rows_of_spec import check_given
+from certtrain.bounds.substitution.specification import spec_rows
+from certtrain.errors import ConfigError
+from certtrain.networks.graph import Graph, Params
+
+
+@dataclass(frozen=True)
+class AlphaCrown(BackSubstitution):
+    """Back-substitution with optimised lower slopes, of inner layers, too.
+
+    Derivatives in parameters and boxes are those at the slopes found.
+
+    Attributes:
+        iterations: Steps of each optimisation; 0 is deeppoly.
+
+    Raises:
+        ConfigError: If iterations are no whole number >= 0.
+    """
+
+    iterations: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (type(self.iterations) is int and self.iterations >= 0):
+            raise ConfigError(f"relaxation.iterations must be a whole number >= 0, got {self.iterations!r}")
+
+    def analyse(
+        self,
+        graph: Graph,
+        params: Params,
+        box: Box,
+        spec: Tensor | None = None,
+        sides: Sides = "both",
+        given: Given = NOTHING,
+    ) -> Analysis:
+        """See `Analysing.analyse`.
+
+        Raises:
+            ConfigError: If slopes or multipliers are given: it chooses slopes, and multipliers belong to branch and bound.
+        """
+        if given.slopes or given.multipliers:
+            raise ConfigError("alpha_crown chooses slopes itself and takes no multipliers; deeppoly and crown_ibp do")
+        substitution = self.substitution(graph, params, box, given)
+        check_given(substitution)
+        intervals = propagate_intervals(graph, substitution.values, box, given=given)
+        tightening = Tightening(substitution, box, self.iterations)
+
+        def bound(index: int, lines: Mapping[int, Lines]) -> Interval:
+            return tightening.tighten(index, bound_operation(substitution, index, lines, intervals[index]))
+
+        def known(index: int, lines: Mapping[int, Lines]) -> Interval:
+            found = given.refine(index, unless_exact(graph, intervals, bound)(index, lines))
+            tightening.hidden[index] = found
+            return found
+
+        hidden = relax_activations(graph, given, known, "adaptive")
+        return Analysis(self._margins(tightening, spec, sides, hidden), hidden.bounds, hidden.lines)
+
+    def _margins(self, tightening: Tightening, spec: Tensor | None, sides: Sides, hidden: Hidden) -> Bounds:
+        substitution = tightening.substitution
+        batch, last = substitution.passage.batch, len(substitution.graph.ops) - 1
+        rows = spec_rows(substitution.graph, spec, substitution.passage.anchor.radius).expand(batch, -1, -1)
+        count = rows.shape[1]
+        if sides == "both":
+            rows = torch.cat([rows, -rows], dim=1)
+        images = torch.arange(batch, device=rows.device).repeat_interleave(rows.shape[1])
+        lower = tightening.lower(last, images, rows.flatten(0, 1)).reshape(batch, -1)
+        return Bounds(lower[:, :count], None if sides == "lower" else -lower[:, count:])

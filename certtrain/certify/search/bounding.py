@@ -1,0 +1,56 @@
+"""Bounds of subdomains in batches: optimised in float32, closed in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from certtrain.bounds.optimised.ascent import Best, Choice, Rates, improve
+from certtrain.certify.search.root import Root
+
+RATES = Rates(slopes=0.1, multipliers=0.1, decay=0.95)
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """What came of a batch.
+
+    Attributes:
+        closed: float64 bounds of those that are proved.
+        open: Which are not, int64.
+        choice: What the open ones chose.
+        lower: Their float32 bounds.
+    """
+
+    closed: Tensor
+    open: Tensor
+    choice: Choice
+    lower: Tensor
+
+
+def bound(root: Root, decisions: Tensor, goal: Tensor, choice: Choice, rounds: Sequence[int], rates: Rates = RATES) -> Bounded:
+    """Bounds subdomains; after every round only those that are not yet positive take further steps."""
+    left = torch.arange(len(goal))
+    closed: list[Tensor] = []
+    best: Best | None = None
+    for steps in rounds:
+        best = improve(root.rows(root.single, decisions[left], goal[left]), choice, steps, rates, enough=0.0)
+        positive = best.lower > 0
+        if bool(positive.any()):
+            done = positive.nonzero().flatten()
+            exact = root.rows(root.double, decisions[left[done]], goal[left[done]])
+            lower = exact.lower(best.choice[done].map(Tensor.double)).lower
+            proved = lower > 0
+            closed.append(lower[proved])
+            keep = torch.ones(len(left), dtype=torch.bool)
+            keep[done[proved]] = False
+            left, best = left[keep], best[keep]
+        choice = best.choice
+        if not len(left):
+            break
+    assert best is not None
+    proved_all = torch.cat(closed) if closed else torch.zeros(0, dtype=torch.float64)
+    return Bounded(proved_all, left, best.choice, best.lower)

@@ -1,0 +1,94 @@
+"""Subdomains in which nothing is left to split: the network is affine there, and linear programming decides them.
+
+The program is min t + P s over x in the box, t >= every form of the goal, s >= 0, sign · z_i(x) + s >= 0 for every decided
+neuron. It always has a solution; its dual variables are weights of the forms and multipliers of the splits, so that what
+proves the subdomain, empty ones included, is a bound like every other, and HiGHS need not be trusted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linprog
+from torch import Tensor
+
+from certtrain.bounds.optimised.ascent import Choice
+from certtrain.bounds.optimised.passes import Start, backward
+from certtrain.certify.search.root import Root
+from certtrain.certify.search.subdomains import Subdomains
+
+# The price of violating a split, in units of the forms per unit of the pre-activations. It bounds all multipliers.
+PRICE = 1e4
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """What linear programming found.
+
+    Attributes:
+        lower: The bound that its multipliers prove, float64.
+        point: The best point, [*input_shape], float64.
+    """
+
+    lower: float
+    point: Tensor
+
+
+def solve(root: Root, leaf: Subdomains) -> Leaf:
+    """Decides one subdomain without anything left to split."""
+    relaxed, signs = root.double, leaf.decisions[0]
+    columns = signs.nonzero().flatten()
+    forms, constants = _affine(root, leaf, columns)
+    goal = int(leaf.goal[0])
+    outputs, offset = _over_inputs(root, leaf, len(root.graph.ops) - 1, relaxed.goals.forms[goal])
+    offset = offset + relaxed.goals.constants[goal]
+    chosen = signs[columns].double()[:, None]
+    # Rows [x, t, s] <= right-hand side.
+    above = torch.cat([outputs, -torch.ones(len(outputs), 1), torch.zeros(len(outputs), 1)], dim=1)
+    inside = torch.cat([-chosen * forms, torch.zeros(len(columns), 1), -torch.ones(len(columns), 1)], dim=1)
+    limits = torch.cat([-offset, (chosen[:, 0] * constants)])
+    low, high = ((relaxed.region.center + k * relaxed.region.radius).flatten() for k in (-1, 1))
+    bounds = [*zip(low.tolist(), high.tolist(), strict=True), (None, None), (0, None)]
+    objective = np.zeros(len(bounds))
+    objective[-2:] = 1.0, PRICE
+    found = linprog(objective, torch.cat([above, inside]).double().numpy(), limits.numpy(), bounds=bounds, method="highs")
+    if found.x is None:
+        return Leaf(-torch.inf, relaxed.region.center[0])
+    duals = torch.from_numpy(-np.asarray(found.ineqlin.marginals)).clamp(min=0)
+    multipliers = torch.zeros(1, len(signs), dtype=torch.float64)
+    multipliers[0, columns] = duals[len(outputs) :]
+    weights = duals[None, : len(outputs)]
+    total = weights.sum()
+    weights = weights / total if total > 0 else torch.full_like(weights, 1 / weights.shape[1])
+    choice = Choice(leaf.choice.slopes.double(), multipliers, weights if weights.shape[1] > 1 else None)
+    lower = root.rows(relaxed, leaf.decisions, leaf.goal).lower(choice).lower
+    point = torch.from_numpy(found.x[:-2]).reshape(root.input_shape)
+    return Leaf(float(lower), point)
+
+
+def _affine(root: Root, leaf: Subdomains, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Pre-activations at columns as forms of the input, [columns, inputs], and their constants."""
+    forms, constants = [torch.zeros(0, root.double.region.center.numel(), dtype=torch.float64)], [torch.zeros(0).double()]
+    for part in root.space.parts:
+        own = columns[(columns >= part.columns.start) & (columns < part.columns.stop)] - part.columns.start
+        if not len(own):
+            continue
+        size = root.graph.ops[part.read].size
+        places = own if part.elements is None else part.elements[own]
+        rows = torch.zeros(len(own), size, dtype=torch.float64).scatter(1, places[:, None], 1.0)
+        found = _over_inputs(root, leaf, part.read, rows)
+        forms.append(found[0])
+        constants.append(found[1])
+    return torch.cat(forms), torch.cat(constants)
+
+
+def _over_inputs(root: Root, leaf: Subdomains, index: int, forms: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows over an operation's output as forms of the input: nothing is lost, since all lines are exact."""
+    repeated = torch.zeros(len(forms), dtype=torch.int64)
+    rows = root.rows(root.double, leaf.decisions[repeated], leaf.goal[repeated])
+    region, _ = rows.held(leaf.choice.map(lambda x: x[repeated].double()))
+    start = Start(index, forms.reshape(-1, *root.graph.ops[index].shape), torch.zeros(len(forms)).double())
+    found = backward(region, start)
+    return found.form.flatten(1), found.constant
