@@ -78,8 +78,7 @@ def make_verifiers(config: RunConfig) -> tuple[Verifier, ...]:
     Raises:
         ConfigError: One line that names the key.
     """
-    nodes = config.verifier.items()
-    given = {name: {"name": node.name, "backend": node.backend, **node.options} for name, node in nodes}
+    given = {name: {"name": node.name, **node.options} for name, node in config.verifier.items()}
     return choose(config.certify.verifiers, given)
 
 

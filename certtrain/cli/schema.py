@@ -42,17 +42,22 @@ class Data(Strict):
     augment: Augment
 
 
-class Relaxation(BaseModel):
-    """See conf/relaxation, and conf/verifier; the options of each relaxation are checked by its own dataclass."""
+class Named(BaseModel):
+    """See conf/verifier; the options of each verifier, and a relaxation's backend, are checked by its own dataclass."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
-    backend: str
 
     @property
     def options(self) -> Node:
-        """Everything but name and backend."""
+        """What no field declares."""
         return dict(self.model_extra or {})
+
+
+class Relaxation(Named):
+    """See conf/relaxation; the options of each relaxation are checked by its own dataclass."""
+
+    backend: str
 
 
 class Pgpe(Strict):
@@ -237,7 +242,7 @@ class RunConfig(Strict):
     preemption: Preemption
     logger: Logger
     certify: Certify
-    verifier: dict[str, Relaxation] = Field(default_factory=dict)
+    verifier: dict[str, Named] = Field(default_factory=dict)
     sweep: Sweep
 
     @model_validator(mode="after")

@@ -1,20 +1,27 @@
-"""Verifiers by name, and from whatever a caller of `certify` has."""
+"""Verifiers by name, and from whatever a caller of `certify` has.
+
+A relaxation is one already. What is none is a class in `VERIFIERS`, whose fields beside the name are its options.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from certtrain.bounds import Intersection, Relaxation, build
 from certtrain.bounds.registry import NATIVE
 from certtrain.certify.verdict import ATTACK, PREDICTION
 from certtrain.certify.verifiers.base import Verifier
+from certtrain.certify.verifiers.milp import Milp
 from certtrain.certify.verifiers.relaxation import RelaxationVerifier
 from certtrain.errors import ConfigError
 from certtrain.spelling import did_you_mean
 
+# Verifiers that are no relaxations.
+VERIFIERS: Mapping[str, type[Verifier]] = {"milp": Milp}
 # Names that promise what computes.
-RESERVED: Mapping[str, type[Relaxation]] = {**NATIVE, "intersection": Intersection}
+RESERVED: Mapping[str, type[Relaxation | Verifier]] = {**NATIVE, "intersection": Intersection, **VERIFIERS}
 
 Given = str | tuple[str, Relaxation] | Verifier
 
@@ -45,13 +52,14 @@ def choose(names: Sequence[str], nodes: Mapping[str, Mapping[str, Any]]) -> tupl
 
     Args:
         names: In the order in which they are asked.
-        nodes: Name -> its relaxation (`name`), `backend` and options. A relaxation without a node has its defaults.
+        nodes: Name -> its relaxation or verifier (`name`), a relaxation's `backend`, and options. What has no node has
+            its defaults.
 
     Raises:
         ConfigError: One line that names the key, also about a node that is not asked for.
     """
     made = {name: _of_node(name, node) for name, node in nodes.items()}
-    known = tuple(dict.fromkeys((*NATIVE, *made)))
+    known = tuple(dict.fromkeys((*NATIVE, *VERIFIERS, *made)))
     for name in names:
         if name not in made and name not in RESERVED:
             other = did_you_mean(name, known) or f", or one of your own: +relaxation@verifier.{name}=deeppoly"
@@ -63,13 +71,27 @@ def choose(names: Sequence[str], nodes: Mapping[str, Mapping[str, Any]]) -> tupl
 
 
 def _of_node(name: str, node: Mapping[str, Any]) -> Verifier:
-    options = {key: value for key, value in node.items() if key not in ("name", "backend")}
+    options = {key: value for key, value in node.items() if key != "name"}
     try:
-        verifier = RelaxationVerifier(name, build(node["name"], node.get("backend", "native"), **options))
+        verifier = _make(node["name"], name, options)
         _check_name(verifier)
     except ConfigError as error:
         raise ConfigError(f"verifier.{name}: {error}") from error
     return verifier
+
+
+def _make(what: str, name: str, options: Mapping[str, Any]) -> Verifier:
+    """A relaxation as a verifier, or what is none; a relaxation that the latter is composed with is given by name."""
+    if what not in VERIFIERS:
+        return RelaxationVerifier(name, build(what, **options))
+    legal = [field.name for field in fields(VERIFIERS[what]) if field.name != "name"]
+    for option in options:
+        if option not in legal:
+            raise ConfigError(f"verifier {what} has no option '{option}': {', '.join(legal) or 'it has none'}")
+    given = dict(options)
+    if isinstance(given.get("relaxation"), str):
+        given["relaxation"] = build(given["relaxation"])
+    return VERIFIERS[what](name=name, **given)
 
 
 def _check_name(verifier: Verifier) -> None:
@@ -78,9 +100,8 @@ def _check_name(verifier: Verifier) -> None:
     if not name or name in (PREDICTION, ATTACK) or ": " in name:
         raise ConfigError(f"a verifier cannot be named '{name}': give it another name, without ': '")
     promised = RESERVED.get(name.lower())
-    if promised is not None and not (
-        isinstance(verifier, RelaxationVerifier) and type(verifier.relaxation) is promised
-    ):
+    computes = verifier.relaxation if isinstance(verifier, RelaxationVerifier) else verifier
+    if promised is not None and type(computes) is not promised:
         raise ConfigError(f"what {verifier.options()} computes would be reported as {name}: choose another name")
 
 
@@ -89,7 +110,7 @@ def _verifier(item: Given) -> Verifier:
         case Verifier():
             return item
         case str():
-            return RelaxationVerifier(item, build(item))
+            return _make(item, item, {})
         case (str() as name, Relaxation() as relaxation):
             return RelaxationVerifier(name, relaxation)
     raise ConfigError(f"a verifier is a relaxation's name or a pair (name, relaxation), got {item!r}")
