@@ -6,7 +6,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -100,7 +100,12 @@ class Relaxation(ABC):
 
     Implementations are frozen dataclasses: their fields are their options, and they keep no state, so that one function
     serves evaluation, autograd and a population of parameters under `torch.func.vmap`.
+
+    Attributes:
+        optimises: Whether a part of the bound is chosen by iterations: derivatives are those at what was chosen.
     """
+
+    optimises: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Puts checks and full precision around every implementation of `bound` and `analyse`: none can do without."""

@@ -32,7 +32,8 @@ class Choice:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Choice:
         """The same function of all that there are."""
-        return Choice(*(None if x is None else function(x) for x in (self.slopes, self.multipliers, self.weights)))
+        further = (None if x is None else function(x) for x in (self.multipliers, self.weights))
+        return Choice(function(self.slopes), *further)
 
     def __getitem__(self, rows: Tensor | slice) -> Choice:
         return self.map(lambda x: x[rows])
@@ -146,7 +147,7 @@ class Best:
         return Best(self.lower[rows], self.choice[rows], self.corner[rows])
 
 
-def improve(rows: Rows, choice: Choice, steps: int, rates: Rates = Rates(), enough: float | None = None) -> Best:  # noqa: B008
+def improve(rows: Rows, choice: Choice, steps: int, rates: Rates = Rates(), enough: float | None = None) -> Best:
     """Takes steps of Adam towards higher bounds.
 
     Args:

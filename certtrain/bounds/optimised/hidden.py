@@ -27,12 +27,14 @@ class Tightening:
         substitution: The network, and what is given.
         box: Its inputs.
         iterations: Steps for each row.
+        precision: In which slopes are searched.
         hidden: Operation that an activation reads -> bounds of its output, of those that are known so far.
     """
 
     substitution: Substitution
     box: Box
     iterations: int
+    precision: torch.dtype
     hidden: dict[int, Interval] = field(default_factory=dict)
 
     def tighten(self, index: int, found: Interval) -> Interval:
@@ -43,10 +45,11 @@ class Tightening:
             found: Bounds of its output, [batch, *shape].
         """
         graph = self.substitution.graph
-        if not self.iterations or not Space.of(graph, self.hidden, before=index).parts:
+        transformed = self.substitution.passage.is_transformed
+        if not self.iterations or not Space.of(graph, self.hidden, everywhere=transformed, before=index).parts:
             return found
         batch, size, shape = len(self.box), graph.ops[index].size, found.lower.shape
-        if self.substitution.passage.is_transformed:
+        if transformed:
             elements = torch.arange(batch * size, device=found.lower.device)
         else:
             masks = [op.function.undecided(found) for _, op in graph.activations if index in op.inputs]
@@ -88,7 +91,7 @@ class Tightening:
         graph, passage = substitution.graph, substitution.passage
         space = Space.of(graph, self.hidden, everywhere=passage.is_transformed, before=index + 1)
         region = Region.of(graph, substitution.values, self.box, self.hidden)
-        free = space.gather(lambda part: graph.ops[part.activation].function.free(self.hidden[part.read]), self.box.lower)
+        free = space.free(graph, self.hidden, self.box.lower)
         width = sum(op.size for op in graph.ops[:index])
         step = rows_at_once(width, self.box.lower, passage.memory_mb, recorded=False)
         found = []
@@ -101,17 +104,17 @@ class Tightening:
         return torch.cat(found)
 
     def _best(self, rows: Rows) -> Tensor:
-        """Bounds at slopes that are found in float32, whatever precision bounds have."""
+        """Bounds at the best slopes met."""
+
+        def searched(x: Tensor) -> Tensor:
+            return x.detach().to(self.precision)
+
         with torch.no_grad():
-            single = replace(
-                rows, region=rows.region.map(_single), start=Start(rows.start.index, *map(_single, rows.start.tensors))
-            )
-            slopes = rows.space.gather(lambda part: single.region.held[part.activation].lower, single.start.data)
-            best = improve(single, Choice(slopes), self.iterations)
+            start = Start(rows.start.index, *map(searched, rows.start.tensors))
+            fixed = replace(rows, region=rows.region.map(searched), start=start)
+            slopes = rows.space.gather(lambda part: fixed.region.held[part.activation].lower, start.data)
+            best = improve(fixed, Choice(slopes), self.iterations)
         recorded = torch.is_grad_enabled() and any(x.requires_grad for x in rows.region.tensors)
-        same = rows.start.data.dtype == torch.float32
-        return best.lower if same and not recorded else rows.lower(best.choice.map(lambda x: x.to(rows.start.data))).lower
-
-
-def _single(x: Tensor) -> Tensor:
-    return x.detach().float()
+        if rows.start.data.dtype == self.precision and not recorded:
+            return best.lower
+        return rows.lower(best.choice.map(lambda x: x.to(rows.start.data))).lower

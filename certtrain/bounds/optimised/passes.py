@@ -145,7 +145,7 @@ FORWARD: Rules[Callable[..., Tensor]] = Rules(
 
 
 def forward(region: Region, found: Backward) -> dict[int, Tensor]:
-    """Values [rows, *shape] of every operation on the rows' way, at their corners, between the lines that they chose."""
+    """Values [rows, *shape] of every operation on the rows' way, at their corners, by the lines that they chose."""
     way, values = _Values(region, found.coefficients), {0: found.corner}
     for index in sorted(found.visited):
         op: Op = region.graph.ops[index]

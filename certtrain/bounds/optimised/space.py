@@ -11,7 +11,7 @@ from torch import Tensor
 from certtrain.activations import Interval
 from certtrain.networks.graph import Graph
 
-# Share of free neurons from which all of a layer have columns: taking some of them out costs more than to carry the rest.
+# Share of free neurons from which all of a layer have columns: taking some out costs more than to carry the rest.
 MANY = 0.4
 
 
@@ -51,7 +51,9 @@ class Space:
     parts: tuple[Part, ...]
 
     @staticmethod
-    def of(graph: Graph, hidden: Mapping[int, Interval], *, everywhere: bool = False, before: int | None = None) -> Space:
+    def of(
+        graph: Graph, hidden: Mapping[int, Interval], *, everywhere: bool = False, before: int | None = None
+    ) -> Space:
         """Columns for the neurons that are free for any image, and for others where there are few of these.
 
         Args:
@@ -76,6 +78,17 @@ class Space:
             if size:
                 parts.append(Part(index, read, elements, slice(start, start := start + size)))
         return Space(tuple(parts))
+
+    def free(self, graph: Graph, hidden: Mapping[int, Interval], like: Tensor) -> Tensor:
+        """Which columns are of free neurons, bool [images, columns]."""
+        functions = {index: op.function for index, op in graph.activations}
+
+        def mask(part: Part) -> Tensor:
+            found = functions[part.activation].free(hidden[part.read])
+            assert found is not None
+            return found
+
+        return self.gather(mask, like).bool()
 
     @property
     def size(self) -> int:

@@ -31,7 +31,9 @@ class Bounded:
     lower: Tensor
 
 
-def bound(root: Root, decisions: Tensor, goal: Tensor, choice: Choice, rounds: Sequence[int], rates: Rates = RATES) -> Bounded:
+def bound(
+    root: Root, decisions: Tensor, goal: Tensor, choice: Choice, rounds: Sequence[int], rates: Rates = RATES
+) -> Bounded:
     """Bounds subdomains; after every round only those that are not yet positive take further steps."""
     left = torch.arange(len(goal))
     closed: list[Tensor] = []

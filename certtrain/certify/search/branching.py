@@ -1,8 +1,9 @@
 """What to split: neurons whose relaxation costs most at the corner that bounds, then the best of a few by trial.
 
-The estimate is the gap between an activation's line and the activation itself at the value that the pre-activation has
-there, times its coefficient. The trial is filtered smart branching (De Palma et al., arXiv 2104.06718): both children of
-each candidate are bounded with the parent's slopes and multipliers, and the one whose worse child is best is split.
+The estimate is the gap between an activation's line and the activation itself at the value that the pre-activation
+has there, times its coefficient. The trial is filtered smart branching (De Palma et al., arXiv 2104.06718): both
+children of each candidate are bounded with the parent's slopes and multipliers, and the one whose worse child is best
+is split.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from certtrain.bounds.optimised.ascent import Choice
 from certtrain.bounds.optimised.passes import backward, chosen, forward
+from certtrain.bounds.optimised.space import Part
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.subdomains import Subdomains
 
@@ -30,13 +32,14 @@ def candidates(root: Root, decisions: Tensor, goal: Tensor, choice: Choice, coun
     found = backward(region, rows.begun(choice), shifts)
     values = forward(region, found)
 
-    def cost(activation: int, read: int) -> Tensor:
-        coefficients, z = found.coefficients[activation], values[read]
-        line = region.held[activation]
-        function = root.graph.ops[activation].function  # type: ignore[attr-defined]
-        return (coefficients * (chosen(line, coefficients, z) - function(z))).abs()
+    functions = {index: op.function for index, op in root.graph.activations}
 
-    scores = root.space.gather(lambda part: cost(part.activation, part.read), decisions)
+    def cost(part: Part) -> Tensor:
+        coefficients, z = found.coefficients[part.activation], values[part.read]
+        line = region.held[part.activation]
+        return (coefficients * (chosen(line, coefficients, z) - functions[part.activation](z))).abs()
+
+    scores = root.space.gather(cost, decisions)
     scores = torch.where(rows.free, scores + 1e-12, -1.0)
     best = scores.topk(min(count, scores.shape[1]), dim=1)
     return torch.where(best.values > 0, best.indices, NOT_SPLIT), found.corner

@@ -1,8 +1,8 @@
 """Subdomains in which nothing is left to split: the network is affine there, and linear programming decides them.
 
-The program is min t + P s over x in the box, t >= every form of the goal, s >= 0, sign · z_i(x) + s >= 0 for every decided
-neuron. It always has a solution; its dual variables are weights of the forms and multipliers of the splits, so that what
-proves the subdomain, empty ones included, is a bound like every other, and HiGHS need not be trusted.
+The program is min t + P s over x in the box, t >= every form of the goal, s >= 0, sign · z_i(x) + s >= 0 for every
+decided neuron. It always has a solution; its dual variables are weights of the forms and multipliers of the splits, so
+that what proves the subdomain, empty ones included, is a bound like every other, and HiGHS need not be trusted.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def solve(root: Root, leaf: Subdomains) -> Leaf:
     bounds = [*zip(low.tolist(), high.tolist(), strict=True), (None, None), (0, None)]
     objective = np.zeros(len(bounds))
     objective[-2:] = 1.0, PRICE
-    found = linprog(objective, torch.cat([above, inside]).double().numpy(), limits.numpy(), bounds=bounds, method="highs")
+    matrix = torch.cat([above, inside]).numpy()
+    found = linprog(objective, matrix, limits.numpy(), bounds=bounds, method="highs")
     if found.x is None:
         return Leaf(-torch.inf, relaxed.region.center[0])
     duals = torch.from_numpy(-np.asarray(found.ineqlin.marginals)).clamp(min=0)
@@ -70,7 +71,8 @@ def solve(root: Root, leaf: Subdomains) -> Leaf:
 
 def _affine(root: Root, leaf: Subdomains, columns: Tensor) -> tuple[Tensor, Tensor]:
     """Pre-activations at columns as forms of the input, [columns, inputs], and their constants."""
-    forms, constants = [torch.zeros(0, root.double.region.center.numel(), dtype=torch.float64)], [torch.zeros(0).double()]
+    inputs = root.double.region.center.numel()
+    forms, constants = [torch.zeros(0, inputs).double()], [torch.zeros(0).double()]
     for part in root.space.parts:
         own = columns[(columns >= part.columns.start) & (columns < part.columns.stop)] - part.columns.start
         if not len(own):

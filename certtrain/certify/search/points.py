@@ -16,24 +16,25 @@ def values(root: Root, points: Tensor, goal: Tensor) -> Tensor:
 
 
 def first_unsafe(root: Root, points: Tensor, goal: Tensor) -> Tensor | None:
-    """The first of some points that is unsafe in its own precision."""
-    hit = (values(root, points, goal) <= 0).nonzero().flatten()
-    return points[hit[0]] if len(hit) else None
+    """The first of some points, moved into the box, that is unsafe in both precisions; float64, [*input_shape]."""
+    points = points if points.dtype == torch.float64 else points.clamp(*root.inner)
+    hit = (values(root, points.float(), goal) <= 0).nonzero().flatten()
+    exact = points[hit].double().clamp(*root.outer)
+    confirmed = (values(root, exact, goal[hit]) <= 0).nonzero().flatten()
+    return exact[confirmed[0]] if len(confirmed) else None
 
 
 def descend(root: Root, points: Tensor, goal: Tensor, steps: int) -> Tensor | None:
     """Projected gradient descent from points of the box; the first unsafe point met."""
-    region = root.single.region
-    low, high = region.center - region.radius, region.center + region.radius
-    x = points
+    low, high = root.inner
+    x = points.clamp(low, high)
     for step in range(steps):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             found = values(root, x, goal)
             (slope,) = torch.autograd.grad(found.sum(), x)
-        hit = (found <= 0).nonzero().flatten()
-        if len(hit):
-            return x[hit[0]].detach()
-        size = region.radius * (0.5 * (1 - step / steps))
-        x = torch.minimum(torch.maximum(x.detach() - size * slope.sign(), low), high)
+        x = x.detach()
+        if bool((found <= 0).any()) and (hit := first_unsafe(root, x, goal)) is not None:
+            return hit
+        x = (x - root.single.region.radius * (0.5 * (1 - step / steps)) * slope.sign()).clamp(low, high)
     return first_unsafe(root, x, goal)

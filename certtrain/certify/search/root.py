@@ -14,13 +14,15 @@ from certtrain.bounds.optimised.ascent import Rows
 from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Held, Region
 from certtrain.bounds.optimised.space import Space
+from certtrain.certify.attack import float32_inside
 from certtrain.networks import Graph, Params
 
 
 @dataclass(frozen=True)
 class Goals:
-    """Sets of unsafe outputs, {y: forms y + constants <= 0}: each is refuted by a positive lower bound of one of its forms,
-    or of a mean of them.
+    """Sets of unsafe outputs, {y: forms y + constants <= 0}.
+
+    One is refuted on a box by a positive lower bound of one of its forms, or of a mean of them.
 
     Attributes:
         forms: [goals, forms, outputs].
@@ -85,6 +87,8 @@ class Root:
         free: Which columns are of such neurons, [1, columns].
         single: In float32, whose pre-activation bounds contain those of float64: in it the search goes on.
         double: In float64: what decides.
+        outer: Ends of the box, float64, [1, *input_shape].
+        inner: Of the largest box of float32 numbers inside it.
     """
 
     graph: Graph
@@ -92,6 +96,8 @@ class Root:
     free: Tensor
     single: Relaxed
     double: Relaxed
+    outer: tuple[Tensor, Tensor]
+    inner: tuple[Tensor, Tensor]
 
     @staticmethod
     def of(
@@ -108,15 +114,17 @@ class Root:
         """
         space = Space.of(graph, hidden)
         single = {i: Interval(*outwards(z.lower, z.upper)) for i, z in hidden.items()}
-        inside = Box(*outwards(box.lower, box.upper))
+        around, within = Box(*outwards(box.lower, box.upper)), float32_inside(box)
         wide = Region.of(graph, values[torch.float64], box, hidden)
-        narrow = Region.of(graph, values[torch.float32], inside, single)
+        narrow = Region.of(graph, values[torch.float32], around, single)
         return Root(
             graph,
             space,
-            space.gather(lambda part: graph.ops[part.activation].function.free(hidden[part.read]), box.lower).bool(),  # type: ignore[attr-defined]
+            space.free(graph, hidden, box.lower),
             Relaxed.of(narrow, space, goals.to(torch.float32)),
             Relaxed.of(wide, space, goals),
+            (box.lower, box.upper),
+            (within.lower, within.upper),
         )
 
     @property

@@ -71,7 +71,7 @@ class Search:
         self,
         root: Root,
         deadline: float = math.inf,
-        effort: Effort = Effort(),  # noqa: B008  (frozen)
+        effort: Effort = Effort(),
         memory: int = 1 << 30,
     ) -> None:
         self._root, self._effort, self._deadline, self._memory = root, effort, deadline, memory
@@ -141,7 +141,4 @@ class Search:
             self._closed = min(self._closed, solved.lower)
             return
         self._stuck = min(self._stuck, solved.lower)
-        inside = solved.point[None].to(self._root.double.region.center)
-        for point in (inside.float(), inside):
-            if self._point is None:
-                self._point = points.first_unsafe(self._root, point, leaf.goal)
+        self._point = points.first_unsafe(self._root, solved.point[None].clamp(*self._root.outer), leaf.goal)

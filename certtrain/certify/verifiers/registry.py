@@ -12,6 +12,7 @@ from typing import Any
 from certtrain.bounds import Intersection, Relaxation, build
 from certtrain.bounds.registry import NATIVE
 from certtrain.certify.verdict import ATTACK, PREDICTION
+from certtrain.certify.verifiers.bab import Bab
 from certtrain.certify.verifiers.base import Verifier
 from certtrain.certify.verifiers.milp import Milp
 from certtrain.certify.verifiers.relaxation import RelaxationVerifier
@@ -19,7 +20,7 @@ from certtrain.errors import ConfigError
 from certtrain.spelling import did_you_mean
 
 # Verifiers that are no relaxations.
-VERIFIERS: Mapping[str, type[Verifier]] = {"milp": Milp}
+VERIFIERS: Mapping[str, type[Verifier]] = {"bab": Bab, "milp": Milp}
 # Names that promise what computes.
 RESERVED: Mapping[str, type[Relaxation | Verifier]] = {**NATIVE, "intersection": Intersection, **VERIFIERS}
 

@@ -1,0 +1,60 @@
+"""One question about one box, from its first bounds to the end of the search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from certtrain.bounds import Box
+from certtrain.bounds.relaxation.alpha_crown import AlphaCrown
+from certtrain.certify.search.root import Goals, Root
+from certtrain.certify.search.search import Effort, Outcome, Search
+from certtrain.deadline import OutOfTime, until
+from certtrain.networks import Graph, Params
+
+
+@dataclass(frozen=True)
+class BranchAndBound:
+    """How a question is decided.
+
+    Attributes:
+        relaxation: Gives the pre-activation bounds of the whole box.
+        effort: Of the search.
+        memory_mb: MiB that open subdomains may take.
+    """
+
+    relaxation: AlphaCrown = AlphaCrown(iterations=10, search="single")  # noqa: RUF009  (frozen)
+    effort: Effort = Effort()  # noqa: RUF009  (frozen)
+    memory_mb: int = 1024
+
+    def decide(
+        self, graph: Graph, values: Mapping[torch.dtype, Params], box: Box, goals: Goals, deadline: float = math.inf
+    ) -> Outcome:
+        """Refutes every goal on a box, or finds a point that meets one.
+
+        Args:
+            graph: The network.
+            values: float32 and float64 -> parameters and buffers.
+            box: Of one input, float64.
+            goals: float64.
+            deadline: A moment of `time.perf_counter()`, soon after which this returns.
+
+        Raises:
+            UnsupportedOperation: If an operation has no rule.
+        """
+        unknown = Outcome("time", -math.inf, None, 0)
+        with torch.no_grad():
+            try:
+                with until(deadline):
+                    # What counts is found of inner layers; the search bounds the goals itself, so one row is enough.
+                    spec = goals.forms.new_zeros((1, 1, graph.num_outputs))
+                    found = self.relaxation.analyse(graph, values[torch.float64], box, spec, "lower")
+            except OutOfTime:
+                return unknown
+            if not all(bool(z.lower.isfinite().all() and z.upper.isfinite().all()) for z in found.hidden.values()):
+                return Outcome("exhausted", math.nan, None, 0)
+            root = Root.of(graph, values, box, found.hidden, goals)
+            return Search(root, deadline, self.effort, self.memory_mb << 20).run()
