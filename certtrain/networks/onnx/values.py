@@ -26,8 +26,8 @@ def has_batch(shape: Shape) -> bool:
 
 
 def features(shape: Shape) -> Shape:
-    """An ONNX shape as torch's, without the batch axis."""
-    return shape[1:] if has_batch(shape) else shape
+    """An ONNX shape as torch's, without the batch axis; a single number is a vector of length one."""
+    return shape[1:] if has_batch(shape) else shape or (1,)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ OPSET, IR_VERSION = 13, 8
 def to_onnx(module: nn.Module, input_shape: Sequence[int], path: str | os.PathLike[str]) -> None:
     """Writes a network, in eval mode and in its own type, for one input: [1, *input_shape] -> [1, outputs].
 
+    Slopes of leaky ReLUs and epsilons of batch norm are float32 in ONNX files, whatever the network's type.
+
     Args:
         module: Any network that `certtrain.networks.trace` takes; normalisation layers are written with it.
         input_shape: Shape of one input without the batch axis.

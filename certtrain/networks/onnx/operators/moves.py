@@ -64,8 +64,7 @@ def gather(node: Node) -> Value:
     if index.size and not (-length <= index.min() and index.max() < length):
         node.fault(f"there is no element {int(index.min())} or {int(index.max())} among {length}")
     found = _take(node, x, axis, index.flatten() % length)
-    shape = (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
-    return node.emitter.reshaped(found.node, shape or (1,))
+    return node.emitter.reshaped(found.node, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
 
 
 def split(node: Node) -> list[Value]:

@@ -84,6 +84,4 @@ def unsqueeze(node: Node) -> Value:
 def _reshaped(node: Node, x: Value, shape: Shape) -> Value:
     if prod(shape) != prod(x.shape):
         node.fault(f"{list(x.shape)} cannot be given the shape {list(shape)}")
-    if not shape:
-        shape = (1,)  # one number: of a batch, [batch, 1]
     return node.emitter.reshaped(x.node, shape)
