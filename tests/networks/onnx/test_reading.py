@@ -86,7 +86,7 @@ def test_a_residual_network_is_bounded_and_certified(tmp_path):
     nodes = [
         node("Conv", numbers(4, 2, 3, 3), numbers(4), pads=[1, 1, 1, 1], outputs=["a"]),
         node("Relu", reads="a", outputs=["b"]),
-        node("Conv", numbers(4, 4, 3, 3, seed=1), pads=[1, 1, 1, 1], reads="b", outputs=["c"]),
+        (helper.make_node("Conv", ["b", "w"], ["c"], pads=[1, 1, 1, 1]), {"w": numbers(4, 4, 3, 3, seed=1)}),
         helper.make_node("Add", ["c", "b"], ["d"]),
         node("GlobalAveragePool", reads="d", outputs=["e"]),
         node("Flatten", reads="e", outputs=["f"]),
