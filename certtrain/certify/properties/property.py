@@ -88,7 +88,8 @@ class Region:
             raise ConfigError("a region's unsafe outputs must be certtrain.certify.properties.Conjunction objects")
         if len({one.num_outputs for one in unsafe}) > 1:
             raise ConfigError(f"a region's conjunctions have {_counts(unsafe)} outputs: all must speak of one network")
-        object.__setattr__(self, "box", self.box.to(torch.float64))
+        ends = (end.detach().to("cpu", torch.float64) for end in (self.box.lower, self.box.upper))
+        object.__setattr__(self, "box", Box(*ends))
         object.__setattr__(self, "unsafe", unsafe)
 
     def __eq__(self, other: object) -> bool:

@@ -81,13 +81,13 @@ class Emitter:
 
     def call(self, function: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
         """A function, or a method by its name, applied to what was emitted before; its probe stands in `probe`."""
-        of_class = isinstance(function, str)
-        make = self.graph.call_method if of_class else self.graph.call_function
+        is_method = isinstance(function, str)
+        make = self.graph.call_method if is_method else self.graph.call_function
         node = make(function, (x, *args), kwargs)
         probes = fx.node.map_arg(node.args, lambda n: self._probes[n])
         with torch.no_grad():
-            run = getattr(probes[0], function) if of_class else function
-            self._probes[node] = run(*(probes[1:] if of_class else probes), **kwargs)
+            run = getattr(probes[0], function) if is_method else function
+            self._probes[node] = run(*(probes[1:] if is_method else probes), **kwargs)
         return node
 
     def layer(self, name: str, layer: nn.Module, x: fx.Node) -> fx.Node:

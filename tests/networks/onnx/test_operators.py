@@ -134,6 +134,7 @@ CASES = {
     "Pad channels": ([node("Pad", ints(0, 1, 0, 0, 0, 2, 0, 0))], IMAGE),
     "Pad that cuts": ([node("Pad", ints(0, 0, -1, 0, 0, 0, 2, -2))], IMAGE),
     "Pad by reflection": ([node("Pad", ints(0, 0, 1, 2, 0, 0, 0, 1), mode="reflect")], IMAGE),
+    "Pad by the other side": ([node("Pad", ints(0, 0, 1, 2, 0, 0, 0, 1), mode="wrap")], IMAGE, 19),
     "Pad by the edge": ([node("Pad", ints(0, 0, 1, 2), mode="edge")], (3, 4)),
     "Pad as it was": ([node("Pad", pads=[0, 1, 0, 2], value=0.0)], FLAT, 9),
     "Pad some axes": ([node("Pad", ints(1, 2), scalar(0), ints(3))], IMAGE, 18),

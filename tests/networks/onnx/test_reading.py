@@ -59,6 +59,13 @@ def test_every_layout_of_the_input(shape, input_shape, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("opset", [9, 11, 13, 18, 21, 23])
+def test_versions_of_the_operators(opset, tmp_path):
+    path = save(model(MATMUL, (1, 12), opset=opset), tmp_path)
+    x = torch.randn(5, 12)
+    torch.testing.assert_close(from_onnx(path)(x), by_onnxruntime(path, x, (1, 12)), rtol=1e-5, atol=1e-5)
+
+
 def test_layers_are_torchs_with_the_names_of_the_nodes(tmp_path):
     network = from_onnx(save(model(MATMUL, (1, 12)), tmp_path))
     assert isinstance(network.body.the_MatMul, nn.Linear)
