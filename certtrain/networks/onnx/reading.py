@@ -42,8 +42,15 @@ def from_onnx(path: str | os.PathLike[str]) -> OnnxNetwork:
         network = _Reading(model).network()
         check_agreement(model, network)
     except CerttrainError as error:
-        raise type(error)(f"{name}: {error}") from error
+        raise type(error)(f"{name}: {_printable(str(error))}") from error
+    except Exception as error:  # bytes where a text should be, say: whatever a damaged file may lead to
+        raise ConfigError(f"{name}: is damaged: {one_line(error)}") from error
     return network
+
+
+def _printable(text: str) -> str:
+    """Names are the file's, and may hold anything."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 class _Reading:
@@ -127,7 +134,7 @@ class _Reading:
 
     def _node(self, position: int, proto: Any) -> Node:
         name = proto.name if proto.name and self.names[proto.name] == 1 else f"{proto.op_type}_{position}"
-        operator = proto.op_type if proto.domain in DOMAINS else f"{proto.domain}.{proto.op_type}"
+        operator = str(proto.op_type) if proto.domain in DOMAINS else f"{proto.domain}.{proto.op_type}"
         label = f"node '{name}' ({operator})"
         operands = [self._operand(read, label) if read else None for read in proto.input]
         attributes = {a.name: self.onnx.helper.get_attribute_value(a) for a in proto.attribute}

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import onnx
@@ -251,6 +252,22 @@ def test_damaged_files_are_one_line(tmp_path):
         from_onnx(tmp_path / "nowhere.onnx")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         from_onnx(tmp_path)
+
+
+def test_files_with_other_bytes_in_them_are_one_line_or_what_onnxruntime_computes(tmp_path):
+    whole, random = save(model(MATMUL, (1, 12)), tmp_path).read_bytes(), Random(0)
+    path, refused = tmp_path / "damaged.onnx", []
+    for _ in range(150):
+        content = bytearray(whole)
+        for _ in range(random.randint(1, 3)):
+            content[random.randrange(len(content))] = random.randrange(256)
+        path.write_bytes(content)
+        try:
+            from_onnx(path)
+        except CerttrainError as error:
+            refused.append(str(error))
+    assert len(refused) > 20
+    assert all(map(str.isprintable, refused))
 
 
 def test_without_the_package_one_line_says_what_to_install(monkeypatch):
