@@ -4,6 +4,8 @@
     bounds = certtrain.bound(model, certtrain.Box.linf(images, eps=0.1), relaxation="deeppoly",
                              spec=certtrain.margin_spec(labels, num_classes=10))
     verdicts = certtrain.certify(model, images, labels, eps=0.1)
+    network = certtrain.networks.from_onnx("network.onnx")
+    property = certtrain.read_vnnlib("property.vnnlib", network.input_shape)
 
 Names are resolved when they are first used, so that `import certtrain` costs nothing. `certtrain.certify` is the
 function; the package in which it lives has the same name and is imported from: `from certtrain.certify import Attack`.
@@ -21,19 +23,33 @@ if TYPE_CHECKING:
     from certtrain.bounds import Bounds, Box, Relaxation, margin_spec, relaxations
     from certtrain.bounds.api import bound
     from certtrain.certify import certify
+    from certtrain.certify.properties import Property, read_vnnlib
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Bounds": "certtrain.bounds",
     "Box": "certtrain.bounds",
+    "Property": "certtrain.certify.properties",
     "Relaxation": "certtrain.bounds",
     "bound": "certtrain.bounds.api",
     "certify": "certtrain.certify",
     "margin_spec": "certtrain.bounds",
+    "read_vnnlib": "certtrain.certify.properties",
     "relaxations": "certtrain.bounds",
 }
-__all__ = ["Bounds", "Box", "Relaxation", "bound", "certify", "margin_spec", "networks", "relaxations"]
+__all__ = [
+    "Bounds",
+    "Box",
+    "Property",
+    "Relaxation",
+    "bound",
+    "certify",
+    "margin_spec",
+    "networks",
+    "read_vnnlib",
+    "relaxations",
+]
 
 
 def __getattr__(name: str) -> Any:

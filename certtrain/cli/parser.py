@@ -12,6 +12,7 @@ from certtrain.errors import ConfigError
 # The first word -> module and function that take the others. Without one, a run or a sweep is asked for.
 COMMANDS = {
     "collect": ("certtrain.cli.collect", "collect_command"),
+    "export": ("certtrain.cli.export", "export_command"),
     "study": ("certtrain.cli.study", "study_command"),
 }
 CFG = ("job", "hydra", "all")
@@ -89,7 +90,8 @@ def _check_characters(argument: str) -> None:
 
 
 def _no_override(word: str) -> str:
-    commands = " and ".join(COMMANDS)
+    *others, last = COMMANDS
+    commands = f"{', '.join(others)} and {last}"
     if word in COMMANDS:
         return f"{word} is a command: it must be the first word"
     return f"'{word}' is no key=value and no command{_similar(word, COMMANDS) or f'; commands are {commands}'}"

@@ -198,7 +198,16 @@ MODULES: Mapping[type[nn.Module], ModuleRule] = {
 RESHAPES = (torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze, torch.unflatten)
 RESHAPE_METHODS = ("flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten", "contiguous", "clone", "view_as")
 MOVES = (torch.permute, torch.transpose, torch.swapaxes, torch.movedim, torch.chunk, torch.split, torch.narrow)
-MORE_MOVES = (torch.select, torch.flip, torch.roll, torch.unbind, torch.tile, torch.clone, operator.getitem)
+MORE_MOVES = (
+    torch.select,
+    torch.index_select,
+    torch.flip,
+    torch.roll,
+    torch.unbind,
+    torch.tile,
+    torch.clone,
+    operator.getitem,
+)
 SHUFFLES = (F.pixel_shuffle, F.pixel_unshuffle, F.channel_shuffle, torch.pixel_shuffle)
 MOVE_METHODS = ("permute", "transpose", "swapaxes", "movedim", "narrow", "select", "flip", "roll", "expand", "repeat")
 FUNCTIONS: Mapping[Any, FunctionRule] = {
