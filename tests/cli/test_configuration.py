@@ -205,6 +205,8 @@ BAD = {
     "verifier.deeppoly.lower_slop=zero": "unknown key .*did you mean verifier.deeppoly.lower_slope",
     "verifier.hbox.memory_mb=0": "verifier.hbox: relaxation.memory_mb must be a positive number",
     "relaxation@verifier.ibp=deeppoly": "verifier.ibp: what DeepPoly.* would be reported as ibp: choose another",
+    "verifier.milp.relaxation=ibq": "verifier.milp: unknown relaxation 'ibq' for backend native: one of ibp",
+    "+verifier.milp.backend=native": "verifier.milp: verifier milp has no option 'backend': relaxation",
     "verifier.hbox.backend=nope": "verifier.hbox: relaxation.backend must be one of",
     "+verifier.hbox.relaxation=ibp": "verifier.hbox: relaxation hbox has no option 'relaxation'",
     "relaxation@verifier.ibp=zonotope certify.verifiers=[hbox]": "verifier.ibp: what Zonotope",

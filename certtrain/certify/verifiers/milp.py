@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,12 +20,13 @@ from certtrain.certify.verifiers.memory import bytes_of_bounds
 from certtrain.deadline import OutOfTime, until
 from certtrain.errors import ConfigError
 from certtrain.networks import Graph
+from certtrain.networks.ops import LinearMap
 
 if TYPE_CHECKING:
     from certtrain.certify.milp import Question
 
-# A program and HiGHS's copies of it, per nonzero coefficient.
-BYTES_PER_COEFFICIENT = 200
+# Matrices of linear maps and their products, and HiGHS's copies of them, as if every output read every input.
+BYTES_PER_COEFFICIENT = 100
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ class Milp(Verifier):
         from certtrain.certify.milp import check_encodable
 
         check_encodable(graph)
-        widths = [(graph.ops[i].size, graph.ops[op.inputs[0]].size) for i, op in enumerate(graph.ops) if op.inputs]
-        coefficients = sum(out * read for out, read in widths)
+        mixing = (op for op in graph.ops if isinstance(op, LinearMap) and not op.keeps_boxes)
+        coefficients = sum(op.size * prod(op.in_shape) for op in mixing)
         return bytes_of_bounds(self.relaxation, graph) + BYTES_PER_COEFFICIENT * coefficients
 
     def check(self, network: Network, images: Float[Tensor, "batch *shape"]) -> None:
