@@ -5,21 +5,24 @@
 
 A check raises AssertionError and says what it found. certtrain's own tests run the same checks on every registered
 part, on more networks. `networks` has a few small ones to check on, `ranks` processes that are threads; `relaxations`,
-`activations` and `estimators` hold the checks.
+`activations`, `estimators` and `losses` hold the checks.
 """
 
 from certtrain.testing.activations import ACTIVATION_CHECKS, check_activation
 from certtrain.testing.estimators import ESTIMATOR_CHECKS, check_estimator
+from certtrain.testing.losses import LOSS_CHECKS, check_loss
 from certtrain.testing.networks import Subject, subjects
 from certtrain.testing.relaxations import RELAXATION_CHECKS, check_relaxation
 
 __all__ = [
     "ACTIVATION_CHECKS",
     "ESTIMATOR_CHECKS",
+    "LOSS_CHECKS",
     "RELAXATION_CHECKS",
     "Subject",
     "check_activation",
     "check_estimator",
+    "check_loss",
     "check_relaxation",
     "subjects",
 ]
