@@ -1,6 +1,7 @@
 """Every loss that the configuration can make."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from certtrain._paths import config_dir
@@ -23,10 +24,15 @@ VARIANTS = {
 COMMANDS = {name: (f"loss={name}",) for name in NAMES} | VARIANTS
 
 
-def loss(name: str, teacher: Params | None = None, **options: Any) -> Loss:
-    """As a run makes it; what distils, from a teacher that is given."""
+@cache
+def _made(name: str) -> Loss:
     (job,) = compose_jobs(Command(COMMANDS[name], False, False))
     made = instantiate(parse(plain(job)).loss, "loss")
     assert isinstance(made, Loss)
-    made = replace(made, **options)
+    return made
+
+
+def loss(name: str, teacher: Params | None = None, **options: Any) -> Loss:
+    """As a run makes it; what distils, from a teacher that is given."""
+    made = replace(_made(name), **options)
     return replace(made, teacher=teacher) if isinstance(made, Distillation) else made
