@@ -117,6 +117,18 @@ def derivatives_are_those_of_the_value(loss: Loss, subject: Subject, relaxation:
         assert abs(slope - difference) <= allowed, f"a derivative is {slope:.6g}, by differences {difference:.6g}"
 
 
+def derivatives_may_be_vectorised(loss: Loss, subject: Subject, relaxation: Relaxation) -> None:
+    """Those of torch.func, which rgs takes of several members at once, are those of one after the other."""
+    problem = problem_of(subject, relaxation)
+    prepared = _prepared(loss, problem, subject)
+    members = [moved(subject.params, seed, 0.05) for seed in range(2)]
+    together = {name: torch.stack([member[name] for member in members]) for name in subject.params}
+    found = torch.func.vmap(torch.func.grad(lambda p: loss(problem, p, prepared)))(together)
+    for i, member in enumerate(members):
+        _, gradient = differentiate(lambda p: loss(problem, p, prepared), member)
+        torch.testing.assert_close({name: g[i] for name, g in found.items()}, gradient)
+
+
 LossCheck = Callable[[Loss, Subject, Relaxation], None]
 LOSS_CHECKS: Mapping[str, LossCheck] = {
     check.__name__: check
@@ -127,6 +139,7 @@ LOSS_CHECKS: Mapping[str, LossCheck] = {
         a_rank_prepares_its_part_as_the_whole_batch_does,
         a_population_equals_its_members,
         derivatives_are_those_of_the_value,
+        derivatives_may_be_vectorised,
     )
 }
 

@@ -191,6 +191,14 @@ def test_staps_with_the_whole_box_is_taps(mlp: Case) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["taps", "staps", "sabr", "loss_fusion"])
+def test_another_backend_bounds_parts_of_networks_too(mlp: Case, name: str) -> None:
+    pytest.importorskip("auto_LiRPA")
+    native = problem(mlp, "crown_ibp", progress=0.5)
+    other = replace(native, relaxation=build("crown_ibp", "auto_lirpa"))
+    torch.testing.assert_close(value(loss(name), other, mlp), value(loss(name), native, mlp))
+
+
 def test_the_connector_passes_derivatives_to_the_ends_that_points_are_near() -> None:
     lower, upper = torch.zeros(1, 1, 5, requires_grad=True), torch.ones(1, 1, 5, requires_grad=True)
     places = torch.tensor([[[0.0, 0.25, 0.5, 0.75, 1.0]]])
