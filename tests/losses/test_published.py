@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import Case, make_case
+from lirpa_cases import needs_auto_lirpa
 from loss_cases import loss
 
 from certtrain.bounds import Box, build
@@ -13,6 +14,7 @@ from certtrain.errors import ConfigError
 from certtrain.losses import Adversary, Distillation, Loss, LossFusion, Problem, Sabr, Taps, robust_cross_entropy
 from certtrain.losses.loss_fusion import chords
 from certtrain.losses.taps import connected, scaled
+from certtrain.networks.statistics import batch_statistics
 
 EPS = 0.04
 
@@ -65,6 +67,29 @@ def test_an_attack_lies_between_the_natural_loss_and_the_bound(mlp: Case) -> Non
     torch.testing.assert_close(
         attacked(mlp, steps=0), F.cross_entropy(mlp.network(mlp.box(EPS).center), mlp.labels, reduction="none")
     )
+
+
+@pytest.mark.parametrize("name", ["natural", "pgd", "trades"])
+def test_forwards_and_attacks_see_batch_norm_with_the_statistics_that_are_given(name: str) -> None:
+    """While training those of the clean batch, at the clean and at the attacked points."""
+    case = make_case("residual")
+    params = {**case.params, **batch_statistics(case.graph, case.params, case.inputs)}
+    on, made = problem(case), loss(name)
+    prepared = made.prepare(on, params, 0)
+    found = made.per_image(on, params, prepared)
+    case.network.train()
+    clean = F.cross_entropy(case.network(case.inputs), case.labels, reduction="none")
+    if name == "natural":
+        torch.testing.assert_close(found, clean)
+        return
+    points = prepared["points"]
+    assert not torch.equal(points, made.prepare(on, case.params, 0)["points"])
+    attacked_there = F.cross_entropy(case.graph.forward(params, points), case.labels, reduction="none")
+    if name == "pgd":
+        assert (attacked_there > clean).all()
+        torch.testing.assert_close(found, attacked_there)
+    else:
+        assert (found > clean).all()
 
 
 def test_the_attacked_ball_may_be_wider_than_the_box(mlp: Case) -> None:
@@ -191,9 +216,9 @@ def test_staps_with_the_whole_box_is_taps(mlp: Case) -> None:
     )
 
 
+@needs_auto_lirpa
 @pytest.mark.parametrize("name", ["taps", "staps", "sabr", "loss_fusion"])
 def test_another_backend_bounds_parts_of_networks_too(mlp: Case, name: str) -> None:
-    pytest.importorskip("auto_LiRPA")
     native = problem(mlp, "crown_ibp", progress=0.5)
     other = replace(native, relaxation=build("crown_ibp", "auto_lirpa"))
     torch.testing.assert_close(value(loss(name), other, mlp), value(loss(name), native, mlp))
