@@ -31,6 +31,9 @@ class PGD:
         restarts: Random starts.
         step_size: First step in the unit of the inputs; steps shrink linearly to zero. None: half of the
             width that a pixel may move in, which falsified most images in our measurements.
+        step_share: Where step_size is None: the first step as a multiple of that half width.
+        enough: An image with a margin below it needs no more steps: 0 where a misclassified point is sought,
+            -inf where the lowest margin is.
 
     Raises:
         ConfigError: If a number is out of range.
@@ -39,14 +42,18 @@ class PGD:
     steps: int = 40
     restarts: int = 3
     step_size: float | None = None
+    step_share: float = 1.0
+    enough: float = 0.0
 
     def __post_init__(self) -> None:
         # An attack that cannot start would be an error of every image.
         if not all(type(number) is int and number >= 0 for number in (self.steps, self.restarts)):
             raise ConfigError(f"attack: steps and restarts must be whole numbers >= 0, got {self}")
-        size = self.step_size
+        size, share = self.step_size, self.step_share
         if size is not None and not (isinstance(size, (int, float)) and 0 < size < float("inf")):
             raise ConfigError(f"attack: step_size must be a positive number or None, got {size!r}")
+        if not (isinstance(share, (int, float)) and 0 < share < float("inf")):
+            raise ConfigError(f"attack: step_share must be a positive number, got {share!r}")
 
     def worst(
         self, margins: Margins, box: Box, keys: Sequence[Key]
@@ -65,8 +72,8 @@ class PGD:
         points, at_center = self.center(margins, box)
         lowest = at_center.amin(1)
         for restart in range(self.restarts if self.steps else 0):
-            # Where a margin is negative already, no restart is needed: what is sought is found.
-            left = everywhere[~(lowest < 0)]
+            # Where a margin is low enough already, no restart is needed: what is sought is found.
+            left = everywhere[~(lowest < self.enough)]
             if not len(left):
                 break
             reached, margin = self.restart(margins, box, keys, left, at_center, restart)
@@ -121,14 +128,15 @@ class PGD:
             target: The row whose margin is lowered; None: whichever is smallest.
         """
         worst, lowest = start.clone(), start.new_full(images.shape, torch.inf)
-        first = box.radius if self.step_size is None else torch.full_like(box.radius, self.step_size)
+        size, radius = self.step_size, box.radius
+        first = self.step_share * radius if size is None else torch.full_like(radius, size)
         active, x = torch.arange(len(images), device=images.device), start
         for k in range(self.steps + 1):
             smallest, slope = _margin_and_slope(margins, x, images[active], None if target is None else target[active])
             lower = smallest < lowest[active]
             worst[active[lower]], lowest[active[lower]] = x[lower], smallest[lower]
-            # Broken images need no further steps; a NaN is neither broken nor worse than anything.
-            going = ~(smallest < 0)
+            # What is found needs no further steps; a NaN is neither found nor worse than anything.
+            going = ~(smallest < self.enough)
             if k == self.steps or not going.any():
                 break
             active, x, slope = active[going], x[going], slope[going]

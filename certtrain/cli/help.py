@@ -14,6 +14,7 @@ GROUPS = {
     "pgpe/sigma_rule": "how sigma changes (method=pgpe)",
     "pgpe/noise": "what the weight noise is like (method=pgpe)",
     "loss": "what is minimised",
+    "loss/attack": "the attack inside a loss (those that attack)",
     "optimizer": "how parameters move",
     "scheduler": "how the learning rate changes",
     "trainer": "where and how long",
@@ -61,6 +62,7 @@ KEYS = {
     "pgpe.fitness": "raw differences, centered_ranks or normalized losses (method=pgpe)",
     "rgs.sigma": "standard deviation of the weight noise (method=rgs)",
     "rgs.samples": "gradients per step (method=rgs)",
+    "loss.attack.steps": "of the attack inside a loss (those that attack)",
     "warm_start.path": "checkpoint to begin from",
     "warm_start.epochs": "epochs of plain gradients before pgpe or rgs takes over",
     "optimizer.lr": "learning rate",
@@ -86,10 +88,16 @@ def choices(group: Path) -> dict[str, str]:
 
 
 def default_choices(config: Path) -> dict[str, str]:
-    """Which choice of each group is the default; groups of a method stand in the method's file, with a slash."""
+    """Which choice of each group is the default; a group without a slash is one of the file's own folder.
+
+    Groups of a method stand in the method's file, with a slash, those of a loss in the loss's.
+    """
+    folder = config.parent.relative_to(config_dir()).as_posix()
+    inside = "" if folder == "." else f"{folder}/"
     lines = [line.strip() for line in config.read_text(encoding="utf-8").splitlines()]
     pairs = (line[2:].split(": ", 1) for line in lines if line.startswith("- ") and ": " in line)
-    found = {pair[0].removeprefix("/"): pair[1] for pair in pairs if len(pair) == 2}
+    absolute = ((key.removeprefix("/") if key.startswith("/") else inside + key, choice) for key, choice in pairs)
+    found = {key: choice for key, choice in absolute if "@" not in key}
     return {"hydra/launcher": "basic", **found}
 
 
@@ -97,7 +105,7 @@ def help_page() -> str:
     """Groups, what they choose, frequent keys, and three examples."""
     root = config_dir()
     defaults: dict[str, str] = {}
-    for file in (*root.glob("method/*.yaml"), root / "config.yaml"):
+    for file in (*root.glob("method/*.yaml"), *root.glob("loss/*.yaml"), root / "config.yaml"):
         defaults |= default_choices(file)
     lines = [INTRO, "Groups (group=choice; * is the default)"]
     for group, purpose in GROUPS.items():

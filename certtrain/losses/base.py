@@ -36,6 +36,11 @@ class Loss(ABC):
         """
         return NOTHING
 
+    @property
+    def differentiates_its_value(self) -> bool:
+        """Whether its derivatives are those of its values; False where a publication put others in their place."""
+        return True
+
     @abstractmethod
     def per_image(self, problem: Problem, params: Params, prepared: Prepared = NOTHING) -> Float[Tensor, " batch"]:
         """The loss of each image; what validation reports is its mean."""

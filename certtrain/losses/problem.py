@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -46,6 +47,10 @@ class Problem:
         natural_weight: κ in [0, 1]: weight of the natural loss beside the robust one; 1 where the box has no width.
         seed: Of everything that a loss draws.
         positions: Place of each image in the whole batch, of which this may be a rank's part.
+        eps: Radius of the ball that `box` is, cut to `clip`.
+        clip: Range of legal pixels; None where there is none.
+        progress: How far the ramp of eps is, from 0 (it has not begun) to 1 (it has ended): what a loss mixes on the
+            way follows it.
         known: Bounds that need not be computed again; None where there are none.
     """
 
@@ -58,6 +63,9 @@ class Problem:
     natural_weight: float
     seed: int
     positions: Sequence[int]
+    eps: float
+    clip: tuple[float, float] | None
+    progress: float = 1.0
     known: Known | None = None
 
     @staticmethod
@@ -71,6 +79,7 @@ class Problem:
         clip: tuple[float, float] | None = (0.0, 1.0),
         seed: int = 0,
         first: int = 0,
+        progress: float = 1.0,
     ) -> Problem:
         """All inputs within eps of the given ones, and all margins of their labels.
 
@@ -84,6 +93,7 @@ class Problem:
             clip: Range of legal pixels.
             seed: See `Problem`.
             first: Place of the first of the images in the whole batch.
+            progress: See `Problem`.
         """
         return Problem(
             graph,
@@ -95,11 +105,30 @@ class Problem:
             natural_weight if eps > 0 else 1.0,
             seed,
             range(first, first + len(inputs)),
+            eps,
+            clip,
+            progress,
         )
 
     def logits(self, params: Params) -> Float[Tensor, "batch classes"]:
         """Outputs at the unperturbed inputs."""
         return self.graph.forward(params, self.inputs)
+
+    def cross_entropy(self, params: Params, points: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+        """Of each image's label at a point."""
+        return F.cross_entropy(self.graph.forward(params, points), self.labels, reduction="none")
+
+    def losses_at(self, params: Params) -> Callable[[Tensor, Tensor], Tensor]:
+        """(points, images) -> the cross-entropy of points, for attacks."""
+
+        def losses(points: Tensor, images: Tensor) -> Tensor:
+            return F.cross_entropy(self.graph.forward(params, points), self.labels[images], reduction="none")
+
+        return losses
+
+    def ball(self, factor: float) -> Box:
+        """The inputs within a multiple of eps; the box itself at 1."""
+        return self.box if factor == 1 else Box.linf(self.inputs, factor * self.eps, self.clip)
 
     def lower_margins(self, params: Params) -> Float[Tensor, "batch rows"]:
         """Certified lower bounds of the margins over the box."""

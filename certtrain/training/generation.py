@@ -25,6 +25,7 @@ class Generation:
         number: Of the generation, from 0.
         eps: Radius that is trained for.
         natural_weight: Weight κ of the natural loss.
+        progress: How far the ramp of eps is, see `Problem`.
     """
 
     graph: Graph
@@ -32,11 +33,13 @@ class Generation:
     number: int
     eps: float
     natural_weight: float
+    progress: float = 1.0
 
     @staticmethod
     def at(graph: Graph, objective: Objective, number: int, epoch: float) -> Generation:
         """The generation at a point of the schedules, which go by epochs."""
-        return Generation(graph, objective, number, objective.eps(epoch), objective.natural_weight(epoch))
+        eps, weight = objective.eps, objective.natural_weight
+        return Generation(graph, objective, number, eps(epoch), weight(epoch), eps.progress(epoch))
 
     @staticmethod
     def last(graph: Graph, objective: Objective) -> Generation:
@@ -47,13 +50,14 @@ class Generation:
     def extremes(graph: Graph, objective: Objective) -> Iterator[Generation]:
         """Generations that between them compute all that any one does.
 
-        Where the schedule begins without a box, that one; the full radius with the weights of both ends.
+        Where the schedule begins without a box, that one; the full radius with the weights of both ends, in the middle
+        of the ramp, where a loss computes both of what it goes from and what it goes to.
         """
         weight = objective.natural_weight
         if objective.eps.end > 0 == objective.eps(0.0):
             yield Generation.at(graph, objective, 0, 0.0)
         for number, kappa in enumerate(sorted({weight.start, weight.end})):
-            yield Generation(graph, objective, number, objective.eps.end, kappa)
+            yield Generation(graph, objective, number, objective.eps.end, kappa, progress=0.5)
 
     def problem(self, inputs: Tensor, labels: Tensor, first: int = 0) -> Problem:
         """Images, of which the first has this place in the whole batch, with the box and the margins to certify."""
@@ -68,6 +72,7 @@ class Generation:
             objective.clip,
             objective.seed,
             first,
+            self.progress,
         )
 
     def statistics(self, params: Params, shard: Shard) -> Params:

@@ -34,11 +34,14 @@ class Ramp:
 
     def __call__(self, epoch: float) -> float:
         """Value after a number of epochs, which may be a fraction."""
+        done = self.progress(epoch)
+        return self.end if done == 1 else self.start + (self.end - self.start) * done
+
+    def progress(self, epoch: float) -> float:
+        """How much of the ramp is done: 0 during the warm-up, 1 at the end."""
         if epoch >= self.warmup + self.ramp:
-            return self.end
-        if epoch < self.warmup:
-            return self.start
-        return self.start + (self.end - self.start) * (epoch - self.warmup) / self.ramp
+            return 1.0
+        return (epoch - self.warmup) / self.ramp if epoch > self.warmup else 0.0
 
 
 def with_horizon(factory: Callable[..., LRScheduler], optimizer: Optimizer, steps: int) -> LRScheduler:

@@ -24,6 +24,24 @@ def box(images: int = 2) -> Box:
 KEYS = [(0, 0), (0, 1)]
 
 
+def test_what_is_enough_decides_when_it_stops() -> None:
+    """A counterexample, or the lowest point of an image that has one already."""
+    _, found = PGD(steps=60, restarts=2).worst(valleys, box(), KEYS)
+    _, lowest = PGD(steps=60, restarts=2, enough=float("-inf")).worst(valleys, box(), KEYS)
+    assert -0.01 < found[0] < 0
+    assert lowest[0] == pytest.approx(-0.01, abs=1e-3)
+    assert (lowest <= found).all()
+
+
+def test_a_share_of_the_room_is_the_first_step() -> None:
+    start = PGD(steps=0, restarts=1)
+    _, at_center = start.center(valleys, box())
+    begun, _ = start.restart(valleys, box(), KEYS, torch.arange(2), at_center, 0)
+    still = PGD(steps=1, step_share=1e-6)
+    reached, _ = still.restart(valleys, box(), KEYS, torch.arange(2), at_center, 0)
+    assert 0 < (reached - begun).abs().max() <= 1e-6
+
+
 def test_finds_the_lowest_point_of_a_function_that_is_no_network() -> None:
     points, lowest = PGD(steps=60, restarts=2).worst(valleys, box(), KEYS)
     assert lowest[0] < 0
@@ -79,7 +97,9 @@ def test_numbers_that_are_not_finite_win_nothing() -> None:
     assert lowest.isfinite().all()
 
 
-@pytest.mark.parametrize("options", [{"steps": -1}, {"restarts": 1.5}, {"step_size": 0.0}, {"step_size": float("nan")}])
+@pytest.mark.parametrize(
+    "options", [{"steps": -1}, {"restarts": 1.5}, {"step_size": 0.0}, {"step_size": float("nan")}, {"step_share": 0.0}]
+)
 def test_options_out_of_range_are_refused(options: dict) -> None:
     with pytest.raises(ConfigError, match="attack: "):
         PGD(**options)

@@ -169,8 +169,9 @@ OF_ALL_SOURCES = {field.name for field in fields(Source)}
 
 
 def choice(group: str, name: str) -> dict[str, Any]:
-    """What a file of conf/ says."""
-    return OmegaConf.to_container(OmegaConf.load(config_dir() / group / f"{name}.yaml"))
+    """What a file of conf/ says, but for the other files that it is made of."""
+    node = OmegaConf.to_container(OmegaConf.load(config_dir() / group / f"{name}.yaml"))
+    return {key: value for key, value in node.items() if key != "defaults"}
 
 
 def passed_on() -> set[tuple[str, str]]:

@@ -1,0 +1,82 @@
+"""Distillation: another loss, and how far the logits are from a teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from certtrain.errors import ConfigError
+from certtrain.losses.base import NOTHING, Loss, Prepared
+from certtrain.losses.options import check_number
+from certtrain.losses.problem import Problem
+from certtrain.losses.trades import divergence
+from certtrain.networks.graph import Params
+
+LOGITS = "teacher_logits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation(Loss):
+    """base + weight · T² · KL(teacher ‖ student) of softmax(logits / T) at the unperturbed images.
+
+    The teacher has the student's architecture (Hinton et al., 2015; of certified training, AD-CERT distils logits).
+
+    Attributes:
+        base: What is minimised beside.
+        teacher: Its parameters and buffers by name; None is refused when it is needed.
+        weight: Of the divergence.
+        temperature: T.
+
+    Raises:
+        ConfigError: If a number is out of range; from `prepare`, if there is no teacher or it has another architecture.
+    """
+
+    base: Loss
+    teacher: Mapping[str, Tensor] | None = field(default=None, repr=False)
+    weight: float = 1.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("weight", self.weight)
+        check_number("temperature", self.temperature, above=True)
+
+    @property
+    def differentiates_its_value(self) -> bool:
+        """See `Loss`."""
+        return self.base.differentiates_its_value
+
+    def prepare(self, problem: Problem, params: Params, generation: int) -> Prepared:
+        """See `Loss`."""
+        with torch.no_grad():
+            logits = problem.graph.forward(self._parameters(problem), problem.inputs)
+        return {**self.base.prepare(problem, params, generation), LOGITS: logits}
+
+    def per_image(self, problem: Problem, params: Params, prepared: Prepared = NOTHING) -> Float[Tensor, " batch"]:
+        """See `Loss`."""
+        softer, student = 1 / self.temperature, problem.logits(params)
+        distance = divergence(softer * prepared[LOGITS], softer * student) / softer**2
+        return self.base.per_image(problem, params, prepared) + self.weight * distance
+
+    def penalty(self, params: Params) -> Tensor | float:
+        """See `Loss`."""
+        return self.base.penalty(params)
+
+    def _parameters(self, problem: Problem) -> Params:
+        if self.teacher is None:
+            raise ConfigError("loss.teacher: name the checkpoint of a teacher")
+        found: Params = {}
+        for name, (shape, is_buffer) in problem.graph.tensors.items():
+            tensor = self.teacher.get(name)
+            if tensor is None and is_buffer:
+                continue  # as wherever parameters are given: the network's own
+            if tensor is None or tensor.shape != shape:
+                has = "no such tensor" if tensor is None else list(tensor.shape)
+                raise ConfigError(
+                    f"loss.teacher has another architecture: '{name}' must be {list(shape)}, it has {has}"
+                )
+            found[name] = tensor.to(problem.inputs)
+        return found
