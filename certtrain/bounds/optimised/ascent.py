@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from certtrain.bounds.optimised import kernels
 from certtrain.bounds.optimised.passes import Backward, Start, backward, forward
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.optimised.space import Space
-
-# Of Adam; the last is far below any square that matters, and far above numbers that processors are slow with.
-MOMENTUM, SCALE, TINY = 0.9, 0.99, 1e-16
+from certtrain.networks.kernels import is_transformed
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,16 @@ class Choice:
 
     def __getitem__(self, rows: Tensor | slice) -> Choice:
         return self.map(lambda x: x[rows])
+
+    def replaced(self, rows: Tensor, other: Choice) -> Choice:
+        """This one with some rows of another, [rows that are replaced, ...]."""
+        return Choice(
+            self.slopes.index_copy(0, rows, other.slopes),
+            *(
+                None if one is None or two is None else one.index_copy(0, rows, two)
+                for one, two in ((self.multipliers, other.multipliers), (self.weights, other.weights))
+            ),
+        )
 
     def where(self, mask: Tensor, other: Choice) -> Choice:
         """This one's rows where a mask says so, [rows], another's elsewhere."""
@@ -86,9 +95,9 @@ class Rows:
         }
         shifts = {}
         if self.signs is not None and choice.multipliers is not None:
-            for part, own in self.space.split(-choice.multipliers * self.signs):
+            for part, own in self.space.split(torch.mul(choice.multipliers, self.signs).neg_()):
                 layer = self.region.held[part.activation].lower
-                shifts[part.read] = part.spread(own, layer.new_zeros((1, *layer.shape[1:])))
+                shifts[part.activation] = part.spread(own, layer.new_zeros((1, *layer.shape[1:])))
         return self.region.with_lower_slopes(slopes), shifts
 
     def begun(self, choice: Choice) -> Start:
@@ -104,19 +113,28 @@ class Rows:
         region, shifts = self.held(choice)
         return backward(region, self.begun(choice), shifts)
 
-    def derivatives(self, choice: Choice) -> tuple[Backward, Choice]:
-        """Bounds, and their derivatives in the choice."""
+    def evaluated(self, choice: Choice) -> tuple[Backward, Mapping[int, Tensor]]:
+        """Bounds, and the values of operations that their derivatives are made of."""
         region, shifts = self.held(choice)
         found = backward(region, self.begun(choice), shifts)
-        values, space, like = forward(region, found), self.space, found.lower[:, None]
+        return found, forward(region, found)
+
+    def derivatives(self, choice: Choice, found: Backward, values: Mapping[int, Tensor]) -> Choice:
+        """Of bounds in what was chosen."""
+        space, like = self.space, found.lower[:, None]
         coefficients = space.gather(lambda part: found.coefficients[part.activation], like)
         at = space.gather(lambda part: values[part.read], like)
         by_slopes = coefficients.clamp(min=0) * at * self.free
-        by_weights = None
-        if choice.weights is not None:
-            outputs = values[self.start.index].flatten(1)
-            by_weights = (self.start.data.flatten(2) @ outputs[:, :, None]).squeeze(2) + self.start.constant
-        return found, Choice(by_slopes, None if self.signs is None else -self.signs * at, by_weights)
+        return Choice(
+            by_slopes, None if self.signs is None else -self.signs * at, self.derivatives_in_weights(choice, values)
+        )
+
+    def derivatives_in_weights(self, choice: Choice, values: Mapping[int, Tensor]) -> Tensor | None:
+        """Of bounds in the weights of forms, [rows, forms]; None where there is one form."""
+        if choice.weights is None:
+            return None
+        outputs = values[self.start.index].flatten(1)
+        return (self.start.data.flatten(2) @ outputs[:, :, None]).squeeze(2) + self.start.constant
 
 
 @dataclass(frozen=True)
@@ -157,19 +175,64 @@ def improve(rows: Rows, choice: Choice, steps: int, rates: Rates = Rates(), enou
         rates: Of the steps.
         enough: Ends where all bounds are above this.
     """
-    best: Best | None = None
-    state = _Adam(rates)
-    for step in range(steps + 1):
-        if step == steps:
-            found, slope = rows.lower(choice), None
-        else:
-            found, slope = rows.derivatives(choice)
-        best = Best(found.lower, choice, found.corner) if best is None else best.better(found, choice)
-        if slope is None or (enough is not None and bool((best.lower > enough).all())):
+    state, record = _Adam(rates), _Together() if is_transformed(rows.start.data, choice.slopes) else _Apart()
+    for left in range(steps, -1, -1):
+        found, values = rows.evaluated(choice) if left else (rows.lower(choice), {})
+        record.add(found, choice)
+        if not left or (enough is not None and bool((record.lower > enough).all())):
             break
-        choice = state.step(choice, slope)
-    assert best is not None
-    return best
+        choice = state.step(rows, choice, found, values)
+    return record.best()
+
+
+class _Together:
+    """The best so far as tensors: nothing depends on which it is."""
+
+    def __init__(self) -> None:
+        self._best: Best | None = None
+
+    def add(self, found: Backward, choice: Choice) -> None:
+        best = self._best
+        self._best = Best(found.lower, choice, found.corner) if best is None else best.better(found, choice)
+
+    @property
+    def lower(self) -> Tensor:
+        return self.best().lower
+
+    def best(self) -> Best:
+        assert self._best is not None
+        return self._best
+
+
+class _Apart:
+    """All that was met, and which of them is best for each row: to be put together once."""
+
+    def __init__(self) -> None:
+        self._met: list[Best] = []
+        self.lower = self._source = torch.empty(0)
+
+    def add(self, found: Backward, choice: Choice) -> None:
+        if self._met:
+            higher = found.lower > self.lower
+            self.lower = torch.where(higher, found.lower, self.lower)
+            self._source = torch.where(higher, len(self._met), self._source)
+        else:
+            self.lower = found.lower
+            self._source = torch.zeros(len(found.lower), dtype=torch.int64, device=found.lower.device)
+        self._met.append(Best(found.lower, choice, found.corner))
+
+    def best(self) -> Best:
+        last = len(self._met) - 1
+        best = self._met[last]
+        corner, choice = best.corner, best.choice
+        for number in self._source.unique().tolist():
+            if number == last:
+                continue
+            rows = (self._source == number).nonzero().flatten()
+            other = self._met[number][rows]
+            corner = corner.index_copy(0, rows, other.corner)
+            choice = choice.replaced(rows, other.choice)
+        return Best(self.lower, choice, corner)
 
 
 class _Adam:
@@ -179,25 +242,73 @@ class _Adam:
         self._rates = rates
         self._count = 0
         self._moments: dict[str, tuple[Tensor, Tensor]] = {}
+        self._kept: dict[str, Tensor] = {}
 
-    def step(self, choice: Choice, by: Choice) -> Choice:
-        """The next choice."""
-        decay = self._rates.decay**self._count
+    def step(self, rows: Rows, choice: Choice, found: Backward, values: Mapping[int, Tensor]) -> Choice:
+        """The next choice.
+
+        Args:
+            rows: What is bounded.
+            choice: The last one.
+            found: Bounds at it.
+            values: See `Rows.evaluated`.
+        """
+        rates, decay = self._rates, self._rates.decay**self._count
         self._count += 1
-        slopes = self._moved("slopes", choice.slopes, by.slopes, decay * self._rates.slopes).clamp(0, 1)
-        multipliers, weights = choice.multipliers, choice.weights
-        if multipliers is not None and by.multipliers is not None:
-            moved = self._moved("multipliers", multipliers, by.multipliers, decay * self._rates.multipliers)
-            multipliers = moved.clamp(min=0)
-        if weights is not None and by.weights is not None:
-            weights = self._moved("weights", weights, by.weights, decay * self._rates.weights).clamp(min=1e-6)
+        fused = self._fused(rows, choice, found, values, decay)
+        by_weights = rows.derivatives_in_weights(choice, values)
+        if fused is None:
+            by = rows.derivatives(choice, found, values)
+            slopes = self._moved("slopes", choice.slopes, by.slopes, decay * rates.slopes).clamp(0, 1)
+            multipliers = choice.multipliers
+            if multipliers is not None and by.multipliers is not None:
+                multipliers = self._moved("multipliers", multipliers, by.multipliers, decay * rates.multipliers)
+                multipliers = multipliers.clamp(min=0)
+            fused = Choice(slopes, multipliers)
+        weights = choice.weights
+        if weights is not None and by_weights is not None:
+            weights = self._moved("weights", weights, by_weights, decay * rates.weights).clamp(min=1e-6)
             weights = weights / weights.sum(1, keepdim=True)
-        return Choice(slopes, multipliers, weights)
+        return Choice(fused.slopes, fused.multipliers, weights)
+
+    def _fused(
+        self, rows: Rows, choice: Choice, found: Backward, values: Mapping[int, Tensor], decay: float
+    ) -> Choice | None:
+        """Slopes and multipliers moved by compiled code; None where there is none for this."""
+        slopes, multipliers, signs = choice.slopes.clone(), choice.multipliers, rows.signs
+        multipliers = None if multipliers is None else multipliers.clone()
+        if "free" not in self._kept:
+            self._kept["free"] = rows.free.to(slopes.dtype)
+        names = ("slopes",) if signs is None else ("slopes", "multipliers")
+        moments = [x for name in names for x in self._moments.setdefault(name, _zeros(slopes))]
+        factors = tuple(decay * rate * self._correction for rate in (self._rates.slopes, self._rates.multipliers))
+        moved = [slopes, *moments[:2]] if signs is None or multipliers is None else [slopes, *moments[:2], multipliers]
+        moved += moments[2:]
+        for part in rows.space.parts:
+            own = part.columns
+            done = kernels.step(
+                part.gather(found.coefficients[part.activation]),
+                part.gather(values[part.read]),
+                self._kept["free"][:, own],
+                None if signs is None else signs[:, own],
+                [x[:, own] for x in moved],
+                factors,  # type: ignore[arg-type]
+            )
+            if not done:
+                return None
+        return Choice(slopes, multipliers)
+
+    @property
+    def _correction(self) -> float:
+        """Both moments begin at zero: what corrects for that is one factor."""
+        return (1 - kernels.SCALE**self._count) ** 0.5 / (1 - kernels.MOMENTUM**self._count)
 
     def _moved(self, name: str, x: Tensor, by: Tensor, rate: float) -> Tensor:
-        mean, square = self._moments.get(name, (torch.zeros_like(by), torch.zeros_like(by)))
-        mean, square = torch.lerp(by, mean, MOMENTUM), torch.lerp(by * by, square, SCALE)
+        mean, square = self._moments.get(name, _zeros(by))
+        mean, square = torch.lerp(by, mean, kernels.MOMENTUM), torch.lerp(by * by, square, kernels.SCALE)
         self._moments[name] = mean, square
-        # Both moments begin at zero: what corrects for that is one factor.
-        factor = rate * (1 - SCALE**self._count) ** 0.5 / (1 - MOMENTUM**self._count)
-        return torch.add(x, mean * (square + TINY).rsqrt(), alpha=factor)
+        return torch.add(x, mean * (square + kernels.TINY).rsqrt(), alpha=rate * self._correction)
+
+
+def _zeros(like: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.zeros_like(like), torch.zeros_like(like)

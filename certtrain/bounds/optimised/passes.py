@@ -16,7 +16,8 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from certtrain.bounds.optimised.region import Held, Region
+from certtrain.bounds.optimised.kernels import chosen, corner, follow, weighted
+from certtrain.bounds.optimised.region import Region
 from certtrain.networks.ops import Activation, Add, LinearMap, Op
 from certtrain.networks.rules import Rules
 
@@ -68,6 +69,7 @@ class Backward:
 @dataclass
 class _Way:
     region: Region
+    shifts: Tensors
     constant: Tensor
     coefficients: dict[int, Tensor] = field(default_factory=dict)
 
@@ -75,17 +77,14 @@ class _Way:
         line = self.region.held[index]
         rows = op.function.for_inputs(rows)
         self.coefficients[index] = rows
-        negative = rows.clamp(max=0)
-        positive = rows - negative
-        self.constant = self.constant + _sum(negative, line.intercept)
-        if line.lower_intercept is not None:
-            self.constant = self.constant + _sum(positive, line.lower_intercept)
-        return torch.addcmul(positive * line.lower, negative, line.upper)
+        found, added = follow(rows, line, self.shifts.get(index))
+        self.constant = self.constant + added
+        return found
 
     def linear(self, index: int, op: LinearMap, rows: Tensor) -> Tensor:
         offset = op.offset(self.region.values)
         if offset is not None:
-            self.constant = self.constant + _sum(rows, offset)
+            self.constant = self.constant + weighted(rows, offset)
         return op.adjoint(self.region.values, rows)
 
 
@@ -101,24 +100,21 @@ def backward(region: Region, start: Start, shifts: Tensors = NONE) -> Backward:
     Args:
         region: The network on the rows' boxes.
         start: The rows.
-        shifts: Operation -> what is added to rows over its output, [rows, *shape].
+        shifts: Activation -> what is added to rows over its inputs, [rows, *shape].
 
     Raises:
         UnsupportedOperation: Naming an operation that has no rule.
     """
-    way, pending, visited = _Way(region, start.constant), {start.index: start.data}, set()
+    way, pending, visited = _Way(region, shifts, start.constant), {start.index: start.data}, set()
     while (index := max(pending)) > 0:
         op, rows = region.graph.ops[index], pending.pop(index)
         visited.add(index)
-        if index in shifts:
-            rows = rows + shifts[index]
         before = BACKWARD.of(index, op)(way, index, op, rows)
         for i in op.inputs:
             pending[i] = pending[i] + before if i in pending else before
     rows = pending[0]
-    lower = way.constant + _sum(rows, region.center) - _sum(rows.abs(), region.radius)
-    corner = region.center - rows.sign() * region.radius
-    return Backward(lower, rows, way.constant, corner, way.coefficients, frozenset(visited))
+    least, at = corner(rows, region.center, region.radius)
+    return Backward(way.constant + least, rows, way.constant, at, way.coefficients, frozenset(visited))
 
 
 @dataclass(frozen=True)
@@ -151,18 +147,3 @@ def forward(region: Region, found: Backward) -> dict[int, Tensor]:
         op: Op = region.graph.ops[index]
         values[index] = FORWARD.of(index, op)(way, index, op, *(values[i] for i in op.inputs))
     return values
-
-
-def chosen(line: Held, coefficients: Tensor, z: Tensor) -> Tensor:
-    """The value of the line that a coefficient takes."""
-    below = z * line.lower
-    if line.lower_intercept is not None:
-        below = below + line.lower_intercept
-    return torch.where(coefficients < 0, torch.addcmul(line.intercept, z, line.upper), below)
-
-
-def _sum(rows: Tensor, x: Tensor) -> Tensor:
-    """Sum of products over a layer, [rows]; x is [rows or 1, *shape] or broadcast to the layer."""
-    if x.shape == rows.shape[1:] or x.shape == (1, *rows.shape[1:]):
-        return rows.flatten(1) @ x.flatten()
-    return (rows * x).flatten(1).sum(1)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from certtrain.bounds.optimised.ascent import Choice
-from certtrain.bounds.optimised.passes import backward, chosen, forward
+from certtrain.bounds.optimised.kernels import chosen
+from certtrain.bounds.optimised.passes import backward, forward
 from certtrain.bounds.optimised.space import Part
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.subdomains import Subdomains

@@ -1,4 +1,4 @@
-"""Compiles `substitute.c` for the processor at hand, once, and loads it.
+"""Compiles C code for the processor at hand, once, and loads it.
 
 The result is kept in the user's cache (`cache`) under a name made of everything that it depends on. Nothing here is
 ever needed: where there is no compiler, or it fails, a warning says so and bounds are computed by tensor operations.
@@ -14,7 +14,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 HEADERS = ("adjoints.h", "bundles.h", "geometry.h", "products.h", "steps.h", "task.h")
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("substitute.c", *HEADERS))
+FUSED = tuple(Path(__file__).with_name(name) for name in ("fused.c", "task.h"))
 # No -ffast-math: NaN and infinity keep their meaning.
 FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-pthread")
 NATIVE = ("-march=native", "-mcpu=native")
@@ -35,6 +36,8 @@ SECONDS = 120
 # No compiler, no home, no text: whatever it is, bounds can be computed without.
 FAILURES = (OSError, subprocess.SubprocessError, RuntimeError, ValueError)
 
+# Address of what there is to do, threads, address of GOMP_parallel or None.
+Pass = Callable[[ctypes.c_void_p, int, ctypes.c_void_p | None], None]
 # Address of a task, threads, address of GOMP_parallel or None, address of the progress, seconds -> see `task.Ended`.
 Entry = Callable[[ctypes.c_void_p, int, ctypes.c_void_p | None, ctypes.c_void_p, float], int]
 
@@ -56,6 +59,23 @@ class Compiled:
     lanes: int
 
 
+@dataclass(frozen=True)
+class Fused:
+    """The element-wise parts of optimised bounds for one floating-point type, see fused.c.
+
+    Attributes:
+        follow: Rows along lines.
+        value: Values of the lines that rows took.
+        corner: Least values of forms on boxes.
+        step: A step of Adam.
+    """
+
+    follow: Pass
+    value: Pass
+    corner: Pass
+    step: Pass
+
+
 @functools.cache
 def compiled(dtype: torch.dtype, lanes: int | None = None) -> Compiled | None:
     """The code for a type; None where it cannot be had, for a reason that a warning tells unless it was told before.
@@ -64,16 +84,9 @@ def compiled(dtype: torch.dtype, lanes: int | None = None) -> Compiled | None:
         dtype: Of all tensors.
         lanes: Numbers in a vector; as many as the processor's hold where none is given.
     """
-    if cache.is_off():
-        return None
-    if dtype not in DTYPES:
-        _warn(f"there is none for {dtype}")
-        return None
     width = () if lanes is None else (f"-DVECTOR_BYTES={lanes * dtype.itemsize}",)
-    try:
-        library = ctypes.CDLL(str(_library((*DTYPES[dtype], *width))))
-    except FAILURES as error:
-        _warn(one_line(error))
+    library = _loaded(dtype, SOURCES, width)
+    if library is None:
         return None
     entries = library.certtrain_substitute, library.certtrain_substitute_bundles, library.certtrain_differentiate
     for entry in (*entries, library.certtrain_lanes):
@@ -81,6 +94,33 @@ def compiled(dtype: torch.dtype, lanes: int | None = None) -> Compiled | None:
     for entry in entries:
         entry.argtypes = (ctypes.c_void_p, ctypes.c_int64, *(ctypes.c_void_p,) * 2, ctypes.c_double)
     return Compiled(*entries, library.certtrain_lanes())
+
+
+@functools.cache
+def fused(dtype: torch.dtype) -> Fused | None:
+    """The element-wise parts; None where they cannot be had, as in `compiled`."""
+    # Square roots of vectors: nobody reads what a scalar one would leave in errno.
+    library = _loaded(dtype, FUSED, ("-fno-math-errno",))
+    if library is None:
+        return None
+    entries = library.certtrain_follow, library.certtrain_value, library.certtrain_corner, library.certtrain_step
+    for entry in entries:
+        entry.restype = None
+        entry.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+    return Fused(*entries)
+
+
+def _loaded(dtype: torch.dtype, sources: Sequence[Path], definitions: tuple[str, ...]) -> ctypes.CDLL | None:
+    if cache.is_off():
+        return None
+    if dtype not in DTYPES:
+        _warn(f"there is none for {dtype}")
+        return None
+    try:
+        return ctypes.CDLL(str(_library(sources, (*DTYPES[dtype], *definitions))))
+    except FAILURES as error:
+        _warn(one_line(error))
+        return None
 
 
 @functools.cache
@@ -99,8 +139,8 @@ def bundlers(dtype: torch.dtype) -> dict[int, Entry]:
     return {code.lanes: code.bound_bundles for code in (widest, narrow) if code is not None}
 
 
-def _library(definitions: tuple[str, ...]) -> Path:
-    """The shared library, compiled if it is not there yet.
+def _library(sources: Sequence[Path], definitions: tuple[str, ...]) -> Path:
+    """The shared library of some sources, the first of which reads the others, compiled if it is not there yet.
 
     Raises:
         OSError: If there is no compiler or no folder to write to.
@@ -114,7 +154,7 @@ def _library(definitions: tuple[str, ...]) -> Path:
     # Homes may be shared by machines with different C libraries.
     system = platform.machine() + "".join(platform.libc_ver())
     depends_on = (
-        *(source.read_text() for source in SOURCES),
+        *(source.read_text() for source in sources),
         asked.stdout,
         str(FLAGS),
         str(definitions),
@@ -122,13 +162,13 @@ def _library(definitions: tuple[str, ...]) -> Path:
         _processor(),
     )
     digest = hashlib.sha256("\0".join(depends_on).encode()).hexdigest()[:20]
-    return cache.fetch(f"substitute-{digest}", lambda made: _compile(compiler, definitions, made))
+    return cache.fetch(f"{sources[0].stem}-{digest}", lambda made: _compile(compiler, sources[0], definitions, made))
 
 
-def _compile(compiler: str, definitions: tuple[str, ...], made: Path) -> None:
+def _compile(compiler: str, source: Path, definitions: tuple[str, ...], made: Path) -> None:
     complaints = []
     for native in NATIVE:  # x86 compilers know the first one, those of ARM the second
-        done = _run(compiler, *FLAGS, native, *definitions, str(SOURCES[0]), "-o", str(made))
+        done = _run(compiler, *FLAGS, native, *definitions, str(source), "-o", str(made))
         if done.returncode == 0:
             return
         complaints += done.stderr.splitlines()
