@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from certtrain.arrays import as_tensor
 from certtrain.bounds.labels import integer_labels
 from certtrain.certify.attack import Attack
+from certtrain.certify.shard import WHOLE, Shard
 from certtrain.errors import ConfigError
 
 
@@ -92,6 +93,23 @@ def read_options(model: Any, clip: Any, attack: Any, batch_size: Any, memory_mb:
     return Options(
         _read_clip(clip), attack, _positive(batch_size, "batch_size"), _positive(memory_mb, "memory_mb"), limit
     )
+
+
+def read_shard(shard: Any) -> Shard:
+    """Which of the images are judged, from None or a pair (rank, ranks).
+
+    Raises:
+        ConfigError: One line about what is wrong.
+    """
+    if shard is None:
+        return WHOLE
+    try:
+        rank, ranks = (_whole(number) for number in shard)
+    except (TypeError, ValueError):
+        rank, ranks = 0, 0
+    if not 0 <= rank < ranks:
+        raise ConfigError(f"shard must be a pair (rank, ranks) with 0 <= rank < ranks, or None, got {_shown(shard)}")
+    return Shard(rank, ranks)
 
 
 def check_outputs(ledger: Any, progress: Any) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from certtrain.attacks import PGD
 from certtrain.attacks.pgd import is_lower
 from certtrain.bounds import Box
+from certtrain.certify.counterexamples import float32_inside, inside
 from certtrain.certify.network import Network
 from certtrain.errors import ConfigError
 
@@ -55,7 +55,7 @@ class Attack(PGD):
             return network.margins(points, labels[images])
 
         start, at_center = self.center(margins, inner)
-        lowest, points = at_center.amin(1), _inside(start, box)
+        lowest, points = at_center.amin(1), inside(start, box)
         found = network.misclassifies(points, labels)
         for restart in range(self.restarts if self.steps else 0):
             # A margin that only one precision finds negative is no counterexample: the search goes on.
@@ -63,26 +63,8 @@ class Attack(PGD):
             if not len(left):
                 break
             reached, margin = self.restart(margins, inner, keys, left, at_center, restart)
-            reached = _inside(reached, box[left])
+            reached = inside(reached, box[left])
             found[left] = network.misclassifies(reached, labels[left])
             worse = found[left] | is_lower(margin, lowest[left])
             points[left[worse]], lowest[left[worse]] = reached[worse], margin[worse]
         return points, found
-
-
-def float32_inside(box: Box) -> Box:
-    """The largest box of float32 numbers inside a float64 box.
-
-    Rounding to nearest could put a bound outside. Where no float32 number lies between lower and upper, both
-    are the one below upper.
-    """
-    lower, upper = box.lower.to(torch.float32), box.upper.to(torch.float32)
-    up, down = torch.full_like(lower, torch.inf), torch.full_like(lower, -torch.inf)
-    lower = torch.where(lower.to(torch.float64) < box.lower, torch.nextafter(lower, up), lower)
-    upper = torch.where(upper.to(torch.float64) > box.upper, torch.nextafter(upper, down), upper)
-    return Box(torch.minimum(lower, upper), upper)
-
-
-def _inside(points: Tensor, box: Box) -> Tensor:
-    """Points in float64, moved into the float64 box where float32 has no number inside it."""
-    return points.to(torch.float64).clamp(box.lower, box.upper)

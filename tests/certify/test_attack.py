@@ -8,7 +8,7 @@ from torch import Tensor
 
 from certtrain.bounds import Box
 from certtrain.certify import Attack
-from certtrain.certify.attack import float32_inside
+from certtrain.certify.counterexamples import float32_inside
 from certtrain.certify.network import Network
 from certtrain.errors import ConfigError
 

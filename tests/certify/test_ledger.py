@@ -16,7 +16,8 @@ from certtrain.errors import ConfigError, DataError
 INPUTS = torch.tensor([[0.9, 0.1], [0.6, 0.5], [0.2, 0.8], [0.8, 0.2], [0.7, 0.1]])
 STATUSES = ["verified", "falsified", "misclassified", "verified", "verified"]
 CONTRACT = ["index", "label", "predicted", "status", "verified_by", "margin", "seconds", "margins", "message"]
-COLUMNS = [*CONTRACT, "image", "failures", "eps"]
+LATER = ["falsified_by", "counterexample", "remarks", "stages", "cascade"]
+COLUMNS = [*CONTRACT, "image", "failures", "eps", *LATER]
 
 
 class Interrupted(Exception):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -21,10 +22,13 @@ class Proved:
         margins: Lower bounds, float64, of each image's smallest margin over its box. A positive one claims that the
             image is robust; NaN and infinities are passed on, and claim nothing.
         finished: Whether the verifier came to its end; where the deadline came first, nothing is claimed.
+        counterexamples: Position in the batch -> a point of that image's box, float64, [*shape], that the verifier met
+            and takes for misclassified. It is confirmed by the caller, and claims nothing until then.
     """
 
     margins: Float[Tensor, " batch"]
     finished: Bool[Tensor, " batch"]
+    counterexamples: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
