@@ -7,5 +7,6 @@ from typing import Any
 
 # Node -> its later keys -> what they would have been.
 BEFORE: Mapping[str, Mapping[str, Any]] = {
+    "certify": {"cascade": "all"},
     "pgpe": {"control_variate": "none", "control_samples": None, "shrinkage": "none"},
 }

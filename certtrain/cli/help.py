@@ -67,6 +67,7 @@ KEYS = {
     "trainer.max_steps": "the same in steps (generations)",
     "certify.enabled": "false trains only",
     "certify.verifiers": "which verifiers judge, cheapest first: [ibp,deeppoly]",
+    "certify.cascade": "all: every verifier judges every image; first: only what is left",
     "certify.limit": "certify the first so many test images",
     "sweep.fail_fast": "true: the first job of a sweep that fails stops the others",
     "hydra.run.dir": "where the run goes",

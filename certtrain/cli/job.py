@@ -284,6 +284,7 @@ class Job:
                 clip=self.config.clip,
                 attack=Attack(steps=options.attack.steps, restarts=options.attack.restarts, seed=self.config.seed),
                 timeout_s=options.timeout_s,
+                cascade=options.cascade,
                 memory_mb=options.memory_mb,
                 ledger=self.directory / "ledger.jsonl",
                 progress=progress,
@@ -314,6 +315,7 @@ class Job:
             eps=config.eps,
             seed=config.seed,
             data=data,
+            checkpoint=checkpoint.name,
         )
         write_report(self.directory)
         if verdicts:

@@ -198,6 +198,7 @@ class Certify(Strict):
 
     enabled: bool
     verifiers: tuple[str, ...] = Field(strict=False)
+    cascade: Literal["all", "first"] = "all"
     limit: int | None = Field(ge=1)
     timeout_s: float | None = Field(gt=0)
     memory_mb: int = Field(ge=1)

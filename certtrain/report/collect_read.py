@@ -233,8 +233,8 @@ def _setting(flat: Mapping[str, Any], summary: Summary) -> Setting:
     ignored = CARRIED_OUT | PLACES
     setting = {k: v for k, v in flat.items() if k not in ignored and k.split(".")[0] not in ignored}
     setting = {key: value for key, value in setting.items() if not _goes_without_saying(key, flat)}
-    if (method := str(flat.get("method"))) in BEFORE:
-        setting = {**dict(_flatten(BEFORE[method], f"{method}.")), **setting}
+    for node in ("certify", str(flat.get("method"))):  # what every run has, and what its method has
+        setting = {**dict(_flatten(BEFORE.get(node, {}), f"{node}.")), **setting}
     if summary.images is not None:
         setting[IMAGES] = summary.images
     if summary.data is None:

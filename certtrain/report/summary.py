@@ -48,6 +48,7 @@ def write_summary(
     backend: str,
     relaxation_options: Mapping[str, Any],
     data: Mapping[str, Any] | None = None,
+    checkpoint: str | None = None,
 ) -> dict[str, Any]:
     """Writes summary.json, replacing it at once.
 
@@ -64,10 +65,12 @@ def write_summary(
         backend: Whose implementation of the relaxation trained.
         relaxation_options: The relaxation's options.
         data: What `certtrain.data.fingerprint.describe_data` says; None where it is not known.
+        checkpoint: Name of the file whose weights were judged; None where it is not known.
 
     Returns:
         What was written: accuracies as fractions of 1, None where there is none or where it was not finite; beside
-        them `prediction`, `attack` and, by name, `verifiers`: how many images each judged, failed on and skipped.
+        them `prediction`, `attack` and, by name, `verifiers`: how many images each judged, failed on and skipped; and
+        `stages`, what each of these settled in how long.
     """
     record = finite(
         {
@@ -78,10 +81,13 @@ def write_summary(
             "statuses": dict(result.get("statuses", {})),
             **{stage: dict(result[stage]) for stage in STAGES if stage in result},
             "verifiers": dict(result.get("verifiers", {})),
+            "stages": list(result.get("stages", [])),
+            "cascade": result.get("cascade"),
             "failures": list(result.get("failures", [])),
             "train_seconds": train_seconds,
             "certify_seconds": certify_seconds,
             "parameters": parameters,
+            "checkpoint": checkpoint,
             "relaxation": relaxation,
             "backend": backend,
             "relaxation_options": relaxation_options,

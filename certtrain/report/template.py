@@ -50,6 +50,21 @@ PAGE = """\
 <p class="failure">{{ line }}</p>
 {% endfor %}
 
+{% if stages %}
+<h2>{{ stages_heading }}</h2>
+<table>
+  <tr><th>stage</th><th class="number">asked</th><th class="number">misclassified</th><th class="number">verified</th>
+    <th class="number">falsified</th><th class="number">failed</th><th class="number">left</th>
+    <th class="number">seconds</th></tr>
+  {% for stage in stages %}
+  <tr><td>{{ stage.name }}</td><td class="number">{{ stage.asked }}</td>
+    <td class="number">{{ stage.misclassified }}</td><td class="number">{{ stage.verified }}</td>
+    <td class="number">{{ stage.falsified }}</td><td class="number">{{ stage.failed }}</td>
+    <td class="number">{{ stage.left }}</td><td class="number">{{ stage.seconds }}</td></tr>
+  {% endfor %}
+</table>
+{% endif %}
+
 {% if statuses %}
 <h2>Statuses</h2>
 <table>
