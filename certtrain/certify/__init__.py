@@ -8,7 +8,7 @@ part of a record instead of the end of a run, `ledger` writes rows that survive 
 `summary` and `stages` count them.
 """
 
-from certtrain.certify.attack import Attack
+from certtrain.certify.attack import Attack, AttackEnsemble, Falsifier
 from certtrain.certify.certifier import certify
 from certtrain.certify.counterexamples import read_counterexample
 from certtrain.certify.ledger import read_ledger, read_verifiers
@@ -21,7 +21,9 @@ from certtrain.certify.verifiers import Proved, RelaxationVerifier, Verifier
 __all__ = [
     "STATUSES",
     "Attack",
+    "AttackEnsemble",
     "Failure",
+    "Falsifier",
     "Proved",
     "RelaxationVerifier",
     "SoundnessError",

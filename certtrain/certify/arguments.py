@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from certtrain.arrays import as_tensor
 from certtrain.bounds.labels import integer_labels
-from certtrain.certify.attack import Attack
+from certtrain.certify.attack import Falsifier
 from certtrain.certify.shard import WHOLE, Shard
 from certtrain.errors import ConfigError
 
@@ -44,7 +44,7 @@ class Options:
     """How it is judged; see `certify`."""
 
     clip: tuple[float, float] | None
-    attack: Attack
+    attack: Falsifier
     batch_size: int
     memory_mb: int
     timeout_s: float | None
@@ -85,7 +85,7 @@ def read_options(model: Any, clip: Any, attack: Any, batch_size: Any, memory_mb:
     """
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if not isinstance(attack, Attack):
+    if not isinstance(attack, Falsifier):
         raise ConfigError(f"attack must be a certtrain.certify Attack, got {attack!r}")
     limit = None if timeout_s is None else _number(timeout_s)
     if timeout_s is not None and not (limit is not None and 0 < limit < math.inf):

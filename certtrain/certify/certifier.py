@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from certtrain.bounds import Relaxation
 from certtrain.bounds.labels import class_labels
 from certtrain.certify.arguments import Images, check_outputs, read_images, read_options, read_shard
-from certtrain.certify.attack import Attack
+from certtrain.certify.attack import Attack, Falsifier
 from certtrain.certify.batching import split
 from certtrain.certify.cascade import Cascade, choose_cascade
 from certtrain.certify.case import Case, image_digest
@@ -40,7 +40,7 @@ def certify(
     *,
     relaxations: str | Sequence[str | tuple[str, Relaxation] | Verifier] = RELAXATIONS,
     clip: Sequence[float] | None = (0.0, 1.0),
-    attack: Attack = Attack(),  # noqa: B008  (frozen)
+    attack: Falsifier = Attack(),  # noqa: B008  (frozen)
     batch_size: int = 100,
     memory_mb: int = 2048,
     timeout_s: float | None = None,
@@ -65,7 +65,7 @@ def certify(
         eps: Radius of the L-infinity ball, in the unit of the inputs: one for all images, or one for each.
         relaxations: The verifiers, cheapest first: names of relaxations, (name, relaxation) pairs, or `Verifier`s.
         clip: Range of legal pixels; None if there is none.
-        attack: How counterexamples are searched.
+        attack: How counterexamples are searched: an `Attack` or an `AttackEnsemble`.
         batch_size: Images taken at a time, at most; fewer where the memory of verifiers demands it.
         memory_mb: Memory, in MiB, that a verifier's batch may take by estimate (one image is always tried if
             it fits into what is free).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from certtrain.bounds import Box
-from certtrain.certify.attack import Attack
+from certtrain.certify.attack import Falsifier
 from certtrain.certify.batching import run_batches
 from certtrain.certify.cascade import Cascade, Tray
 from certtrain.certify.case import Case
@@ -46,7 +46,7 @@ class Pipeline:
 
     network: Network
     verifiers: tuple[Verifier, ...]
-    attack: Attack
+    attack: Falsifier
     clip: tuple[float, float] | None
     largest_batch: int
     budget: int
@@ -65,7 +65,7 @@ class Pipeline:
         return {
             "clip": None if self.clip is None else list(self.clip),
             "verifiers": [verifier.describe() for verifier in self.verifiers],
-            "attack": asdict(self.attack),
+            "attack": self.attack.settings(),
             "timeout_s": self.timeout_s,
             "network": self.network.fingerprint(),
             "cascade": self.cascade.name,

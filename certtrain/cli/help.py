@@ -19,6 +19,7 @@ GROUPS = {
     "trainer": "where and how long",
     "logger": "who else sees the numbers",
     "certify": "how the result is judged",
+    "certify/attack": "how counterexamples are searched",
     "verifier": "how each verifier computes",
     "experiment": "complete settings on top of all this",
     "hydra/launcher": "how the jobs of a sweep are run",

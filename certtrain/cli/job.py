@@ -19,10 +19,11 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from rich.console import Console
 from rich.markup import escape
 
-from certtrain.certify import Attack, Verdict, certify, summarize
+from certtrain.certify import Verdict, certify, summarize
 from certtrain.cli import cluster, handover
 from certtrain.cli.assemble import (
     begin_from_checkpoint,
+    make_attack,
     make_data,
     make_layout,
     make_network,
@@ -282,7 +283,7 @@ class Job:
                 self.config.eps,
                 relaxations=make_verifiers(self.config),
                 clip=self.config.clip,
-                attack=Attack(steps=options.attack.steps, restarts=options.attack.restarts, seed=self.config.seed),
+                attack=make_attack(self.config),
                 timeout_s=options.timeout_s,
                 cascade=options.cascade,
                 memory_mb=options.memory_mb,
