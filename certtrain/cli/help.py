@@ -30,6 +30,7 @@ INTRO = """certtrain trains networks whose robustness can be proved, and proves 
 usage: python -m certtrain [group=choice ...] [key=value ...]
        python -m certtrain -m key=a,b,c ...             every combination, one run each
        python -m certtrain collect DIRECTORY ...        mean and deviation over seeds of all runs below directories
+       python -m certtrain certify RUN [key=value ...]  other questions about what a run has trained: eps=[0.05,0.1]
        python -m certtrain study FILE                   several sweeps, collected, such as studies/digits.yaml
 
 Without arguments it trains a small network on 8x8 digits by Gaussian loss smoothing (pgpe) with DeepPoly bounds at

@@ -11,6 +11,7 @@ from certtrain.errors import ConfigError
 
 # The first word -> module and function that take the others. Without one, a run or a sweep is asked for.
 COMMANDS = {
+    "certify": ("certtrain.cli.certify", "certify_command"),
     "collect": ("certtrain.cli.collect", "collect_command"),
     "study": ("certtrain.cli.study", "study_command"),
 }
@@ -89,7 +90,7 @@ def _check_characters(argument: str) -> None:
 
 
 def _no_override(word: str) -> str:
-    commands = " and ".join(COMMANDS)
+    commands = ", ".join(COMMANDS)
     if word in COMMANDS:
         return f"{word} is a command: it must be the first word"
     return f"'{word}' is no key=value and no command{_similar(word, COMMANDS) or f'; commands are {commands}'}"

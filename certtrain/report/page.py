@@ -13,6 +13,7 @@ from typing import Any
 from certtrain.certify import STATUSES, Verdict, read_ledger, read_verifiers, summarize
 from certtrain.errors import DataError
 from certtrain.files import replacing
+from certtrain.report.certifications import find_certifications, find_curves
 from certtrain.report.curves import write_curves
 from certtrain.report.margins import write_margins
 from certtrain.report.rows import failure_lines, result_rows, stage_rows, stages_heading, title, variant, verifiers
@@ -78,6 +79,7 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
     pictures = (
         ("Training", write_curves(run / "metrics.jsonl", run / "curves.png", heading)),
         ("Margins", write_margins(verdicts, run / "margins.png", heading)),
+        *(("Accuracy over eps, certified afterwards", path) for path in find_curves(run)),
     )
     plots = [Plot(name, _base64(file)) for name, file in pictures if file is not None]
     if not (config or verdicts or plots or record.get("parameters")):
@@ -93,6 +95,7 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
         stages_heading=stages_heading(record),
         failures=failure_lines(record),
         statuses=_status_rows(verdicts),
+        certifications=find_certifications(run),
         plots=plots,
         facts=list(_facts(record)),
         config=list(_flatten(config)),

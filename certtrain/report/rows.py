@@ -11,6 +11,8 @@ from certtrain.certify.cascade import AskFirst
 from certtrain.certify.verdict import FAILURES
 
 UNKNOWN = "–"
+# Statuses of images of which neither a proof nor a counterexample is known.
+UNDECIDED_NAMES = ("unknown", *FAILURES)
 # The cascade in which a verifier's numbers are about leftovers.
 FIRST = AskFirst.name
 
@@ -43,9 +45,9 @@ class StageRow:
     """One line of the waterfall: a stage, and what became of the images that it was asked about.
 
     Attributes:
-        name: The stage.
+        stage: Its name.
         asked: Images.
-        misclassified: Settled by the prediction.
+        wrong: Misclassified, as the prediction has settled.
         verified: Settled by a proof of this stage.
         falsified: Settled by a counterexample that this stage was the first to find.
         failed: An error, exhausted memory or time.
@@ -53,9 +55,9 @@ class StageRow:
         seconds: Which the stage took altogether; "–" where that was not noted.
     """
 
-    name: str
+    stage: str
     asked: str
-    misclassified: str
+    wrong: str
     verified: str
     falsified: str
     failed: str
@@ -155,11 +157,11 @@ def _failure_line(row: Mapping[str, Any], rate: float | None, in_turn: bool) -> 
 
 def title(record: Mapping[str, Any]) -> str:
     """What trained, how, and for which radius: no number is shown without it."""
-    eps = record.get("eps")
-    return (
-        f"trained with {variant(record)}, {record.get('method') or 'unknown method'}, "
-        f"eps {'unknown' if eps is None else f'{eps:g}'}"
-    )
+    eps, trained = record.get("eps"), record.get("trained_eps")
+    radius = f"eps {'unknown' if eps is None else f'{eps:g}'}"
+    if trained is not None:
+        radius = f"eps {trained:g}, certified at {radius}"
+    return f"trained with {variant(record)}, {record.get('method') or 'unknown method'}, {radius}"
 
 
 def variant(record: Mapping[str, Any]) -> str:

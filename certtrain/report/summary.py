@@ -41,14 +41,15 @@ def write_summary(
     train_seconds: float | None,
     certify_seconds: float | None,
     parameters: int,
-    relaxation: str,
-    method: str,
+    relaxation: str | None,
+    method: str | None,
     eps: float,
     seed: int,
-    backend: str,
+    backend: str | None,
     relaxation_options: Mapping[str, Any],
     data: Mapping[str, Any] | None = None,
     checkpoint: str | None = None,
+    trained_eps: float | None = None,
 ) -> dict[str, Any]:
     """Writes summary.json, replacing it at once.
 
@@ -58,14 +59,15 @@ def write_summary(
         train_seconds: Wall-clock time of training; None if nothing was trained.
         certify_seconds: Wall-clock time of certification; None if nothing was certified.
         parameters: Number of trainable parameters.
-        relaxation: What the network was trained with.
-        method: How its gradients were estimated.
+        relaxation: What the network was trained with; None where it is not known.
+        method: How its gradients were estimated, likewise.
         eps: Radius that was certified, in pixel units.
         seed: Of the run.
-        backend: Whose implementation of the relaxation trained.
+        backend: Whose implementation of the relaxation trained, likewise.
         relaxation_options: The relaxation's options.
         data: What `certtrain.data.fingerprint.describe_data` says; None where it is not known.
         checkpoint: Name of the file whose weights were judged; None where it is not known.
+        trained_eps: The radius that was trained for, where it is not `eps` that was.
 
     Returns:
         What was written: accuracies as fractions of 1, None where there is none or where it was not finite; beside
@@ -93,6 +95,7 @@ def write_summary(
             "relaxation_options": relaxation_options,
             "method": method,
             "eps": eps,
+            **({} if trained_eps in (None, eps) else {"trained_eps": trained_eps}),
             "seed": seed,
             "versions": versions(),
         }

@@ -59,7 +59,8 @@ def stage_table(record: Mapping[str, Any]) -> Table | None:
         return None
     table = Table(title=stages_heading(record), title_style="bold", title_justify="left")
     for field in fields(StageRow):
-        table.add_column(field.name, justify="left" if field.name == "name" else "right")
+        first = field.name == "stage"
+        table.add_column(field.name, justify="left" if first else "right", no_wrap=not first, min_width=len(field.name))
     for row in rows:
         table.add_row(*astuple(row))
     return table
