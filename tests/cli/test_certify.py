@@ -84,7 +84,7 @@ def test_a_list_of_radii_is_a_curve(trained: Path, capsys: pytest.CaptureFixture
 
 
 def test_every_image_is_in_both_tables(trained: Path) -> None:
-    (directory,) = certify(trained, "eps=0.3", "certify.cascade=first", "certify.verifiers=[ibp,deeppoly]")
+    (directory,) = certify(trained, "eps=0.3", "certify.verifiers=[ibp,deeppoly]")
     verdicts = sorted(read_ledger(directory / "ledger.jsonl"), key=lambda v: v.index)
     with (directory / "images.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -151,9 +151,8 @@ def test_a_checkpoint_needs_a_model_and_does_not_say_what_trained_it(trained: Pa
     (directory,) = (tmp_path / FOLDER).iterdir()
     record = summary(directory)
     assert (record["relaxation"], record["method"], record["images"]) == (None, None, 4)
-    assert [v.margins for v in read_ledger(directory / "ledger.jsonl")] == [
-        v.margins for v in read_ledger(trained / "ledger.jsonl")[:4]
-    ]
+    there, here = read_ledger(trained / "ledger.jsonl")[:4], read_ledger(directory / "ledger.jsonl")
+    assert all(one.margins == pytest.approx(other.margins) for one, other in zip(here, there, strict=True))
 
 
 def test_a_checkpoint_of_a_run_is_certified_as_of_that_run(trained: Path) -> None:
