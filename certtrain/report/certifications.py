@@ -22,6 +22,7 @@ class Certification:
         name: Of its folder.
         page: Its own report, relative to the run directory; None if it has none.
         eps: The radius.
+        images: How many were judged.
         by: Who certified.
         accuracies: Natural, attacked and certified, in percent.
     """
@@ -29,6 +30,7 @@ class Certification:
     name: str
     page: str | None
     eps: str
+    images: str
     by: str
     accuracies: tuple[str, ...]
 
@@ -56,8 +58,11 @@ def _certification(directory: Path) -> Certification:
     try:
         record = read_summary(directory / "summary.json")
     except DataError:
-        return Certification(directory.name, page, UNKNOWN, "summary.json cannot be read", (UNKNOWN,) * len(ACCURACIES))
+        return Certification(
+            directory.name, page, UNKNOWN, UNKNOWN, "summary.json cannot be read", (UNKNOWN,) * len(ACCURACIES)
+        )
     values = [record.get(name) for name in ACCURACIES]
     percent = tuple(UNKNOWN if value is None else f"{100 * value:.2f}" for value in values)
-    eps = record.get("eps")
-    return Certification(directory.name, page, UNKNOWN if eps is None else f"{eps:g}", verifiers(record), percent)
+    eps, images = record.get("eps"), f"{record.get('images') or 0:,}"
+    radius = UNKNOWN if eps is None else f"{eps:g}"
+    return Certification(directory.name, page, radius, images, verifiers(record), percent)

@@ -86,10 +86,10 @@ PAGE = """\
 {% if certifications %}
 <h2>Certified afterwards</h2>
 <table>
-  <tr><th class="number">eps</th><th class="number">natural %</th><th class="number">attacked %</th>
-    <th class="number">certified %</th><th>by</th><th>report</th></tr>
+  <tr><th class="number">eps</th><th class="number">images</th><th class="number">natural %</th>
+    <th class="number">attacked %</th><th class="number">certified %</th><th>by</th><th>report</th></tr>
   {% for one in certifications %}
-  <tr><td class="number">{{ one.eps }}</td>
+  <tr><td class="number">{{ one.eps }}</td><td class="number">{{ one.images }}</td>
     {%- for value in one.accuracies %}<td class="number">{{ value }}</td>{% endfor %}
     <td>{{ one.by }}</td>
     <td>{% if one.page %}<a href="{{ one.page | urlencode }}">{{ one.name }}</a>{% else %}{{ one.name }}{% endif %}</td>
