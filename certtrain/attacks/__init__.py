@@ -5,6 +5,8 @@ differentiated: what is attacked may be a network under certification, a network
 """
 
 from certtrain.attacks.base import Margins
+from certtrain.attacks.cross_entropy import CrossEntropyPGD
 from certtrain.attacks.pgd import PGD
+from certtrain.attacks.square import Square
 
-__all__ = ["PGD", "Margins"]
+__all__ = ["PGD", "CrossEntropyPGD", "Margins", "Square"]

@@ -55,6 +55,11 @@ class PGD:
         if not (isinstance(share, (int, float)) and 0 < share < float("inf")):
             raise ConfigError(f"attack: step_share must be a positive number, got {share!r}")
 
+    @property
+    def rounds(self) -> int:
+        """How often `restart` can be called."""
+        return self.restarts if self.steps else 0
+
     def worst(
         self, margins: Margins, box: Box, keys: Sequence[Key]
     ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]]:
@@ -71,7 +76,7 @@ class PGD:
         everywhere = torch.arange(len(box), device=box.lower.device)
         points, at_center = self.center(margins, box)
         lowest = at_center.amin(1)
-        for restart in range(self.restarts if self.steps else 0):
+        for restart in range(self.rounds):
             # Where a margin is low enough already, no restart is needed: what is sought is found.
             left = everywhere[~(lowest < self.enough)]
             if not len(left):
@@ -112,7 +117,7 @@ class PGD:
         targeted = 0 < number <= at_center.shape[1]
         target = at_center[images].argsort(1)[:, number - 1] if targeted else None
         own = box[images]
-        start = _start(own, [(*keys[i], number) for i in images.tolist()])
+        start = random_points(own, [(*keys[i], number) for i in images.tolist()])
         return self._descend(margins, own, images, start, target)
 
     def _descend(
@@ -132,7 +137,9 @@ class PGD:
         first = self.step_share * radius if size is None else torch.full_like(radius, size)
         active, x = torch.arange(len(images), device=images.device), start
         for k in range(self.steps + 1):
-            smallest, slope = _margin_and_slope(margins, x, images[active], None if target is None else target[active])
+            smallest, slope = self._margin_and_slope(
+                margins, x, images[active], None if target is None else target[active]
+            )
             lower = smallest < lowest[active]
             worst[active[lower]], lowest[active[lower]] = x[lower], smallest[lower]
             # What is found needs no further steps; a NaN is neither found nor worse than anything.
@@ -144,25 +151,28 @@ class PGD:
             x = (x - step * slope.sign()).clamp(box.lower[active], box.upper[active])
         return worst, lowest
 
+    def _margin_and_slope(
+        self, margins: Margins, x: Tensor, images: Tensor, target: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The smallest margin [some], and the gradient [some, *shape] of what is lowered."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            found = margins(x, images)
+            return found.detach().amin(1), torch.autograd.grad(self._lowered(found, target).sum(), x)[0]
+
+    def _lowered(self, found: Tensor, target: Tensor | None) -> Tensor:
+        """What is lowered [some], of margins [some, rows]: that to the target, or the smallest."""
+        return found.amin(1) if target is None else found.gather(1, target[:, None])
+
 
 def is_lower(margin: Float[Tensor, " some"], than: Float[Tensor, " some"]) -> Bool[Tensor, " some"]:
     """Which margins are smaller; a NaN is no small margin, and any number is smaller than it."""
     return ~(than <= margin) & ~margin.isnan()
 
 
-def _start(box: Box, keys: Sequence[Key]) -> Tensor:
-    """Uniform points of the box: [some, *shape]."""
+def random_points(box: Box, keys: Sequence[Key]) -> Tensor:
+    """Uniform points of the box: [some, *shape], each a function of its key."""
     shape = box.lower.shape[1:]
     draws = [np.random.default_rng(key).random(shape, np.float32) for key in keys]
     noise = torch.from_numpy(np.stack(draws)).to(box.lower)
     return (box.lower + noise * (box.upper - box.lower)).clamp(box.lower, box.upper)
-
-
-def _margin_and_slope(margins: Margins, x: Tensor, images: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The smallest margin [some], and the gradient [some, *shape] of that to `target`, or of itself."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        found = margins(x, images)
-        smallest = found.amin(1)
-        goal = smallest if target is None else found.gather(1, target[:, None])
-        return smallest.detach(), torch.autograd.grad(goal.sum(), x)[0]

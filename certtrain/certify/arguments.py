@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from certtrain.arrays import as_tensor
 from certtrain.bounds.labels import integer_labels
-from certtrain.certify.attack import Attack
+from certtrain.certify.attack import Falsifier
+from certtrain.certify.shard import WHOLE, Shard
 from certtrain.errors import ConfigError
 
 
@@ -43,7 +44,7 @@ class Options:
     """How it is judged; see `certify`."""
 
     clip: tuple[float, float] | None
-    attack: Attack
+    attack: Falsifier
     batch_size: int
     memory_mb: int
     timeout_s: float | None
@@ -84,7 +85,7 @@ def read_options(model: Any, clip: Any, attack: Any, batch_size: Any, memory_mb:
     """
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if not isinstance(attack, Attack):
+    if not isinstance(attack, Falsifier):
         raise ConfigError(f"attack must be a certtrain.certify Attack, got {attack!r}")
     limit = None if timeout_s is None else _number(timeout_s)
     if timeout_s is not None and not (limit is not None and 0 < limit < math.inf):
@@ -92,6 +93,23 @@ def read_options(model: Any, clip: Any, attack: Any, batch_size: Any, memory_mb:
     return Options(
         _read_clip(clip), attack, _positive(batch_size, "batch_size"), _positive(memory_mb, "memory_mb"), limit
     )
+
+
+def read_shard(shard: Any) -> Shard:
+    """Which of the images are judged, from None or a pair (rank, ranks).
+
+    Raises:
+        ConfigError: One line about what is wrong.
+    """
+    if shard is None:
+        return WHOLE
+    try:
+        rank, ranks = (_whole(number) for number in shard)
+    except (TypeError, ValueError):
+        rank, ranks = 0, 0
+    if not 0 <= rank < ranks:
+        raise ConfigError(f"shard must be a pair (rank, ranks) with 0 <= rank < ranks, or None, got {_shown(shard)}")
+    return Shard(rank, ranks)
 
 
 def check_outputs(ledger: Any, progress: Any) -> None:

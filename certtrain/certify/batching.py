@@ -35,11 +35,13 @@ def describe(error: Exception) -> str:
 
 
 def run_batches(
+    stage: str,
     cases: Sequence[Case],
     size: int,
     compute: Callable[[list[Case]], None],
     failed: Callable[[Case, Failure], None],
     fatal: tuple[type[Exception], ...] = (),
+    after: Callable[[], None] = lambda: None,
 ) -> int:
     """Runs a stage on cases, batch by batch.
 
@@ -48,11 +50,13 @@ def run_batches(
     affected. The time of each attempt is shared by the images of its batch. KeyboardInterrupt passes through.
 
     Args:
+        stage: Which one, for the record of times.
         cases: The images.
         size: Images per batch.
         compute: Takes the results of a batch down in its cases, after everything that can fail.
         failed: Takes down that an image failed.
         fatal: Exceptions that pass through.
+        after: Called after each batch of which everything is taken down.
 
     Returns:
         The batch size that fitted into memory.
@@ -64,11 +68,12 @@ def run_batches(
         failure = _attempt(compute, batch, fatal)
         share = (perf_counter() - start) / len(batch)
         for case in batch:
-            case.seconds += share
+            case.spend(stage, share)
         if failure is None:
-            continue
-        if len(batch) == 1:
+            after()
+        elif len(batch) == 1:
             failed(batch[0], failure)
+            after()
         elif failure.kind == "oom":
             size = (len(batch) + 1) // 2
             pending = split([*batch, *(case for rest in pending for case in rest)], size)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from certtrain.bounds import Relaxation
 from certtrain.bounds.labels import class_labels
-from certtrain.certify.arguments import Images, check_outputs, read_images, read_options
-from certtrain.certify.attack import Attack
+from certtrain.certify.arguments import Images, check_outputs, read_images, read_options, read_shard
+from certtrain.certify.attack import Attack, Falsifier
 from certtrain.certify.batching import split
+from certtrain.certify.cascade import Cascade, choose_cascade
 from certtrain.certify.case import Case, image_digest
 from certtrain.certify.ledger import Ledger
 from certtrain.certify.network import Network
@@ -39,18 +40,21 @@ def certify(
     *,
     relaxations: str | Sequence[str | tuple[str, Relaxation] | Verifier] = RELAXATIONS,
     clip: Sequence[float] | None = (0.0, 1.0),
-    attack: Attack = Attack(),  # noqa: B008  (frozen)
+    attack: Falsifier = Attack(),  # noqa: B008  (frozen)
     batch_size: int = 100,
     memory_mb: int = 2048,
     timeout_s: float | None = None,
+    cascade: str | Cascade = "all",
+    shard: tuple[int, int] | None = None,
     indices: Sequence[int] | None = None,
     ledger: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> list[Verdict]:
     """Decides for every image whether all inputs within eps of it are classified like its label.
 
-    Every correctly classified image goes through the attack and through every verifier, so that the results
-    of each verifier and of their union are known. Only the image's own evidence counts: a margin that is
+    With `cascade="all"` every correctly classified image goes through the attack and through every verifier, so that
+    the results of each verifier and of their union are known; with `"first"` each of these stages is asked only about
+    what those before it left open. Only the image's own evidence counts: a margin that is
     positive in float64 and in float32, or a counterexample that is misclassified in both. Rounding within
     float64 is not accounted for.
 
@@ -61,19 +65,23 @@ def certify(
         eps: Radius of the L-infinity ball, in the unit of the inputs: one for all images, or one for each.
         relaxations: The verifiers, cheapest first: names of relaxations, (name, relaxation) pairs, or `Verifier`s.
         clip: Range of legal pixels; None if there is none.
-        attack: How counterexamples are searched.
+        attack: How counterexamples are searched: an `Attack` or an `AttackEnsemble`.
         batch_size: Images taken at a time, at most; fewer where the memory of verifiers demands it.
         memory_mb: Memory, in MiB, that a verifier's batch may take by estimate (one image is always tried if
             it fits into what is free).
         timeout_s: Seconds per image; None for no limit. No verifier is started on an image whose time is used
             up, and one that is at work then is stopped. The images of a batch share its time.
+        cascade: Which images each stage is asked about: `"all"` or `"first"`.
+        shard: (rank, ranks): judges only every `ranks`-th image, from the one at position `rank` on, into a ledger of
+            its own beside `ledger` (ledger-0-of-4.jsonl); `read_ledger` merges them. None: all images.
         indices: Numbers of the images in their data set; None: 0, 1, 2, ...
-        ledger: File to which verdicts are appended as they are made; images that are in it already are not
-            done again.
+        ledger: File to which verdicts are appended as they are made, with a counterexample in a file beside it for
+            each falsified image; images that are in it already, or in that of a shard, are not done again.
         progress: Called with the number of finished images, of all images, and of images per status.
 
     Returns:
-        One verdict per image in the order of the inputs, those from the ledger included.
+        One verdict per image in the order of the inputs, those from the ledger included; with `shard`, per image of
+        the shard.
 
     Raises:
         SoundnessError: If a verifier's bounds are wrong: at eps 0, or by certifying an image with a
@@ -84,6 +92,8 @@ def certify(
     """
     options = read_options(model, clip, attack, batch_size, memory_mb, timeout_s)
     images = read_images(inputs, labels, eps, indices, options.clip)
+    part = read_shard(shard)
+    order = choose_cascade(cascade)
     verifiers = resolve(relaxations)
     check_outputs(ledger, progress)
     # Autograd, which the attack needs, does not work inside the inference mode that a caller may be in.
@@ -98,20 +108,25 @@ def certify(
             options.batch_size,
             options.memory_mb * MEGABYTE,
             options.timeout_s,
+            order,
         )
-        book = None if ledger is None else Ledger(ledger, {"eps": images.common_eps, **pipeline.settings()})
-        numbers = images.indices
+        book = None if ledger is None else Ledger(ledger, {"eps": images.common_eps, **pipeline.settings()}, part)
+        numbers = part.of(images.indices)
         done = {} if book is None else {i: book.verdicts[i] for i in numbers if i in book.verdicts}
         _check_same_data(done, images, classes)
         report = _reporter(progress, done, len(numbers))
         report()
-        left = [k for k, i in enumerate(numbers) if i not in done]
-        for positions in split(left, pipeline.images_at_once()):
-            verdicts = pipeline.run([_case(images, classes, k, network.device) for k in positions])
+
+        def hand_over(cases: list[Case]) -> None:
+            verdicts = [case.verdict(order.name) for case in cases]
             if book is not None:
-                book.append(verdicts)
+                verdicts = book.append(verdicts, {c.index: c.counterexample for c in cases if c.falsified_by})
             done.update((verdict.index, verdict) for verdict in verdicts)
             report()
+
+        left = [k for k in part.of(range(len(images.indices))) if images.indices[k] not in done]
+        for positions in split(left, pipeline.images_at_once()):
+            pipeline.run([_case(images, classes, k, network.device) for k in positions], hand_over)
     return [done[i] for i in numbers]
 
 

@@ -1,5 +1,7 @@
 """The ledger: one JSON line per image, so that a restart skips finished images.
 
+Processes that share the work have a ledger each, `ledger-0-of-4.jsonl` and so on, which are read together.
+
 Rows are appended as verdicts are made. Beside `ledger.jsonl` stands `ledger.meta.json` with the settings that
 its verdicts depend on, and in every row a digest of its image. Verdicts of other settings or about other images
 are never mixed in. Rows that certtrain wrote before it noted every failure are completed when they are read.
@@ -9,26 +11,37 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from certtrain.certify.counterexamples import write_counterexample
+from certtrain.certify.shard import WHOLE, Shard
 from certtrain.certify.verdict import ATTACK, PREDICTION, Verdict
 from certtrain.errors import ConfigError, DataError
 from certtrain.files import naming, replacing
 
 Settings = Mapping[str, Any]
+# What the verdicts of ledgers depend on that do not say so.
+BEFORE = {"cascade": "all"}
 
 
 def read_ledger(path: str | os.PathLike[str]) -> list[Verdict]:
-    """The verdicts in a ledger, in the order in which they were made; none if there is no such file.
+    """The verdicts in a ledger, and in those of its shards beside it; none if there is no such file.
 
-    A last line that is not complete, as a killed process leaves it, is dropped.
+    They are in the order in which they were made, those of one shard after those of another, one for each image: of
+    several rows about an image the last one counts. A last line that is not complete, as a killed process leaves it,
+    is dropped.
 
     Raises:
         DataError: If any other line is no verdict, or does not say which image it is about.
     """
-    return _read(Path(path))[0]
+    rows = [verdict for file in _together(Path(path)) for verdict in _read(file)[0]]
+    return list({verdict.index: verdict for verdict in rows}.values())
 
 
 def read_verifiers(path: str | os.PathLike[str]) -> list[str] | None:
@@ -38,11 +51,25 @@ def read_verifiers(path: str | os.PathLike[str]) -> list[str] | None:
         The names in the order in which they were asked; None where the settings beside the ledger are missing
         or cannot be read.
     """
-    try:
-        described = json.loads(meta_path(Path(path)).read_text(encoding="utf-8"))["verifiers"]
-        return [verifier.partition(": ")[0] for verifier in described]  # as in `Verifier.describe`
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
+    for file in _together(Path(path)):
+        try:
+            described = json.loads(meta_path(file).read_text(encoding="utf-8"))["verifiers"]
+            return [verifier.partition(": ")[0] for verifier in described]  # as in `Verifier.describe`
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            continue
+    return None
+
+
+def shard_path(path: Path, shard: Shard) -> Path:
+    """Where a shard of the images has its verdicts: ledger.jsonl -> ledger-0-of-4.jsonl."""
+    return path.with_name(f"{path.stem}-{shard.rank}-of-{shard.ranks}{path.suffix}") if shard.ranks > 1 else path
+
+
+def _together(path: Path) -> list[Path]:
+    """A ledger, whether or not it is there, and those of its shards."""
+    pattern = re.compile(rf"{re.escape(path.stem)}-\d+-of-\d+{re.escape(path.suffix)}")
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    return [path, *sorted(file for file in beside if pattern.fullmatch(file.name))]
 
 
 def meta_path(path: Path) -> Path:
@@ -56,34 +83,52 @@ class Ledger:
     Args:
         path: The file; its folder is created.
         settings: What the verdicts depend on, as JSON values.
+        shard: Which images are judged here.
 
     Attributes:
-        verdicts: Index -> verdict, of all rows.
+        verdicts: Index -> verdict, of all rows, those in ledgers of other shards among them.
 
     Raises:
         ConfigError: If the file holds verdicts of other settings, or of settings that are not known.
         DataError: If the file is damaged.
     """
 
-    def __init__(self, path: str | os.PathLike[str], settings: Settings) -> None:
-        self._path = Path(path)
-        rows, size = _read(self._path)
-        if rows:
-            _check_settings(self._path, settings)
-        else:
+    def __init__(self, path: str | os.PathLike[str], settings: Settings, shard: Shard = WHOLE) -> None:
+        self._path = shard_path(Path(path), shard)
+        self.verdicts: dict[int, Verdict] = {}
+        found = {file: _read(file) for file in dict.fromkeys((*_together(Path(path)), self._path))}
+        for file, (verdicts, _) in found.items():
+            if verdicts:
+                _check_settings(file, settings)
+            self.verdicts.update((verdict.index, verdict) for verdict in verdicts)
+        rows, size = found[self._path]
+        if not rows:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             _write_settings(meta_path(self._path), settings)
         if self._path.is_file():
             os.truncate(self._path, size)  # else the next row would be appended to the torn one
-        self.verdicts = {verdict.index: verdict for verdict in rows}
 
-    def append(self, verdicts: Iterable[Verdict]) -> None:
-        """Writes rows, complete and flushed when this returns."""
+    def append(self, verdicts: Iterable[Verdict], counterexamples: Mapping[int, Tensor | None] = {}) -> list[Verdict]:
+        """Writes rows, complete and flushed when this returns.
+
+        Args:
+            verdicts: Of images that have none yet.
+            counterexamples: Index -> a point that is kept beside the ledger.
+
+        Returns:
+            The verdicts, with the file that keeps their counterexample.
+        """
         new = list(verdicts)
+        for k, verdict in enumerate(new):
+            if (
+                point := counterexamples.get(verdict.index)
+            ) is not None:  # first: a row promises that the file is there
+                new[k] = replace(verdict, counterexample=write_counterexample(self._path, verdict.index, point))
         with naming(self._path), self._path.open("a", encoding="utf-8") as file:
             for verdict in new:
                 file.write(json.dumps(verdict.row(), allow_nan=False) + "\n")
         self.verdicts.update((verdict.index, verdict) for verdict in new)
+        return new
 
 
 def _read(path: Path) -> tuple[list[Verdict], int]:
@@ -131,7 +176,7 @@ def _completed(row: Mapping[str, Any], verifiers: Iterable[str]) -> dict[str, An
 def _check_settings(path: Path, settings: Settings) -> None:
     meta = meta_path(path)
     try:
-        found = dict(json.loads(meta.read_text(encoding="utf-8")))
+        found = BEFORE | dict(json.loads(meta.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(
             f"{path} holds verdicts but {meta.name} beside it cannot be read, so what they depend on is not "

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from certtrain.certify.stages import has_failed, tally_stages
 from certtrain.certify.verdict import ATTACK, FAILURES, PREDICTION, STATUSES, Verdict
 
 
@@ -59,10 +60,13 @@ def summarize(verdicts: Sequence[Verdict], verifiers: Sequence[str] | None = Non
         natural_accuracy: Classified correctly.
         attacked_accuracy: Classified correctly and not falsified by the attack.
         certified_accuracy: Verified by any verifier, of all images.
-        certified_accuracy_by: Verifier -> fraction that it verified, whatever the others did; see `Tally.rate`.
+        certified_accuracy_by: Verifier -> fraction that it verified, whatever the others did; see `Tally.rate`. Empty
+            where a cascade asked verifiers only about what others had left: such a fraction would be misread.
         statuses: Status -> number of images.
         prediction, attack: The fields of their `Tally`.
-        verifiers: Verifier -> the fields of its `Tally`.
+        verifiers: Verifier -> the fields of its `Tally`; empty likewise.
+        stages: The fields of each `StageTally`, in the order in which they are asked.
+        cascade: By which the images were led through the stages; see `Verdict`.
         failures: What failed, also on images that were decided otherwise: stage, kind, number of images, and the
             message that most of them have.
     """
@@ -70,6 +74,9 @@ def summarize(verdicts: Sequence[Verdict], verifiers: Sequence[str] | None = Non
     tallies = {name: tally_verifier(verdicts, name) for name in names}
     prediction, attack, statuses = _tally_prediction(verdicts), _tally_attack(verdicts), count_statuses(verdicts)
     undecided = sum(statuses[kind] for kind in FAILURES)
+    stages, cascade = tally_stages(verdicts, list(names)), cascade_of(verdicts)
+    if cascade != "all":
+        tallies = {}
     return {
         "images": len(verdicts),
         "natural_accuracy": prediction.rate,
@@ -80,6 +87,8 @@ def summarize(verdicts: Sequence[Verdict], verifiers: Sequence[str] | None = Non
         "prediction": asdict(prediction),
         "attack": asdict(attack),
         "verifiers": {name: asdict(tally) for name, tally in tallies.items()},
+        "stages": [asdict(stage) for stage in stages],
+        "cascade": cascade,
         "failures": _failures(verdicts, [PREDICTION, ATTACK, *names]),
     }
 
@@ -87,15 +96,22 @@ def summarize(verdicts: Sequence[Verdict], verifiers: Sequence[str] | None = Non
 def tally_verifier(verdicts: Sequence[Verdict], name: str) -> Tally:
     """What a verifier came to."""
     margins = [m for v in verdicts if (m := v.margins.get(name)) is not None]
-    failed = sum(name in v.failures or v.margins.get(name, 0.0) is None for v in verdicts)
+    # A counterexample is an answer, too, also where no bound was worked out beside it.
+    judged = len(margins) + sum(v.falsified_by == name and v.margins.get(name) is None for v in verdicts)
+    failed = sum(has_failed(v, name) for v in verdicts)
     wrong = sum(v.status == "misclassified" for v in verdicts)
     return Tally(
         passed=sum(margin > 0 for margin in margins),
-        decided=len(margins) + wrong,
-        judged=len(margins),
+        decided=judged + wrong,
+        judged=judged,
         failed=failed,
-        skipped=len(verdicts) - len(margins) - failed,
+        skipped=len(verdicts) - judged - failed,
     )
+
+
+def cascade_of(verdicts: Iterable[Verdict]) -> str:
+    """The cascade of all verdicts; of several, the one under which numbers of verifiers are no rates."""
+    return max((verdict.cascade for verdict in verdicts), key=lambda name: name != "all", default="all")
 
 
 def _tally_prediction(verdicts: Sequence[Verdict]) -> Tally:
@@ -109,7 +125,7 @@ def _tally_attack(verdicts: Sequence[Verdict]) -> Tally:
     proved = [v for v in correct if ATTACK in v.failures and v.status == "verified"]
     wrong = sum(v.status == "misclassified" for v in verdicts)
     return Tally(
-        passed=sum(v.status != "falsified" for v in judged) + len(proved),
+        passed=sum(v.falsified_by != ATTACK for v in judged) + len(proved),
         decided=len(judged) + len(proved) + wrong,
         judged=len(judged),
         failed=len(correct) - len(judged),

@@ -12,6 +12,8 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 FAILURES: tuple[FailureKind, ...] = get_args(FailureKind)
 # Stages before the verifiers; no verifier has one of these names.
 PREDICTION, ATTACK = "prediction", "attack"
+# Columns that the first ledgers did not have.
+LATER = frozenset({"falsified_by", "counterexample", "remarks", "stages", "cascade"})
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,14 @@ class Verdict:
         failures: Stage (prediction, attack, or a verifier's name) -> why it came to no result. A verifier that is
             neither here nor in `margins` was not asked, as none is where the image is misclassified.
         eps: Radius of the ball that this is about, in the unit of the inputs; None if not known.
+        falsified_by: Who found the counterexample, the attack or a verifier; None unless `status` is falsified.
+        counterexample: The file that holds it, relative to the folder of the ledger; None where there is none. See
+            `certtrain.certify.read_counterexample`.
+        remarks: Stage -> what it claimed and could not show, such as a counterexample that was not confirmed. Neither a
+            failure nor evidence.
+        stages: Stage -> seconds that it spent on the image, for each that was at work on it; empty if not known.
+        cascade: By which the image was led through the stages (`cascade.CASCADES`). With first, a verifier that is
+            not in `margins` may have had nothing left to judge.
     """
 
     index: int
@@ -66,6 +76,11 @@ class Verdict:
     image: str | None = None
     failures: Mapping[str, Failure] = field(default_factory=dict)
     eps: float | None = None
+    falsified_by: str | None = None
+    counterexample: str | None = None
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    stages: Mapping[str, float] = field(default_factory=dict)
+    cascade: str = "all"
 
     @property
     def correct(self) -> bool:
@@ -78,7 +93,7 @@ class Verdict:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Verdict:
-        """The inverse of `row`; unknown columns are ignored.
+        """The inverse of `row`; unknown columns are ignored, and those that rows had not always may be missing.
 
         Raises:
             KeyError: If a column is missing.
@@ -90,4 +105,7 @@ class Verdict:
         for failure in failures.values():
             if failure.kind not in FAILURES:
                 raise ValueError(f"unknown kind of failure '{failure.kind}'")
-        return cls(**{f.name: row[f.name] for f in fields(cls)} | {"failures": failures})
+        known = {f.name: row[f.name] for f in fields(cls) if f.name in row or f.name not in LATER}
+        if known["status"] == "falsified" and "falsified_by" not in known:
+            known["falsified_by"] = ATTACK  # nothing else found counterexamples then
+        return cls(**known | {"failures": failures})

@@ -11,6 +11,7 @@ from hydra.errors import InstantiationException
 from torch import nn
 
 from certtrain.bounds import Relaxation, build
+from certtrain.certify import Attack, AttackEnsemble, Falsifier
 from certtrain.certify.verifiers import Verifier, choose
 from certtrain.cli import handover
 from certtrain.cli.schema import Node, Pgpe, RunConfig
@@ -80,6 +81,15 @@ def make_verifiers(config: RunConfig) -> tuple[Verifier, ...]:
     """
     given = {name: {"name": node.name, **node.options} for name, node in config.verifier.items()}
     return choose(config.certify.verifiers, given)
+
+
+def make_attack(config: RunConfig) -> Falsifier:
+    """What looks for counterexamples."""
+    options = config.certify.attack
+    if options.name == "ensemble":
+        assert options.queries is not None
+        return AttackEnsemble(options.steps, options.restarts, options.queries, config.seed)
+    return Attack(options.steps, options.restarts, seed=config.seed)
 
 
 def make_source(config: RunConfig) -> Source:

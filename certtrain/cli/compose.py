@@ -100,7 +100,7 @@ def with_configured_sweep(command: Command) -> Command:
         ConfigError: If an override does not parse, or a group is given no choice.
     """
     with hydra_for(command):
-        fixed = [str(o.input_line) for o in _parsed(command) if not o.is_sweep_override()]
+        fixed = [str(o.input_line) for o in parsed_overrides(command) if not o.is_sweep_override()]
         try:
             node = compose(CONFIG, fixed, return_hydra_config=True).hydra
         except (*LIBRARY_ERRORS, ValueError):
@@ -122,7 +122,7 @@ def compose_jobs(command: Command) -> Iterator[DictConfig]:
         ConfigError: If an override does not parse, names a key or a choice that does not exist, or is ambiguous.
     """
     with hydra_for(command):
-        parsed = _parsed(command)
+        parsed = parsed_overrides(command)
         intervals = [override for override in parsed if isinstance(override.value(), IntervalSweep)]
         for overrides in _expand(command, parsed):
             composed = _composed(command, overrides)
@@ -141,7 +141,12 @@ def _composed(command: Command, overrides: tuple[str, ...]) -> DictConfig:
         raise ConfigError(explain(error)) from error
 
 
-def _parsed(command: Command) -> list[Override]:
+def parsed_overrides(command: Command) -> list[Override]:
+    """The overrides of a command, parsed; inside `hydra_for`.
+
+    Raises:
+        ConfigError: If a group is given something that is no choice.
+    """
     loader = GlobalHydra.instance().config_loader()  # globs look up the choices of a group
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(command.overrides))
     for override in parsed:

@@ -20,6 +20,7 @@ GROUPS = {
     "trainer": "where and how long",
     "logger": "who else sees the numbers",
     "certify": "how the result is judged",
+    "certify/attack": "how counterexamples are searched",
     "verifier": "how each verifier computes",
     "experiment": "complete settings on top of all this",
     "hydra/launcher": "how the jobs of a sweep are run",
@@ -31,6 +32,7 @@ usage: python -m certtrain [group=choice ...] [key=value ...]
        python -m certtrain -m key=a,b,c ...             every combination, one run each
        python -m certtrain collect DIRECTORY ...        mean and deviation over seeds of all runs below directories
        python -m certtrain export RUN                   network and properties of a run as ONNX and VNN-LIB files
+       python -m certtrain certify RUN [key=value ...]  other questions about what a run has trained: eps=[0.05,0.1]
        python -m certtrain study FILE                   several sweeps, collected, such as studies/digits.yaml
 
 Without arguments it trains a small network on 8x8 digits by Gaussian loss smoothing (pgpe) with DeepPoly bounds at
@@ -70,6 +72,7 @@ KEYS = {
     "trainer.max_steps": "the same in steps (generations)",
     "certify.enabled": "false trains only",
     "certify.verifiers": "which verifiers judge, cheapest first: [ibp,deeppoly]",
+    "certify.cascade": "all: every verifier judges every image; first: only what is left",
     "certify.limit": "certify the first so many test images",
     "sweep.fail_fast": "true: the first job of a sweep that fails stops the others",
     "hydra.run.dir": "where the run goes",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -19,7 +17,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from rich.console import Console
 from rich.markup import escape
 
-from certtrain.certify import Attack, Verdict, certify, summarize
+from certtrain.certify import Verdict, summarize
 from certtrain.cli import cluster, handover
 from certtrain.cli.assemble import (
     begin_from_checkpoint,
@@ -28,9 +26,9 @@ from certtrain.cli.assemble import (
     make_network,
     make_ranks,
     make_training,
-    make_verifiers,
     make_warm_start,
 )
+from certtrain.cli.certification import certify_test_images
 from certtrain.cli.explain import as_typed
 from certtrain.cli.heartbeat import Heartbeat
 from certtrain.cli.lock import locked
@@ -38,13 +36,12 @@ from certtrain.cli.logs import quiet_libraries, run_loggers
 from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import RunConfig, parse, plain
 from certtrain.cli.supervisor import run_ranks
-from certtrain.data.batches import as_float
 from certtrain.data.fingerprint import describe_data
 from certtrain.data.module import ImageData
 from certtrain.errors import CerttrainError
 from certtrain.gradients import Distributed
 from certtrain.gradients.distributed import noticing_lost_peers
-from certtrain.report import certification_progress, check_failures, print_verdict, write_report, write_summary
+from certtrain.report import check_failures, print_verdict, write_report, write_summary
 from certtrain.sweep.jobs import certified_accuracy
 from certtrain.training.checkpoints import AtomicCheckpointIO, load_network
 from certtrain.training.metrics import drop_rows
@@ -187,7 +184,12 @@ class Job:
         load_network(network, checkpoint)
         with self.heartbeat.during("certifying"):
             device = training.trainer.strategy.root_device
-            verdicts, certify_seconds = self._certify(network, data, device) if config.certify.enabled else ([], None)
+            verdicts, certify_seconds = (
+                # Lightning has put the network back on the CPU.
+                certify_test_images(config, network, data.splits, self.directory, device, console)
+                if config.certify.enabled
+                else ([], None)
+            )
         parameters = sum(p.numel() for p in network.parameters())
         facts = describe_data(data.source, data.splits, [verdict.index for verdict in verdicts])
         with self.heartbeat.during("writing the report"):
@@ -265,31 +267,6 @@ class Job:
             logger.log_metrics({**found, "epoch": training.phases.place(step)[0]}, step=step)
         return last if self.survival.best is None or found[MONITOR] > self.survival.best else best
 
-    def _certify(
-        self, network: torch.nn.Module, data: ImageData, trained_on: torch.device
-    ) -> tuple[list[Verdict], float]:
-        options = self.config.certify
-        # Lightning has put the network back on the CPU. Not every accelerator has the float64 that verdicts need.
-        device = trained_on if trained_on.type == "cuda" else torch.device("cpu")
-        test = data.splits.test
-        inputs, labels = test.inputs[: options.limit], test.labels[: options.limit]
-        started = time.perf_counter()
-        with certification_progress(self.console, len(inputs)) as progress:
-            verdicts = certify(
-                network.to(device),
-                as_float(inputs),
-                labels,
-                self.config.eps,
-                relaxations=make_verifiers(self.config),
-                clip=self.config.clip,
-                attack=Attack(steps=options.attack.steps, restarts=options.attack.restarts, seed=self.config.seed),
-                timeout_s=options.timeout_s,
-                memory_mb=options.memory_mb,
-                ledger=self.directory / "ledger.jsonl",
-                progress=progress,
-            )
-        return verdicts, time.perf_counter() - started
-
     def _conclude(
         self,
         verdicts: list[Verdict],
@@ -314,6 +291,7 @@ class Job:
             eps=config.eps,
             seed=config.seed,
             data=data,
+            checkpoint=checkpoint.name,
         )
         write_report(self.directory)
         if verdicts:

@@ -24,15 +24,19 @@ class InUse(CerttrainError):
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, name: str = NAME) -> Iterator[None]:
     """Keeps other processes out of a run directory; a file system that knows no locks lets everybody in.
 
     The file names the process for people. Nothing is decided by it: a lock without a process does not exist.
 
+    Args:
+        directory: The run directory.
+        name: Of the lock's file: processes that share the work there have one each.
+
     Raises:
         InUse: If another process is at work there.
     """
-    path = directory / NAME
+    path = directory / name
     descriptor = _acquire(path)
     try:
         os.truncate(descriptor, 0)
@@ -44,10 +48,10 @@ def locked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def holder(directory: Path) -> str | None:
+def holder(directory: Path, name: str = NAME) -> str | None:
     """Which process is at work in a directory, in words; None if there is none."""
     try:
-        descriptor = os.open(directory / NAME, os.O_RDWR)
+        descriptor = os.open(directory / name, os.O_RDWR)
     except OSError:
         return None
     try:
@@ -63,7 +67,7 @@ def _acquire(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         if not (_lock(descriptor) or _lock_later(descriptor)):
             os.close(descriptor)
-            raise InUse(f"{path.parent} is in use by {holder(path.parent) or 'another process'}")
+            raise InUse(f"{path.parent} is in use by {holder(path.parent, path.name) or 'another process'}")
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor

@@ -11,6 +11,7 @@ from certtrain.errors import ConfigError
 
 # The first word -> module and function that take the others. Without one, a run or a sweep is asked for.
 COMMANDS = {
+    "certify": ("certtrain.cli.certify", "certify_command"),
     "collect": ("certtrain.cli.collect", "collect_command"),
     "export": ("certtrain.cli.export", "export_command"),
     "study": ("certtrain.cli.study", "study_command"),

@@ -14,7 +14,7 @@ from yaml import YAMLError
 from certtrain.certify.verifiers import choose
 from certtrain.cli.lock import NAME, holder
 from certtrain.cli.schema import Node
-from certtrain.earlier import BEFORE
+from certtrain.earlier import BEFORE, completed
 from certtrain.errors import ConfigError
 from certtrain.files import replacing
 from certtrain.sweep.jobs import OUTPUT, TRACEBACK
@@ -83,7 +83,7 @@ def _compared(node: Node) -> Node:
     kept = {key: value for key, value in node.items() if key not in (*WATCHING, "verifier")}
     for key, then in BEFORE.items():
         if isinstance(kept.get(key), dict):
-            kept[key] = {**then, **kept[key]}
+            kept[key] = completed(kept[key], then)
     try:
         verifiers = choose(node["certify"]["verifiers"], node.get("verifier") or {})
     except (ConfigError, LookupError, TypeError, AttributeError):  # whatever it is, another version wrote it

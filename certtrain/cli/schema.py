@@ -192,10 +192,20 @@ class Logger(Strict):
 
 
 class Attack(Strict):
-    """See conf/certify."""
+    """See conf/certify/attack."""
 
+    name: Literal["pgd", "ensemble"] = "pgd"
     steps: int = Field(ge=0)
     restarts: int = Field(ge=1)
+    queries: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _queries_belong_to_the_ensemble(self) -> Attack:
+        if (self.name == "ensemble") != (self.queries is not None):
+            raise ValueError(
+                f"queries is for certify/attack=ensemble, which needs it; got {self.queries} with {self.name}"
+            )
+        return self
 
 
 class Certify(Strict):
@@ -203,6 +213,7 @@ class Certify(Strict):
 
     enabled: bool
     verifiers: tuple[str, ...] = Field(strict=False)
+    cascade: Literal["all", "first"] = "all"
     limit: int | None = Field(ge=1)
     timeout_s: float | None = Field(gt=0)
     memory_mb: int = Field(ge=1)

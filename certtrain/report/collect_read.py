@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from certtrain._paths import config_dir
 from certtrain.earlier import BEFORE
 from certtrain.errors import DataError
+from certtrain.report.certifications import FOLDER
 from certtrain.report.summary import read_summary
 
 CONFIG, SUMMARY = "config.yaml", "summary.json"
@@ -233,8 +234,8 @@ def _setting(flat: Mapping[str, Any], summary: Summary) -> Setting:
     ignored = CARRIED_OUT | PLACES
     setting = {k: v for k, v in flat.items() if k not in ignored and k.split(".")[0] not in ignored}
     setting = {key: value for key, value in setting.items() if not _goes_without_saying(key, flat)}
-    if (method := str(flat.get("method"))) in BEFORE:
-        setting = {**dict(_flatten(BEFORE[method], f"{method}.")), **setting}
+    for node in ("certify", str(flat.get("method"))):  # what every run has, and what its method has
+        setting = {**dict(_flatten(BEFORE.get(node, {}), f"{node}.")), **setting}
     if summary.images is not None:
         setting[IMAGES] = summary.images
     if summary.data is None:
@@ -256,7 +257,8 @@ def _walk(directory: Path, seen: set[str], damaged: list[str]) -> Iterator[tuple
             continue
         seen.add(real)
         # Hydra's and W&B's files in a run directory; theirs is a config.yaml, too.
-        folders[:] = sorted(name for name in folders if name != ".hydra")
+        # And what was certified afterwards: other questions about the same network.
+        folders[:] = sorted(name for name in folders if name not in (".hydra", FOLDER))
         if CONFIG in files and SUMMARY not in files and _is_wandb(Path(place)):
             continue
         yield Path(place), files

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certtrain.certify import Verdict, tally_verifier
+from certtrain.certify.cascade import AskFirst
+from certtrain.certify.summary import cascade_of
 from certtrain.report.style import GREEN, GREY, RED, drawing, figure, save
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def draw_margins(verdicts: Sequence[Verdict], title: str) -> Figure | None:
     with drawing():
         canvas, axes = figure(1, len(margins), title, size=(7.4, 1.35), sharex=True, sharey=True)
         tallest = [
-            _draw(ax, name, values, tally_verifier(verdicts, name).decided, low, high)
+            _draw(ax, _note(verdicts, name, values), values, low, high)
             for ax, (name, values) in zip(axes, margins.items(), strict=True)
         ]
         # The bar that gathers everything on the left may be cut: its height stands in words.
@@ -75,7 +77,17 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return low, -0.05 * low
 
 
-def _draw(ax: Any, name: str, values: Sequence[float], images: int, low: float, high: float) -> float:
+def _note(verdicts: Sequence[Verdict], name: str, values: Sequence[float]) -> str:
+    """How many images a verifier certified, and of how many: where others were asked first, of what these left."""
+    certified = sum(value > 0 for value in values)
+    if cascade_of(verdicts) == AskFirst.name:
+        left = len(values)
+        return f"{name}: certified {certified:,} of the {left:,} image{'' if left == 1 else 's'} that it judged"
+    images = tally_verifier(verdicts, name).decided
+    return f"{name}: certified {certified:,} of {images:,} image{'' if images == 1 else 's'}"
+
+
+def _draw(ax: Any, note: str, values: Sequence[float], low: float, high: float) -> float:
     """Draws one verifier's margins; returns the height of the tallest bar but the leftmost."""
     step = (high - low) / BINS
     # No bin reaches across zero: certified images are on one side, the others, with zero itself, on the other.
@@ -88,8 +100,7 @@ def _draw(ax: Any, name: str, values: Sequence[float], images: int, low: float, 
     ax.axvline(0, color=RED, linewidth=1.2)
     ax.set_xlim(low - step, high + step)
     ax.set_ylabel("images")
-    certified, outside = sum(v > 0 for v in values), sum(v < low for v in values)
-    note = f"{name}: certified {certified:,} of {images:,} image{'' if images == 1 else 's'}"
+    outside = sum(v < low for v in values)
     ax.set_title(note + (f" (leftmost bar: {outside:,} below the axis)" if outside else ""))
     # The leftmost bar is cut only where it gathers what lies further left.
     return float(max(*(below[1:] if outside else below), *above))

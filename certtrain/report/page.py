@@ -13,15 +13,16 @@ from typing import Any
 from certtrain.certify import STATUSES, Verdict, read_ledger, read_verifiers, summarize
 from certtrain.errors import DataError
 from certtrain.files import replacing
+from certtrain.report.certifications import find_certifications, find_curves
 from certtrain.report.curves import write_curves
 from certtrain.report.margins import write_margins
-from certtrain.report.rows import failure_lines, result_rows, title, variant, verifiers
+from certtrain.report.rows import failure_lines, result_rows, stage_rows, stages_heading, title, variant, verifiers
 from certtrain.report.summary import read_summary
 from certtrain.report.template import PAGE
 
 MEANINGS = {
     "misclassified": "wrong without any perturbation",
-    "falsified": "the attack found a counterexample, confirmed in two precisions",
+    "falsified": "a counterexample was found, and confirmed in two precisions",
     "verified": "proved robust",
     "unknown": "neither proved nor falsified",
     "timeout": "undecided when its time was used up",
@@ -78,6 +79,7 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
     pictures = (
         ("Training", write_curves(run / "metrics.jsonl", run / "curves.png", heading)),
         ("Margins", write_margins(verdicts, run / "margins.png", heading)),
+        *(("Accuracy over eps, certified afterwards", path) for path in find_curves(run)),
     )
     plots = [Plot(name, _base64(file)) for name, file in pictures if file is not None]
     if not (config or verdicts or plots or record.get("parameters")):
@@ -89,8 +91,11 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
         title=heading,
         verifiers=verifiers(record),
         rows=result_rows(record),
+        stages=stage_rows(record),
+        stages_heading=stages_heading(record),
         failures=failure_lines(record),
         statuses=_status_rows(verdicts),
+        certifications=find_certifications(run),
         plots=plots,
         facts=list(_facts(record)),
         config=list(_flatten(config)),
@@ -139,7 +144,8 @@ def _status_rows(verdicts: Sequence[Verdict]) -> list[StatusRow]:
         if not found:
             continue
         numbers = ", ".join(str(verdict.index) for verdict in found[:LISTED])
-        messages = Counter(verdict.message for verdict in found if verdict.message).most_common(MESSAGES)
+        said = [text for verdict in found for text in (verdict.message, *_remarks(verdict)) if text]
+        messages = Counter(said).most_common(MESSAGES)
         rows.append(
             StatusRow(
                 status,
@@ -151,6 +157,10 @@ def _status_rows(verdicts: Sequence[Verdict]) -> list[StatusRow]:
             )
         )
     return rows
+
+
+def _remarks(verdict: Verdict) -> list[str]:
+    return [f"{stage}: {remark}" for stage, remark in verdict.remarks.items()]
 
 
 def _facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

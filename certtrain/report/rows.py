@@ -7,9 +7,14 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from certtrain.bounds.registry import NATIVE
+from certtrain.certify.cascade import AskFirst
 from certtrain.certify.verdict import FAILURES
 
 UNKNOWN = "–"
+# Statuses of images of which neither a proof nor a counterexample is known.
+UNDECIDED_NAMES = ("unknown", *FAILURES)
+# The cascade in which a verifier's numbers are about leftovers.
+FIRST = AskFirst.name
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,31 @@ class Row:
     union: bool = False
 
 
+@dataclass(frozen=True)
+class StageRow:
+    """One line of the waterfall: a stage, and what became of the images that it was asked about.
+
+    Attributes:
+        stage: Its name.
+        asked: Images.
+        wrong: Misclassified, as the prediction has settled.
+        verified: Settled by a proof of this stage.
+        falsified: Settled by a counterexample that this stage was the first to find.
+        failed: An error, exhausted memory or time.
+        left: None of these.
+        seconds: Which the stage took altogether; "–" where that was not noted.
+    """
+
+    stage: str
+    asked: str
+    wrong: str
+    verified: str
+    falsified: str
+    failed: str
+    left: str
+    seconds: str
+
+
 def result_rows(record: Mapping[str, Any]) -> list[Row]:
     """Natural, attacked, certified by each verifier, certified by their union.
 
@@ -49,6 +79,36 @@ def result_rows(record: Mapping[str, Any]) -> list[Row]:
         *(_row(f"certified by {name}", fraction, total, tallies.get(name)) for name, fraction in by.items()),
     ]
     return [*rows, _union_row(record, total)]
+
+
+def stage_rows(record: Mapping[str, Any]) -> list[StageRow]:
+    """What each stage was asked and settled, in order; none for a record of before there were stages.
+
+    Args:
+        record: What stands in summary.json.
+    """
+    return [_stage_row(stage) for stage in record.get("stages") or ()]
+
+
+def _stage_row(stage: Mapping[str, Any]) -> StageRow:
+    asked, settled, failed = stage["asked"], stage["settled"], stage["failed"]
+    wrong = settled - stage["verified"] - stage["falsified"]
+    return StageRow(
+        stage["name"],
+        f"{asked:,}",
+        f"{wrong:,}",
+        f"{stage['verified']:,}",
+        f"{stage['falsified']:,}",
+        f"{failed:,}",
+        f"{asked - settled - failed:,}",
+        UNKNOWN if stage["seconds"] is None else f"{stage['seconds']:.2f}",
+    )
+
+
+def stages_heading(record: Mapping[str, Any]) -> str:
+    """How the images went through the stages, in words."""
+    asked = "what those before it left open" if record.get("cascade") == FIRST else "all correctly classified images"
+    return f"Stages: each verifier was asked {asked}"
 
 
 def _row(what: str, fraction: float | None, total: int, tally: Mapping[str, int] | None) -> Row:
@@ -80,22 +140,28 @@ def failure_lines(record: Mapping[str, Any]) -> list[str]:
     """What failed, also where an image was decided otherwise, and what it does to a rate: a line per stage and kind."""
     rates = {"prediction": record.get("natural_accuracy"), "attack": record.get("attacked_accuracy")}
     rates |= record.get("certified_accuracy_by") or {}
-    return [_failure_line(row, rates.get(row["stage"])) for row in record.get("failures") or ()]
+    first = record.get("cascade") == FIRST
+    return [
+        _failure_line(row, rates.get(row["stage"]), first and row["stage"] not in rates)
+        for row in record.get("failures") or ()
+    ]
 
 
-def _failure_line(row: Mapping[str, Any], rate: float | None) -> str:
+def _failure_line(row: Mapping[str, Any], rate: float | None, in_turn: bool) -> str:
     plural, them = ("", "it") if row["images"] == 1 else ("s", "them")
     consequence = "it judged none, so it has no rate" if rate is None else f"its rate leaves {them} out"
+    if in_turn:
+        consequence = f"it left {them} to the stages after it"
     return f"{row['stage']} failed on {row['images']:,} image{plural} ({row['kind']}: {row['message']}): {consequence}"
 
 
 def title(record: Mapping[str, Any]) -> str:
     """What trained, how, and for which radius: no number is shown without it."""
-    eps = record.get("eps")
-    return (
-        f"trained with {variant(record)}, {record.get('method') or 'unknown method'}, "
-        f"eps {'unknown' if eps is None else f'{eps:g}'}"
-    )
+    eps, trained = record.get("eps"), record.get("trained_eps")
+    radius = f"eps {'unknown' if eps is None else f'{eps:g}'}"
+    if trained is not None:
+        radius = f"eps {trained:g}, certified at {radius}"
+    return f"trained with {variant(record)}, {record.get('method') or 'unknown method'}, {radius}"
 
 
 def variant(record: Mapping[str, Any]) -> str:
@@ -116,5 +182,8 @@ def variant(record: Mapping[str, Any]) -> str:
 
 def verifiers(record: Mapping[str, Any]) -> str:
     """Who certified, in words."""
+    if record.get("cascade") == FIRST:
+        stages = [str(stage["name"]) for stage in record.get("stages") or ()][2:]
+        return f"settled by {', '.join(stages)}, each asked only what those before it left open"
     names = list(record.get("certified_accuracy_by") or {})
     return f"certified by {', '.join(names)}" if names else "not certified"

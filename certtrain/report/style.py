@@ -79,8 +79,8 @@ def title_lines(title: str, width: float) -> list[str]:
 
 
 def save(canvas: Figure, path: str | os.PathLike[str]) -> Path:
-    """Writes a figure as PNG and returns the file."""
+    """Writes a figure, in the format that the file's name says, and returns the file."""
     # Ticks are made where they are drawn, and look like what is set then.
     with drawing(), naming(path):
-        canvas.savefig(path, dpi=DPI, format="png")
+        canvas.savefig(path, dpi=DPI, format=Path(path).suffix.removeprefix("."))
     return Path(path)

@@ -41,13 +41,15 @@ def write_summary(
     train_seconds: float | None,
     certify_seconds: float | None,
     parameters: int,
-    relaxation: str,
-    method: str,
+    relaxation: str | None,
+    method: str | None,
     eps: float,
     seed: int,
-    backend: str,
+    backend: str | None,
     relaxation_options: Mapping[str, Any],
     data: Mapping[str, Any] | None = None,
+    checkpoint: str | None = None,
+    trained_eps: float | None = None,
 ) -> dict[str, Any]:
     """Writes summary.json, replacing it at once.
 
@@ -57,17 +59,20 @@ def write_summary(
         train_seconds: Wall-clock time of training; None if nothing was trained.
         certify_seconds: Wall-clock time of certification; None if nothing was certified.
         parameters: Number of trainable parameters.
-        relaxation: What the network was trained with.
-        method: How its gradients were estimated.
+        relaxation: What the network was trained with; None where it is not known.
+        method: How its gradients were estimated, likewise.
         eps: Radius that was certified, in pixel units.
         seed: Of the run.
-        backend: Whose implementation of the relaxation trained.
+        backend: Whose implementation of the relaxation trained, likewise.
         relaxation_options: The relaxation's options.
         data: What `certtrain.data.fingerprint.describe_data` says; None where it is not known.
+        checkpoint: Name of the file whose weights were judged; None where it is not known.
+        trained_eps: The radius that was trained for, where it is not `eps` that was.
 
     Returns:
         What was written: accuracies as fractions of 1, None where there is none or where it was not finite; beside
-        them `prediction`, `attack` and, by name, `verifiers`: how many images each judged, failed on and skipped.
+        them `prediction`, `attack` and, by name, `verifiers`: how many images each judged, failed on and skipped; and
+        `stages`, what each of these settled in how long.
     """
     record = finite(
         {
@@ -78,15 +83,19 @@ def write_summary(
             "statuses": dict(result.get("statuses", {})),
             **{stage: dict(result[stage]) for stage in STAGES if stage in result},
             "verifiers": dict(result.get("verifiers", {})),
+            "stages": list(result.get("stages", [])),
+            "cascade": result.get("cascade"),
             "failures": list(result.get("failures", [])),
             "train_seconds": train_seconds,
             "certify_seconds": certify_seconds,
             "parameters": parameters,
+            "checkpoint": checkpoint,
             "relaxation": relaxation,
             "backend": backend,
             "relaxation_options": relaxation_options,
             "method": method,
             "eps": eps,
+            **({} if trained_eps in (None, eps) else {"trained_eps": trained_eps}),
             "seed": seed,
             "versions": versions(),
         }

@@ -50,6 +50,21 @@ PAGE = """\
 <p class="failure">{{ line }}</p>
 {% endfor %}
 
+{% if stages %}
+<h2>{{ stages_heading }}</h2>
+<table>
+  <tr><th>stage</th><th class="number">asked</th><th class="number">wrong</th><th class="number">verified</th>
+    <th class="number">falsified</th><th class="number">failed</th><th class="number">left</th>
+    <th class="number">seconds</th></tr>
+  {% for stage in stages %}
+  <tr><td>{{ stage.stage }}</td><td class="number">{{ stage.asked }}</td>
+    <td class="number">{{ stage.wrong }}</td><td class="number">{{ stage.verified }}</td>
+    <td class="number">{{ stage.falsified }}</td><td class="number">{{ stage.failed }}</td>
+    <td class="number">{{ stage.left }}</td><td class="number">{{ stage.seconds }}</td></tr>
+  {% endfor %}
+</table>
+{% endif %}
+
 {% if statuses %}
 <h2>Statuses</h2>
 <table>
@@ -63,6 +78,21 @@ PAGE = """\
     <td class="number">{{ "%.2f" | format(status.percent) }}</td><td>{{ status.meaning }}</td>
     <td class="images">{{ status.images }}
       {%- for message in status.messages %}<br>{{ message }}{% endfor %}</td>
+  </tr>
+  {% endfor %}
+</table>
+{% endif %}
+
+{% if certifications %}
+<h2>Certified afterwards</h2>
+<table>
+  <tr><th class="number">eps</th><th class="number">images</th><th class="number">natural %</th>
+    <th class="number">attacked %</th><th class="number">certified %</th><th>by</th><th>report</th></tr>
+  {% for one in certifications %}
+  <tr><td class="number">{{ one.eps }}</td><td class="number">{{ one.images }}</td>
+    {%- for value in one.accuracies %}<td class="number">{{ value }}</td>{% endfor %}
+    <td>{{ one.by }}</td>
+    <td>{% if one.page %}<a href="{{ one.page | urlencode }}">{{ one.name }}</a>{% else %}{{ one.name }}{% endif %}</td>
   </tr>
   {% endfor %}
 </table>

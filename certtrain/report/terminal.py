@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import astuple, fields
 from typing import Any
 
 from rich.console import Console
@@ -18,7 +19,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from certtrain.report.rows import failure_lines, result_rows, title, verifiers
+from certtrain.report.rows import StageRow, failure_lines, result_rows, stage_rows, stages_heading, title, verifiers
 
 Report = Callable[[int, int, Mapping[str, int]], None]
 
@@ -47,9 +48,29 @@ def verdict_table(record: Mapping[str, Any]) -> Table:
     return table
 
 
+def stage_table(record: Mapping[str, Any]) -> Table | None:
+    """What each stage settled; None for a record of before there were stages.
+
+    Args:
+        record: What stands in summary.json.
+    """
+    rows = stage_rows(record)
+    if not rows:
+        return None
+    table = Table(title=stages_heading(record), title_style="bold", title_justify="left")
+    for field in fields(StageRow):
+        first = field.name == "stage"
+        table.add_column(field.name, justify="left" if first else "right", no_wrap=not first, min_width=len(field.name))
+    for row in rows:
+        table.add_row(*astuple(row))
+    return table
+
+
 def print_verdict(console: Console, record: Mapping[str, Any]) -> None:
-    """Prints the result, the number of images with each status, and what failed."""
+    """Prints the result, what each stage settled, the number of images with each status, and what failed."""
     console.print(verdict_table(record))
+    if (stages := stage_table(record)) is not None:
+        console.print(stages)
     counts = describe_counts(record.get("statuses") or {})
     if counts:
         console.print(counts)

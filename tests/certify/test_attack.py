@@ -1,14 +1,17 @@
 """The attack: finds what is there, stays in the box, and repeats itself."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 import zoo
 from certify.fakes import diagonal, spike
-from torch import Tensor
+from torch import Tensor, nn
 
 from certtrain.bounds import Box
-from certtrain.certify import Attack
-from certtrain.certify.attack import float32_inside
+from certtrain.certify import Attack, AttackEnsemble
+from certtrain.certify.counterexamples import float32_inside
 from certtrain.certify.network import Network
 from certtrain.errors import ConfigError
 
@@ -105,3 +108,47 @@ def test_float32_boxes_lie_inside_float64_ones():
 def test_options_out_of_range_are_refused(options: dict):
     with pytest.raises(ConfigError, match="attack"):
         Attack(**options)
+
+
+def staircase() -> nn.Module:
+    """Label 1 wins where both pixels are in the uppermost steps; rounding leaves no gradient."""
+
+    class Rounded(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            high = (x > 0.62).to(x.dtype).sum(1, keepdim=True) + 0 * x.sum(1, keepdim=True)
+            return torch.cat([1.5 - high, torch.zeros_like(high)], 1)
+
+    return Rounded()
+
+
+def test_an_ensemble_finds_what_gradients_miss():
+    network = Network.of(diagonal(), (2,))
+    network = replace(network, module=staircase(), values={dtype: {} for dtype in network.values})
+    box = Box.linf(torch.tensor([[0.6, 0.55]], dtype=torch.float64), 0.1)
+    question = network, box, torch.tensor([0]), [0]
+    assert Attack(steps=40, restarts=1).find(*question)[1].tolist() == [False]
+    points, found = AttackEnsemble(steps=40, restarts=1).find(*question)
+    assert found.tolist() == [True]
+    assert bool(((points >= box.lower) & (points <= box.upper)).all())
+    assert network.misclassifies(points, torch.tensor([0])).tolist() == [True]
+
+
+def test_an_ensemble_begins_as_the_attack_does(problem):
+    alone, first = find(Attack(steps=8), problem, 0.3), find(AttackEnsemble(steps=8), problem, 0.3)
+    broken = alone[2]
+    assert broken.any()
+    assert bool(first[2][broken].all())
+    assert torch.equal(alone[1][broken], first[1][broken])
+
+
+def test_settings_of_attacks_tell_them_apart():
+    kinds = (Attack(), Attack(steps=3), Attack(seed=1), AttackEnsemble(), AttackEnsemble(queries=7))
+    settings = [json.dumps(attack.settings()) for attack in kinds]
+    assert len(set(settings)) == len(kinds)
+    assert Attack().settings() == {"steps": 40, "restarts": 3, "step_size": None, "seed": 0}, "as ledgers have it"
+
+
+@pytest.mark.parametrize("options", [{"steps": -1}, {"queries": -1}, {"seed": -1}])
+def test_an_ensemble_refuses_what_its_parts_refuse(options: dict):
+    with pytest.raises(ConfigError, match="attack"):
+        AttackEnsemble(**options)

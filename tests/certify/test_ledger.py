@@ -16,7 +16,8 @@ from certtrain.errors import ConfigError, DataError
 INPUTS = torch.tensor([[0.9, 0.1], [0.6, 0.5], [0.2, 0.8], [0.8, 0.2], [0.7, 0.1]])
 STATUSES = ["verified", "falsified", "misclassified", "verified", "verified"]
 CONTRACT = ["index", "label", "predicted", "status", "verified_by", "margin", "seconds", "margins", "message"]
-COLUMNS = [*CONTRACT, "image", "failures", "eps"]
+LATER = ["falsified_by", "counterexample", "remarks", "stages", "cascade"]
+COLUMNS = [*CONTRACT, "image", "failures", "eps", *LATER]
 
 
 class Interrupted(Exception):
@@ -228,3 +229,15 @@ def test_numbers_that_are_not_finite_never_reach_the_file(path: Path):
 
 def test_a_ledger_that_does_not_exist_has_no_verdicts(tmp_path: Path):
     assert read_ledger(tmp_path / "ledger.jsonl") == []
+
+
+def test_of_two_rows_about_an_image_the_last_one_counts(path: Path):
+    verdicts = run(path)
+    first, *rest = path.read_text().splitlines()
+    later = {**json.loads(first), "seconds": 7.5}
+    path.write_text("\n".join([first, *rest, json.dumps(later)]) + "\n")
+    read = read_ledger(path)
+    assert [v.index for v in read] == [0, 1, 2, 3, 4]
+    assert read[0].seconds == 7.5
+    assert read[1:] == verdicts[1:]
+    assert [v.index for v in run(path)] == [0, 1, 2, 3, 4]

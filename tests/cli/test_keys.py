@@ -66,6 +66,7 @@ def assemble_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Conditional keys: other methods, several ranks."""
     monkeypatch.setattr(assemble, "Distributed", lambda layout, timeout_s: SimpleNamespace(layout=layout))
     assemble.make_estimator(parse(plain(composed("method=rgs"))))
+    assemble.make_attack(parse(plain(composed("certify/attack=ensemble"))))
     hybrid = parse(plain(composed("trainer=ddp", "pgpe.parallel=hybrid", "pgpe.groups=1")))
     layout = assemble.make_layout(hybrid)
     assert layout == Layout.hybrid(2, 1)

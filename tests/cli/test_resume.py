@@ -81,6 +81,15 @@ def test_a_population_of_before_there_were_control_variates_goes_on_without() ->
     assert difference(before, node("method=pgpe")) == "pgpe.control_variate is none there, gradient here"
 
 
+def test_a_run_of_before_there_were_cascades_asked_everybody_and_attacked_by_pgd() -> None:
+    before = node()
+    del before["certify"]["cascade"], before["certify"]["attack"]["name"]
+    assert difference(before, node()) is None
+    assert difference(before, node("certify.cascade=first")) == "certify.cascade is all there, first here"
+    ensemble = difference(before, node("certify/attack=ensemble"))
+    assert ensemble == "certify.attack.name is pgd there, ensemble here"
+
+
 def test_options_of_verifiers_count_where_these_are_asked() -> None:
     """A run of before there was a node `verifier` had the options that its defaults are."""
     before = {key: value for key, value in node().items() if key != "verifier"}

@@ -10,7 +10,7 @@ from device_cases import subject
 
 from certtrain.attacks import PGD
 from certtrain.bounds import Box, build, relaxations
-from certtrain.certify import Attack, Verdict, certify, read_ledger
+from certtrain.certify import Attack, AttackEnsemble, Verdict, certify, read_counterexample, read_ledger
 from certtrain.certify.network import Network
 from certtrain.memory import MEGABYTE, available_bytes
 from certtrain.precision import full_float32
@@ -35,7 +35,8 @@ def verdicts(network: str, device: torch.device, where_inputs_are: torch.device,
     inputs = what.inputs.float()
     labels = module(inputs.to(device)).argmax(1).to(CPU)
     labels[-1] = (labels[-1] + 1) % what.graph.num_outputs  # one is misclassified
-    return certify(module, inputs.to(where_inputs_are), labels.to(where_inputs_are), EPS, attack=QUICK, **options)
+    given = {"attack": QUICK} | options
+    return certify(module, inputs.to(where_inputs_are), labels.to(where_inputs_are), EPS, **given)
 
 
 @pytest.mark.parametrize(("device", "network"), NETWORKS, indirect=["device"])
@@ -50,6 +51,16 @@ def test_verdicts_are_the_same(device: torch.device, network: str, inputs_are: s
         for name, margin in b.margins.items():
             assert a.margins[name] == pytest.approx(margin, rel=ROUNDING, abs=ROUNDING)
     assert {v.status for v in expected} >= {"misclassified", "verified"}
+
+
+def test_a_cascade_with_all_attacks_comes_to_the_same_verdicts(device: torch.device, tmp_path: Path) -> None:
+    given = {"attack": AttackEnsemble(5, 1, queries=20), "cascade": "first"}
+    found = verdicts("strided", device, device, ledger=tmp_path / "ledger.jsonl", **given)
+    expected = verdicts("strided", CPU, CPU, **given)
+    told = [[(v.status, v.verified_by, v.falsified_by, v.failures) for v in some] for some in (found, expected)]
+    assert told[0] == told[1]
+    points = {v.status: read_counterexample(tmp_path / "ledger.jsonl", v) for v in found}
+    assert [status for status, point in points.items() if point is not None] == ["falsified"]
 
 
 def test_a_ledger_goes_on_on_another_device(device: torch.device, tmp_path: Path) -> None:

@@ -12,4 +12,7 @@ def verdict(index: int, status: str, ibp: float | None = None, deeppoly: float |
     given = {"predicted": 1 if status == "misclassified" else 0} | other
     message = other.get("message")
     failures = {} if message is None else {"deeppoly": Failure("error", message.removeprefix("deeppoly: "))}
-    return Verdict(index, 0, given["predicted"], status, by, None, 0.1, margins, message, failures=failures)
+    found_by = "attack" if status == "falsified" else None
+    return Verdict(
+        index, 0, given["predicted"], status, by, None, 0.1, margins, message, failures=failures, falsified_by=found_by
+    )

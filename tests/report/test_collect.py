@@ -192,3 +192,14 @@ def test_options_of_verifiers_count_where_these_certified(tmp_path: Path) -> Non
     assert seeds(tmp_path) == [(0, 1, 2)], "as it was before there were nodes for them"
     run(tmp_path, seed=3, **asked, verifier__ibp__backend="other", verifier__ibp__name="ibp")
     assert sorted(seeds(tmp_path)) == [(0, 1, 2), (3,)]
+
+
+def test_numbers_of_different_cascades_are_never_mixed(tmp_path: Path) -> None:
+    run(tmp_path, seed=0)
+    run(tmp_path, seed=1, certify__cascade="all")
+    left = {"certified_accuracy_by": {}, "verifiers": {}, "cascade": "first"}
+    run(tmp_path, seed=2, certify__cascade="first", record=left)
+    collection = collect([tmp_path])
+    assert sorted(group.seeds for group in collection.groups) == [(0, 1), (2,)]
+    by = {group.seeds: (str(group.own), list(group.by)) for group in collection.groups}
+    assert by == {(0, 1): ("25.00 ± 0.00", ["ibp"]), (2,): ("-", [])}

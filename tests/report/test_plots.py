@@ -1,6 +1,7 @@
 """The training record and its plots: any subset of quantities, margins of any size."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +215,13 @@ def test_what_is_ugly_is_found() -> None:
     assert ("first", "second") in overlaps(canvas)
     assert cut_off(canvas) == ["too long"]
     assert [(x, y) for _, x, y in outside([ax])] == [(2, 5)]
+
+
+def test_where_others_were_asked_first_margins_are_of_what_these_left():
+    left = [verdict(i, "unknown", -0.1, m) for i, m in enumerate((0.5, -0.5))]
+    early = replace(verdict(2, "verified", 0.5), margins={"ibp": 0.5})
+    canvas = draw_margins([replace(v, cascade="first") for v in (*left, early, verdict(3, "misclassified"))], "title")
+    assert [ax.get_title(loc="left") for ax in canvas.axes] == [
+        "ibp: certified 1 of the 3 images that it judged",
+        "deeppoly: certified 1 of the 2 images that it judged",
+    ]

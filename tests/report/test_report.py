@@ -313,3 +313,42 @@ def test_importing_the_report_loads_neither_matplotlib_nor_jinja():
     script = f"import sys, certtrain.report; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+LEFTOVERS = [
+    replace(verdict(0, "verified", 0.5), margins={"ibp": 0.5}, cascade="first", stages={"prediction": 0.5, "ibp": 1.0}),
+    replace(verdict(1, "verified", -1.0, 0.2), cascade="first", stages={"prediction": 0.5, "deeppoly": 20.25}),
+    replace(verdict(2, "falsified"), margins={}, cascade="first", stages={"attack": 1.0}),
+    replace(verdict(3, "misclassified"), cascade="first", stages={"prediction": 0.5}),
+    replace(verdict(4, "error", -1.0, None, message="deeppoly: boom"), cascade="first", stages={"deeppoly": 1.0}),
+]
+
+
+def test_a_cascade_is_shown_as_what_each_stage_settled(run: Path):
+    record = summary(run / "summary.json", result=summarize(LEFTOVERS))
+    out = console(width=120)
+    print_verdict(out, record)
+    text = out.file.getvalue()
+    assert "settled by ibp, deeppoly, each asked only what those before it left open" in text
+    assert "certified by ibp" not in text, "it was asked about a part of the images only"
+    assert "Stages: each verifier was asked what those before it left open" in text
+    rows = re.findall(r"│ (\w+) +│ +(\d+) │ +(\d+) │ +(\d+) │ +(\d+) │ +(\d+) │ +(\d+) │ +([\d.]+) │", text)
+    assert rows == [
+        ("prediction", "5", "1", "0", "0", "0", "4", "1.50"),
+        ("attack", "4", "0", "0", "1", "0", "3", "1.00"),
+        ("ibp", "3", "0", "1", "0", "0", "2", "1.00"),
+        ("deeppoly", "2", "0", "1", "0", "1", "0", "21.25"),
+    ]
+    assert "deeppoly failed on 1 image (error: boom): it left it to the stages after it" in text
+    (run / "ledger.jsonl").write_text("".join(json.dumps(v.row()) + "\n" for v in LEFTOVERS))
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert page.open == []
+    for words in ("Stages: each verifier was asked what those before it left open", "misclassified", "21.25", "40.00"):
+        assert words in page.text
+    assert "certified by deeppoly" not in page.text
+
+
+def test_claims_that_were_not_confirmed_are_on_the_page(run: Path):
+    remarked = replace(verdict(0, "unknown", -1.0, -1.0), remarks={"bab": "a counterexample that lies outside the box"})
+    (run / "ledger.jsonl").write_text(json.dumps(remarked.row()) + "\n")
+    assert "1 × bab: a counterexample that lies outside the box" in write_report(run).read_text(encoding="utf-8")

@@ -22,8 +22,8 @@ class Proved:
         margins: Lower bounds, float64, of each image's smallest margin over its box. A positive one claims that the
             image is robust; NaN and infinities are passed on, and claim nothing.
         finished: Whether the verifier came to its end; where the deadline came first, nothing is claimed.
-        counterexamples: Position in the batch -> a misclassified point of the box that the verifier met, float64,
-            [*input_shape].
+        counterexamples: Position in the batch -> a point of that image's box, float64, [*shape], that the verifier met
+            and takes for misclassified. It is confirmed by the caller, and claims nothing until then.
     """
 
     margins: Float[Tensor, " batch"]

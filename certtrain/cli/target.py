@@ -1,0 +1,182 @@
+"""What `certtrain certify` is pointed at: where weights come from, under which configuration, and where results go.
+
+One class for each kind of target; `find_target` tells them apart.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from certtrain.cli.assemble import make_network
+from certtrain.cli.recompose import compose_anew, compose_upon
+from certtrain.cli.rundir import RunDirectory
+from certtrain.cli.schema import Node, RunConfig
+from certtrain.data.source import Source
+from certtrain.earlier import BEFORE, completed
+from certtrain.errors import CerttrainError, ConfigError
+from certtrain.report.summary import read_summary
+from certtrain.training.checkpoints import load_network, network_state
+from certtrain.training.survival import BEST, LAST
+
+# A checkpoint of a run lies in a folder of this name in the run directory.
+CHECKPOINTS = "checkpoints"
+
+
+class Target(ABC):
+    """Something with weights."""
+
+    @property
+    @abstractmethod
+    def home(self) -> Path:
+        """The folder under which its certifications go."""
+
+    @property
+    @abstractmethod
+    def weights(self) -> Path:
+        """The file that holds its weights."""
+
+    @abstractmethod
+    def configuration(self, overrides: Sequence[str]) -> Node:
+        """The resolved configuration that a certification has with these overrides.
+
+        Raises:
+            ConfigError: If one of them does not fit.
+        """
+
+    @abstractmethod
+    def training(self, config: RunConfig) -> Mapping[str, Any]:
+        """What is known of the training, as `certtrain.report.write_summary` takes it."""
+
+    @abstractmethod
+    def network(self, config: RunConfig, source: Source) -> nn.Module:
+        """The network with its weights.
+
+        Raises:
+            CerttrainError: If the weights do not fit the configuration.
+        """
+
+
+@dataclass(frozen=True)
+class TrainedRun(Target):
+    """A run directory: its configuration and the weights that it judged.
+
+    Attributes:
+        run: The directory.
+        checkpoint: Its weights.
+    """
+
+    run: RunDirectory
+    checkpoint: Path
+
+    @property
+    def home(self) -> Path:
+        """See `Target`."""
+        return self.run.path
+
+    @property
+    def weights(self) -> Path:
+        """See `Target`."""
+        return self.checkpoint
+
+    def configuration(self, overrides: Sequence[str]) -> Node:
+        """See `Target`: the run's own one, with other settings of the certification."""
+        node = self.run.configuration()
+        if node is None:
+            raise ConfigError(f"certify: {self.run.path} has no config.yaml that can be read")
+        for key, then in BEFORE.items():
+            if isinstance(node.get(key), dict):
+                node[key] = completed(node[key], then)
+        return compose_upon(node, overrides)
+
+    def training(self, config: RunConfig) -> Mapping[str, Any]:
+        """See `Target`."""
+        bounds = config.relaxation
+        known = {"relaxation": bounds.name, "backend": bounds.backend, "relaxation_options": bounds.options}
+        return known | {"method": config.method, "trained_eps": (self.run.configuration() or {}).get("eps")}
+
+    def network(self, config: RunConfig, source: Source) -> nn.Module:
+        """See `Target`."""
+        return _with_weights(self.checkpoint, config, source)
+
+
+@dataclass(frozen=True)
+class LooseCheckpoint(Target):
+    """A checkpoint of which the command line says what it is.
+
+    Attributes:
+        checkpoint: The file.
+    """
+
+    checkpoint: Path
+
+    @property
+    def home(self) -> Path:
+        """See `Target`."""
+        return self.checkpoint.parent
+
+    @property
+    def weights(self) -> Path:
+        """See `Target`."""
+        return self.checkpoint
+
+    def configuration(self, overrides: Sequence[str]) -> Node:
+        """See `Target`: composed as for a run."""
+        if not any(override.startswith(("model=", "experiment=")) for override in overrides):
+            raise ConfigError(f"certify: {self.checkpoint} does not name its network: add model=... and data=...")
+        return compose_anew(overrides)
+
+    def training(self, config: RunConfig) -> Mapping[str, Any]:
+        """See `Target`: whatever the configuration says, the file does not tell what trained it."""
+        return {"relaxation": None, "backend": None, "relaxation_options": {}, "method": None}
+
+    def network(self, config: RunConfig, source: Source) -> nn.Module:
+        """See `Target`."""
+        return _with_weights(self.checkpoint, config, source)
+
+
+def find_target(path: Path, overrides: Sequence[str]) -> Target:
+    """What lies at a path.
+
+    Args:
+        path: A run directory, or a checkpoint; one in a run directory is of that run, unless a model is named.
+        overrides: Of the command line.
+
+    Raises:
+        ConfigError: If it is nothing that can be certified.
+    """
+    if path.is_dir():
+        return TrainedRun(*_run_in(path))
+    if not path.is_file():
+        raise ConfigError(f"certify: there is no run directory or checkpoint {path}")
+    try:
+        network_state(path)
+    except CerttrainError as error:
+        raise ConfigError(f"certify: {error}; a target is a run directory or a checkpoint") from error
+    run = RunDirectory(path.resolve().parent.parent)
+    named = any(override.startswith("model=") for override in overrides)
+    if path.resolve().parent.name == CHECKPOINTS and run.configuration() is not None and not named:
+        return TrainedRun(run, path)
+    return LooseCheckpoint(path)
+
+
+def _run_in(path: Path) -> tuple[RunDirectory, Path]:
+    run = RunDirectory(path)
+    if run.configuration() is None:
+        raise ConfigError(f"certify: {path} is no run directory: it has no config.yaml that can be read")
+    known = read_summary(path / "summary.json").get("checkpoint") if (path / "summary.json").is_file() else None
+    for name in (known, BEST, LAST):  # a run of before this was recorded has judged its best one, if it validated
+        if isinstance(name, str) and (run.checkpoints / name).is_file():
+            return run, run.checkpoints / name
+    raise ConfigError(f"certify: {run.checkpoints} holds no checkpoint: the run has not got so far")
+
+
+def _with_weights(checkpoint: Path, config: RunConfig, source: Source) -> nn.Module:
+    network, _ = make_network(config, source)
+    load_network(network, checkpoint)
+    return network
