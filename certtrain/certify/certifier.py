@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from certtrain.bounds import Relaxation
 from certtrain.bounds.labels import class_labels
 from certtrain.certify.arguments import Images, check_outputs, read_images, read_options
+from certtrain.certify.arithmetic import arithmetic_named
 from certtrain.certify.attack import Attack
 from certtrain.certify.batching import split
 from certtrain.certify.case import Case, image_digest
@@ -43,6 +44,7 @@ def certify(
     batch_size: int = 100,
     memory_mb: int = 2048,
     timeout_s: float | None = None,
+    arithmetic: str = "float64",
     indices: Sequence[int] | None = None,
     ledger: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -51,8 +53,8 @@ def certify(
 
     Every correctly classified image goes through the attack and through every verifier, so that the results
     of each verifier and of their union are known. Only the image's own evidence counts: a margin that is
-    positive in float64 and in float32, or a counterexample that is misclassified in both. Rounding within
-    float64 is not accounted for.
+    positive in float64 and in float32, or a counterexample that is misclassified in both. Rounding is accounted
+    for with `arithmetic="sound"` alone.
 
     Args:
         model: Any supported network; in eval mode for the duration.
@@ -67,6 +69,8 @@ def certify(
             it fits into what is free).
         timeout_s: Seconds per image; None for no limit. No verifier is started on an image whose time is used
             up, and one that is at work then is stopped. The images of a batch share its time.
+        arithmetic: "float64", or "sound": a positive margin then proves that the network in float32, summed in any
+            order, has the right class for every input of float32 in the ball (docs/concepts/verdicts.md).
         indices: Numbers of the images in their data set; None: 0, 1, 2, ...
         ledger: File to which verdicts are appended as they are made; images that are in it already are not
             done again.
@@ -84,7 +88,7 @@ def certify(
     """
     options = read_options(model, clip, attack, batch_size, memory_mb, timeout_s)
     images = read_images(inputs, labels, eps, indices, options.clip)
-    verifiers = resolve(relaxations)
+    verifiers = resolve(relaxations, arithmetic_named(arithmetic))
     check_outputs(ledger, progress)
     # Autograd, which the attack needs, does not work inside the inference mode that a caller may be in.
     with torch.inference_mode(False), torch.no_grad(), evaluating(model):

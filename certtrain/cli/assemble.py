@@ -11,6 +11,7 @@ from hydra.errors import InstantiationException
 from torch import nn
 
 from certtrain.bounds import Relaxation, build
+from certtrain.certify.arithmetic import arithmetic_named
 from certtrain.certify.verifiers import Verifier, choose
 from certtrain.cli import handover
 from certtrain.cli.schema import Node, Pgpe, RunConfig
@@ -80,7 +81,7 @@ def make_verifiers(config: RunConfig) -> tuple[Verifier, ...]:
     """
     nodes = config.verifier.items()
     given = {name: {"name": node.name, "backend": node.backend, **node.options} for name, node in nodes}
-    return choose(config.certify.verifiers, given)
+    return choose(config.certify.verifiers, given, arithmetic_named(config.certify.arithmetic))
 
 
 def make_source(config: RunConfig) -> Source:
