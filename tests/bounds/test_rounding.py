@@ -296,6 +296,21 @@ def test_rounded_chords_are_off_by_no_more_than_is_claimed(ends: list[float]) ->
         assert Fraction(float(lines.lower_slope)) * end <= max(end, 0) + tolerance
 
 
+@pytest.mark.parametrize("rule", ["adaptive", "zero", "parallel", "given"])
+def test_planes_around_a_maximum_are_no_larger_than_is_claimed(rule: str) -> None:
+    maxima = nn.Sequential(nn.Conv2d(2, 3, 2), nn.MaxPool2d(3, 2, 1), nn.Flatten(), nn.Linear(27, 3))
+    question = Question(maxima, zoo.IMAGE, 0.3)
+    (function,) = [op.function for _, op in question.graph.activations]
+    ((_, z),) = question.analyse().hidden.items()
+    for size in (torch.maximum(z.lower.abs(), z.upper.abs()), 3 * torch.maximum(z.lower.abs(), z.upper.abs())):
+        lines = function.lines(z, torch.rand_like(size) if rule == "given" else rule)
+        none = torch.zeros_like(size)
+        low = none if lines.lower_intercept is None else lines.lower_intercept
+        for slope, intercept in ((lines.lower_slope, low), (lines.upper_slope, lines.upper_intercept)):
+            found = function.collect(slope.abs() * size) + function.collect(intercept).abs()
+            assert (found <= function.lines_size(size) * (1 + 1e-12)).all()
+
+
 # What cannot be bounded.
 
 
