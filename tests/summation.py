@@ -74,12 +74,12 @@ def in_halves(terms: list[tuple[Tensor, Tensor]]) -> Tensor:
     return in_halves(terms[:middle]) + in_halves(terms[middle:])
 
 
-def _moves(op: Op) -> bool:
+def _scales(op: Op) -> bool:
     return isinstance(op, (ChannelAffine, ElementConstants))
 
 
 def _linear(run: InAnyOrder, index: int, op: LinearMap, x: Tensor) -> Tensor:
-    return op.forward(run.params, x) if _moves(op) else run.linear(index, op, x)
+    return op.forward(run.params, x) if _scales(op) else run.linear(index, op, x)
 
 
 RULES: Rules[Callable[..., Tensor]] = Rules(

@@ -35,7 +35,8 @@ class Given:
         slack: Operation that an activation reads -> how far its output may be from what the operations before it make
             of the activations before them, [batch, *shape], not negative. Bounds then hold for every network whose
             pre-activations differ by as much: for one that rounds, for example (`rounding`). It widens the bounds
-            found of that output, and the lines around the activation.
+            found of that output (`refine`), and the lines around the activation (`loosen`): an implementation of
+            `Analysing` must do both, or verdicts in `certify.arithmetic=sound` are none.
     """
 
     known: Mapping[int, Interval] = field(default_factory=dict)
