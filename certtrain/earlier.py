@@ -7,7 +7,7 @@ from typing import Any
 
 # Node -> its later keys -> what they would have been.
 BEFORE: Mapping[str, Mapping[str, Any]] = {
-    "certify": {"cascade": "all", "attack": {"name": "pgd"}},
+    "certify": {"cascade": "all", "arithmetic": "float64", "attack": {"name": "pgd"}},
     "pgpe": {"control_variate": "none", "control_samples": None, "shrinkage": "none"},
 }
 

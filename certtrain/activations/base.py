@@ -15,6 +15,8 @@ from certtrain.activations.interval import Interval
 SlopeRule = Literal["adaptive", "zero", "one", "parallel"]
 # How slopes are chosen: by a rule, or lower slopes that are given (alpha), [batch, *shape].
 Slopes = SlopeRule | Tensor
+# Units in the last place by which a library's function is assumed to be off at most.
+ULPS = 4
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,27 @@ class Activation(ABC):
         """The smallest intervals that hold its values."""
         return z.map(self)
 
+    def evaluation_error(self, z: Interval, unit: float) -> Tensor:
+        """How far an evaluation of it may be from its exact value on intervals, [batch, *shape] or broadcast to it.
+
+        By default `ULPS` units in the last place of its largest value there: an assumption about the library.
+
+        Args:
+            z: Bounds of its inputs.
+            unit: Unit roundoff of the arithmetic, half a unit in the last place of one.
+        """
+        image = self.image(z)
+        return 2 * ULPS * unit * torch.maximum(image.lower.abs(), image.upper.abs())
+
+    @abstractmethod
+    def lines_size(self, size: Tensor, slopes: Tensor | None = None) -> Tensor:
+        """Bound of |slope| · |z| + |intercept|, summed over the inputs of one output, of all lines that `lines` makes.
+
+        Args:
+            size: Bound of |z|, and of the ends of its intervals, [*lead, *shape of z].
+            slopes: Lower slopes that are chosen, of any shape; None where a rule chooses them.
+        """
+
     @abstractmethod
     def undecided(self, z: Interval) -> Tensor:
         """Where it is not linear on the interval: only there tighter bounds of z can change the lines.
@@ -160,6 +183,13 @@ class Unary(Activation):
     @abstractmethod
     def slope_range(self) -> tuple[float, float]:
         """The smallest and the largest slope of the function: no chord is outside."""
+
+    def lines_size(self, size: Tensor, slopes: Tensor | None = None) -> Tensor:
+        """See `Activation`: a line of slope s touches f at some t: its intercept is f(t) - s · t."""
+        steepest = size.new_tensor(max(1.0, *(abs(s) for s in self.slope_range)))
+        if slopes is not None:
+            steepest = torch.maximum(steepest, slopes.abs().amax())
+        return 3 * steepest * size + self(torch.zeros_like(size)).abs()
 
     def chord(self, z: Interval) -> Tensor:
         """(f(u) - f(l)) / (u - l), the derivative where u = l."""

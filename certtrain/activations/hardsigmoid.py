@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from certtrain.activations.base import ULPS
+from certtrain.activations.interval import Interval
 from certtrain.activations.piecewise import PiecewiseLinear
 
 
@@ -27,6 +30,10 @@ class Hardsigmoid(PiecewiseLinear):
     def piece_slopes(self) -> tuple[float, ...]:
         """See `PiecewiseLinear`."""
         return (0.0, 1 / 6, 0.0)
+
+    def evaluation_error(self, z: Interval, unit: float) -> Tensor:
+        """See `Activation`: near its lower knot, terms of one half may cancel."""
+        return torch.full_like(z.lower, 2 * ULPS * unit)
 
     def __call__(self, z: Tensor) -> Tensor:
         """See `Activation`."""

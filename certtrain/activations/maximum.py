@@ -64,6 +64,14 @@ class WindowMaximum(Activation):
         """See `Activation`."""
         return self._candidates(z).amax(-3)
 
+    def evaluation_error(self, z: Interval, unit: float) -> Tensor:
+        """See `Activation`: it is exact."""
+        return self.collect(torch.zeros_like(z.lower))
+
+    def lines_size(self, size: Tensor, slopes: Tensor | None = None) -> Tensor:
+        """See `Activation`: m + Σ (|z_i| + |l_i|), with |m| no more than the largest."""
+        return 3 * self.collect(size)
+
     def undecided(self, z: Interval) -> Tensor:
         """See `Activation`: candidates that may win in a window where several may."""
         lower, upper = self._candidates(z.lower), self._candidates(z.upper)

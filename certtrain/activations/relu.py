@@ -32,6 +32,14 @@ class ReLU(Activation):
         """See `Activation`."""
         return torch.relu(z)
 
+    def evaluation_error(self, z: Interval, unit: float) -> Tensor:
+        """See `Activation`: it is exact."""
+        return torch.zeros_like(z.lower)
+
+    def lines_size(self, size: Tensor, slopes: Tensor | None = None) -> Tensor:
+        """See `Activation`: u / (u - l) · (size - l) of the chord is at most the size, since u is."""
+        return size
+
     def undecided(self, z: Interval) -> Tensor:
         """See `Activation`."""
         return (z.lower < 0) & (z.upper > 0)

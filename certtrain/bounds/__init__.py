@@ -4,6 +4,7 @@ From the top down:
 
     api, base, analysis, registry   what others use: Box, Bounds, Relaxation, Analysis; relaxations by name
     relaxation/                     ibp, hbox, zonotope, crown_ibp, deeppoly, intersection
+    rounding/                       slack that makes bounds hold in floating point
     substitution/                   what most of them share: pre-activation bounds, the specification's rows
     executors/                      who carries rows back: tensor operations, or compiled C on CPUs
     rows/                           linear forms (dense or patches), and the rule by which each operation carries them

@@ -32,15 +32,23 @@ class Given:
         multipliers: Operation that an activation reads, behind the first affine layer -> multipliers (beta) of its
             split constraints, [batch, *shape] or [batch, rows, *shape]; they enter the lower bounds of the
             specification's rows. Negative ones count as zero.
+        slack: Operation that an activation reads -> how far its output may be from what the operations before it make
+            of the activations before them, [batch, *shape], not negative. Bounds then hold for every network whose
+            pre-activations differ by as much: for one that rounds, for example (`rounding`). It widens the bounds
+            found of that output (`refine`), and the lines around the activation (`loosen`): an implementation of
+            `Analysing` must do both, or verdicts in `certify.arithmetic=sound` are none.
     """
 
     known: Mapping[int, Interval] = field(default_factory=dict)
     splits: Tensors = field(default_factory=dict)
     slopes: Tensors = field(default_factory=dict)
     multipliers: Tensors = field(default_factory=dict)
+    slack: Tensors = field(default_factory=dict)
 
     def refine(self, index: int, found: Interval) -> Interval:
-        """Bounds of an operation's output, intersected with what is known and decided of it."""
+        """Bounds of an operation's output, widened by its slack, then intersected with what is known and decided."""
+        if index in self.slack:
+            found = Interval(found.lower - self.slack[index], found.upper + self.slack[index])
         if index in self.known:
             found = found.intersect(self.known[index])
         if index in self.splits:
@@ -50,6 +58,23 @@ class Given:
                 found.upper.where(decision >= 0, found.upper.clamp(max=0)),
             )
         return found
+
+    def loosen(self, index: int, lines: Lines) -> Lines:
+        """Lines around an activation that reads an operation, as lines of what that operation makes without slack.
+
+        The activation is given z + d with |d| <= slack, and lies between the lines at z + d: those at z are as much
+        further away as their slopes allow.
+
+        Args:
+            index: The operation that the activation reads.
+            lines: [batch, *shape of its output].
+        """
+        if index not in self.slack:
+            return lines
+        slack = self.slack[index]
+        lower, upper = lines.lower_slope.abs() * slack, lines.upper_slope.abs() * slack
+        below = -lower if lines.lower_intercept is None else lines.lower_intercept - lower
+        return Lines(lines.lower_slope, lines.gap, lines.upper_intercept + upper, below)
 
 
 NOTHING = Given()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from certtrain.bounds import Relaxation
 from certtrain.bounds.labels import class_labels
 from certtrain.certify.arguments import Images, check_outputs, read_images, read_options, read_shard
+from certtrain.certify.arithmetic import arithmetic_named
 from certtrain.certify.attack import Attack, Falsifier
 from certtrain.certify.batching import split
 from certtrain.certify.cascade import Cascade, choose_cascade
@@ -46,6 +47,7 @@ def certify(
     timeout_s: float | None = None,
     cascade: str | Cascade = "all",
     shard: tuple[int, int] | None = None,
+    arithmetic: str = "float64",
     indices: Sequence[int] | None = None,
     ledger: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -55,8 +57,8 @@ def certify(
     With `cascade="all"` every correctly classified image goes through the attack and through every verifier, so that
     the results of each verifier and of their union are known; with `"first"` each of these stages is asked only about
     what those before it left open. Only the image's own evidence counts: a margin that is
-    positive in float64 and in float32, or a counterexample that is misclassified in both. Rounding within
-    float64 is not accounted for.
+    positive in float64 and in float32, or a counterexample that is misclassified in both. Rounding is accounted
+    for with `arithmetic="sound"` alone.
 
     Args:
         model: Any supported network; in eval mode for the duration.
@@ -74,6 +76,8 @@ def certify(
         cascade: Which images each stage is asked about: `"all"` or `"first"`.
         shard: (rank, ranks): judges only every `ranks`-th image, from the one at position `rank` on, into a ledger of
             its own beside `ledger` (ledger-0-of-4.jsonl); `read_ledger` merges them. None: all images.
+        arithmetic: "float64", or "sound": a positive margin then proves that the network in float32, summed in any
+            order, has the right class for every input of float32 in the ball (docs/concepts/verdicts.md).
         indices: Numbers of the images in their data set; None: 0, 1, 2, ...
         ledger: File to which verdicts are appended as they are made, with a counterexample in a file beside it for
             each falsified image; images that are in it already, or in that of a shard, are not done again.
@@ -94,7 +98,7 @@ def certify(
     images = read_images(inputs, labels, eps, indices, options.clip)
     part = read_shard(shard)
     order = choose_cascade(cascade)
-    verifiers = resolve(relaxations)
+    verifiers = resolve(relaxations, arithmetic_named(arithmetic))
     check_outputs(ledger, progress)
     # Autograd, which the attack needs, does not work inside the inference mode that a caller may be in.
     with torch.inference_mode(False), torch.no_grad(), evaluating(model):

@@ -12,6 +12,7 @@ from torch import nn
 
 from certtrain.bounds import Relaxation, build
 from certtrain.certify import Attack, AttackEnsemble, Falsifier
+from certtrain.certify.arithmetic import arithmetic_named
 from certtrain.certify.verifiers import Verifier, choose
 from certtrain.cli import handover
 from certtrain.cli.schema import Node, Pgpe, RunConfig
@@ -80,7 +81,7 @@ def make_verifiers(config: RunConfig) -> tuple[Verifier, ...]:
         ConfigError: One line that names the key.
     """
     given = {name: {"name": node.name, **node.options} for name, node in config.verifier.items()}
-    return choose(config.certify.verifiers, given)
+    return choose(config.certify.verifiers, given, arithmetic_named(config.certify.arithmetic))
 
 
 def make_attack(config: RunConfig) -> Falsifier:

@@ -217,6 +217,7 @@ class Certify(Strict):
     limit: int | None = Field(ge=1)
     timeout_s: float | None = Field(gt=0)
     memory_mb: int = Field(ge=1)
+    arithmetic: Literal["float64", "sound"]
     attack: Attack
 
     @field_validator("verifiers", mode="before")

@@ -137,6 +137,31 @@ def numbers_that_are_none_stay_visible(function: Activation) -> None:
     assert torch.stack([image.lower, image.upper]).isnan().any(0).all()
 
 
+def lines_are_no_larger_than_is_claimed(function: Activation) -> None:
+    """What bounds of rounding errors rest on: |slope| · |z| + |intercept|, for z as large as the ends and larger."""
+    z = intervals(torch.float64)
+    generator = torch.Generator().manual_seed(2)
+    given = 6 * torch.rand(z.lower.shape, generator=generator, dtype=torch.float64) - 3
+    for rule, factor in product((*RULES, "given"), (1.0, 1.5)):
+        slopes = given if rule == "given" else None
+        lines = function.lines(z, rule if slopes is None else slopes)  # type: ignore[arg-type]
+        size = factor * torch.maximum(z.lower.abs(), z.upper.abs())
+        claimed = function.lines_size(size, slopes) * (1 + 1e-12) + 1e-12
+        none = torch.zeros_like(lines.upper_intercept)
+        low = none if lines.lower_intercept is None else lines.lower_intercept
+        for slope, intercept in ((lines.lower_slope, low), (lines.upper_slope, lines.upper_intercept)):
+            assert (slope.abs() * size + intercept.abs() <= claimed).all(), f"{rule}: a line is larger than claimed"
+
+
+def evaluation_keeps_to_its_claimed_error(function: Activation) -> None:
+    """In float32, against float64."""
+    z = intervals(torch.float32)
+    x = samples(z)
+    error = (function(x).double() - function(x.double())).abs()
+    claimed = function.evaluation_error(z.map(torch.Tensor.double), 2.0**-24)
+    assert (error <= claimed + 2.0**-125).all(), "float32 is further off than claimed"
+
+
 ActivationCheck = Callable[[Activation], None]
 ACTIVATION_CHECKS: Mapping[str, ActivationCheck] = {
     check.__name__: check
@@ -146,6 +171,8 @@ ACTIVATION_CHECKS: Mapping[str, ActivationCheck] = {
         lines_are_the_function_where_it_is_linear,
         lines_have_right_derivatives,
         numbers_that_are_none_stay_visible,
+        lines_are_no_larger_than_is_claimed,
+        evaluation_keeps_to_its_claimed_error,
     )
 }
 

@@ -128,5 +128,5 @@ def _propagate(substitution: Substitution, box: Box) -> tuple[Hidden, Propagatio
         z = pre_activation(hidden, given, op.inputs[0], bounds_of)
         lines = op.function.linear_part(z)
         context.passed[index] = lines.lower_slope
-        hidden.lines[index] = lines.map(channels_last)
+        hidden.lines[index] = given.loosen(op.inputs[0], lines).map(channels_last)
     return hidden, boxes

@@ -86,7 +86,8 @@ def relax_activations(graph: Graph, given: Given, bounds_of: BoundsOf, slopes: S
         chosen = given.slopes.get(index)
         # Those for each row of the specification are of no use to other rows.
         for_all = chosen is not None and chosen.dim() == z.lower.dim()
-        hidden.lines[index] = op.function.lines(z, chosen if for_all else slopes).map(channels_last)  # type: ignore[arg-type]
+        lines = op.function.lines(z, chosen if for_all else slopes)  # type: ignore[arg-type]
+        hidden.lines[index] = given.loosen(op.inputs[0], lines).map(channels_last)
     return hidden
 
 

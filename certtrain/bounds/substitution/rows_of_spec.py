@@ -57,6 +57,7 @@ def check_given(substitution: Substitution) -> None:
     legal = {
         "slopes": (given.slopes, {index for index, _ in activations}),
         "splits": (given.splits, read),
+        "slack": (given.slack, read),
         "multipliers": (given.multipliers, {index for index in read if index > substitution.passage.anchor.index}),
     }
     for name, (tensors, indices) in legal.items():
@@ -90,6 +91,8 @@ def _row_by_row(substitution: Substitution, spec: Tensor, hidden: Hidden, sides:
         own = x.dim() == len(shape) + 2
         return x.flatten(0, 1) if own else x.repeat_interleave(rows, dim=0)
 
+    slack = {i: alone(x, passage.graph.ops[i].shape) for i, x in given.slack.items()}
+    for_rows = replace(given, slack=slack)
     lines: dict[int, Lines] = {}
     for index, line in hidden.lines.items():
         op = passage.graph.ops[index]
@@ -100,7 +103,8 @@ def _row_by_row(substitution: Substitution, spec: Tensor, hidden: Hidden, sides:
         else:
             z = hidden.bounds[op.inputs[0]]
             repeated = Interval(alone(z.lower, shape), alone(z.upper, shape))
-            lines[index] = op.function.lines(repeated, alone(slopes, shape)).map(channels_last)  # type: ignore[attr-defined]
+            own_lines = op.function.lines(repeated, alone(slopes, shape))  # type: ignore[attr-defined]
+            lines[index] = for_rows.loosen(op.inputs[0], own_lines).map(channels_last)
     shifts = {i: alone(_signed(substitution, i, x), passage.graph.ops[i].shape) for i, x in given.multipliers.items()}
     own = replace(substitution, passage=passage.repeated(rows))
     found = _bound(own, spec.expand(batch, -1, -1).reshape(batch * rows, 1, -1), Linearization(lines, shifts), sides)

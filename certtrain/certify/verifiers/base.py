@@ -10,7 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from certtrain.bounds import Box
+from certtrain.certify.arithmetic import Arithmetic
 from certtrain.certify.network import Network
+from certtrain.errors import ConfigError
 from certtrain.networks import Graph
 
 
@@ -71,6 +73,14 @@ class Verifier(ABC):
     @abstractmethod
     def options(self) -> str:
         """All its options in one line: equal exactly for verifiers that compute the same."""
+
+    def judged_in(self, arithmetic: Arithmetic) -> Verifier:
+        """The same verifier with margins in another arithmetic.
+
+        Raises:
+            ConfigError: If it has none to choose.
+        """
+        raise ConfigError(f"verifier {self.name} has no arithmetic to choose, only certify.arithmetic=float64")
 
     def describe(self) -> str:
         """Name and options."""

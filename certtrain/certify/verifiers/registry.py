@@ -11,6 +11,7 @@ from typing import Any
 
 from certtrain.bounds import Intersection, Relaxation, build
 from certtrain.bounds.registry import NATIVE
+from certtrain.certify.arithmetic import FLOAT64, Arithmetic
 from certtrain.certify.verdict import ATTACK, PREDICTION
 from certtrain.certify.verifiers.bab import Bab
 from certtrain.certify.verifiers.base import Verifier
@@ -27,8 +28,12 @@ RESERVED: Mapping[str, type[Relaxation | Verifier]] = {**NATIVE, "intersection":
 Given = str | tuple[str, Relaxation] | Verifier
 
 
-def resolve(given: str | Sequence[Given]) -> tuple[Verifier, ...]:
+def resolve(given: str | Sequence[Given], arithmetic: Arithmetic = FLOAT64) -> tuple[Verifier, ...]:
     """Verifiers from names, (name, relaxation) pairs, or verifiers.
+
+    Args:
+        given: What is asked, in order.
+        arithmetic: In which margins are judged. The usual one leaves verifiers that are given as they are.
 
     Raises:
         ConfigError: If there is none, no such relaxation, or a name that would be misunderstood.
@@ -39,6 +44,8 @@ def resolve(given: str | Sequence[Given]) -> tuple[Verifier, ...]:
     if not items:
         raise ConfigError("relaxations must name at least one verifier, such as 'ibp'")
     verifiers = tuple(_verifier(item) for item in items)
+    if arithmetic != FLOAT64:
+        verifiers = tuple(verifier.judged_in(arithmetic) for verifier in verifiers)
     for verifier in verifiers:
         _check_name(verifier)
     names = [v.name for v in verifiers]
@@ -48,13 +55,18 @@ def resolve(given: str | Sequence[Given]) -> tuple[Verifier, ...]:
     return verifiers
 
 
-def choose(names: Sequence[str], nodes: Mapping[str, Mapping[str, Any]]) -> tuple[Verifier, ...]:
+def choose(
+    names: Sequence[str],
+    nodes: Mapping[str, Mapping[str, Any]],
+    arithmetic: Arithmetic = FLOAT64,
+) -> tuple[Verifier, ...]:
     """The verifiers of a configuration.
 
     Args:
         names: In the order in which they are asked.
         nodes: Name -> its relaxation or verifier (`name`), a relaxation's `backend`, and options. What has no node has
             its defaults.
+        arithmetic: In which margins are judged.
 
     Raises:
         ConfigError: One line that names the key, also about a node that is not asked for.
@@ -66,7 +78,7 @@ def choose(names: Sequence[str], nodes: Mapping[str, Mapping[str, Any]]) -> tupl
             other = did_you_mean(name, known) or f", or one of your own: +relaxation@verifier.{name}=deeppoly"
             raise ConfigError(f"certify.verifiers: unknown verifier '{name}': one of {', '.join(known)}{other}")
     try:
-        return resolve([made.get(name, name) for name in names])
+        return resolve([made.get(name, name) for name in names], arithmetic)
     except ConfigError as error:
         raise ConfigError(f"certify.verifiers: {error}") from error
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from certtrain.bounds import Bounds, Box, Relaxation, Sides, margin_spec
+from certtrain.certify.arithmetic import FLOAT64, Arithmetic
 from certtrain.certify.network import Network
 from certtrain.certify.soundness import check_points
 from certtrain.certify.verifiers.base import Proved, Verifier
@@ -23,21 +24,28 @@ class RelaxationVerifier(Verifier):
 
     Attributes:
         relaxation: What it computes.
+        arithmetic: What a positive margin is worth.
+
+    Raises:
+        ConfigError: If the arithmetic cannot judge the relaxation.
     """
 
     relaxation: Relaxation
+    arithmetic: Arithmetic = FLOAT64
+
+    def __post_init__(self) -> None:
+        self.arithmetic.check_relaxation(self.relaxation)
 
     def smallest_margins(self, network: Network, box: Box, labels: Int[Tensor, " batch"], deadline: float) -> Proved:
         """See `Verifier`.
 
-        Computed in float64. A positive margin must be positive in float32 too: where it is not, what float32 found is
-        returned, so that the sign of the result is the verdict. Rows are carried back in pieces, between which the
-        deadline is kept; bounds of another backend are computed to their end.
+        Computed in float64; the sign is the verdict of its arithmetic. Rows are carried back in pieces, between which
+        the deadline is kept; bounds of another backend are computed to their end.
         """
         spec = margin_spec(labels, network.graph.num_outputs)
         try:
             with until(deadline):
-                margins = self._confirmed(network, box, spec)
+                margins = self.arithmetic.smallest_margins(self.relaxation, network, box, spec)
         except OutOfTime:
             return Proved(spec.new_full((len(box),), torch.nan, dtype=torch.float64), torch.zeros(len(box)).bool())
         return Proved(margins, torch.ones(len(box)).bool())
@@ -48,24 +56,18 @@ class RelaxationVerifier(Verifier):
 
     def check(self, network: Network, images: Float[Tensor, "batch *shape"]) -> None:
         """See `Verifier`: bounds of outputs and of margins, on both sides and in both precisions."""
+        self.arithmetic.check_network(network)
         check_points(self.name, lambda box, spec, sides: self._bound(network, box, spec, sides), network, images)
 
     def options(self) -> str:
         """See `Verifier`."""
         kind = type(self.relaxation)
         # The default repr of an object holds its address, which would differ in the next process.
-        return repr(self.relaxation) if is_dataclass(kind) else kind.__qualname__
+        return (repr(self.relaxation) if is_dataclass(kind) else kind.__qualname__) + self.arithmetic.options
 
-    def _confirmed(self, network: Network, box: Box, spec: Tensor) -> Tensor:
-        exact = self._smallest(network, box, spec)
-        claimed = (exact > 0).nonzero().flatten()
-        if len(claimed):
-            single = self._smallest(network, box[claimed].to(torch.float32), spec[claimed]).to(exact.dtype)
-            exact[claimed] = torch.where((single > 0) & single.isfinite(), exact[claimed], single)
-        return exact
-
-    def _smallest(self, network: Network, box: Box, spec: Tensor) -> Tensor:
-        return self._bound(network, box, spec.to(box.lower.dtype), "lower").lower.amin(1)
+    def judged_in(self, arithmetic: Arithmetic) -> RelaxationVerifier:
+        """See `Verifier`."""
+        return replace(self, arithmetic=arithmetic)
 
     def _bound(self, network: Network, box: Box, spec: Tensor | None, sides: Sides) -> Bounds:
         """The relaxation's bounds, in the precision of the box."""
