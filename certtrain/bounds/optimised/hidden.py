@@ -90,7 +90,7 @@ class Tightening:
         substitution = self.substitution
         graph, passage = substitution.graph, substitution.passage
         space = Space.of(graph, self.hidden, everywhere=passage.is_transformed, before=index + 1)
-        region = Region.of(graph, substitution.values, self.box, self.hidden)
+        region = Region.of(graph, substitution.values, self.box, self.hidden, substitution.given.slack)
         free = space.free(graph, self.hidden, self.box.lower)
         width = sum(op.size for op in graph.ops[:index])
         step = rows_at_once(width, self.box.lower, passage.memory_mb, recorded=False)

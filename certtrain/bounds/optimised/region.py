@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from certtrain.activations import Activation, Interval
@@ -30,10 +31,23 @@ class Held:
     lower_intercept: Tensor | None = None
 
     @staticmethod
-    def between(function: Activation, z: Interval) -> Held:
-        """The lines of least area."""
+    def between(function: Activation, z: Interval, slack: Tensor | None = None) -> Held:
+        """The lines of least area.
+
+        Args:
+            function: The activation.
+            z: Bounds of its inputs.
+            slack: How far what the activation is given may be from what its input makes, see `Given.slack`: the upper
+                line is as much further away as its slope allows, the lower one as any slope that it may be given does.
+        """
         found = function.lines(z, "adaptive")
-        return Held(found.lower_slope, found.upper_slope, found.upper_intercept, found.lower_intercept)
+        lower, upper, above, below = found.lower_slope, found.upper_slope, found.upper_intercept, found.lower_intercept
+        if slack is None:
+            return Held(lower, upper, above, below)
+        free = function.free(z)
+        steepest = lower.abs() if free is None else torch.where(free, 1.0, lower.abs())
+        below = -steepest * slack if below is None else below - steepest * slack
+        return Held(lower, upper, above + upper.abs() * slack, below)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -64,7 +78,13 @@ class Region:
     held: Mapping[int, Held]
 
     @staticmethod
-    def of(graph: Graph, values: Values, box: Box, hidden: Mapping[int, Interval]) -> Region:
+    def of(
+        graph: Graph,
+        values: Values,
+        box: Box,
+        hidden: Mapping[int, Interval],
+        slack: Mapping[int, Tensor] | None = None,
+    ) -> Region:
         """Activations between the lines of least area, one row for every image of the box.
 
         Args:
@@ -73,9 +93,13 @@ class Region:
             box: Its inputs.
             hidden: Operation that an activation reads -> bounds of its output, for as many activations as there are
                 bounds.
+            slack: See `Given.slack`.
         """
+        slack = slack or {}
         held = {
-            i: Held.between(op.function, hidden[op.inputs[0]]) for i, op in graph.activations if op.inputs[0] in hidden
+            i: Held.between(op.function, hidden[read], slack.get(read))
+            for i, op in graph.activations
+            if (read := op.inputs[0]) in hidden
         }
         return Region(graph, values, box.center, box.radius, held)
 
