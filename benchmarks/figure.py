@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.bounds import BoundRow
+from benchmarks.certify import SearchRow
 from benchmarks.peak import OperationRow
 from benchmarks.scaling import ScalingRow
 from certtrain.report.style import BLUE, GREEN, GREY, LINE_INCHES, ORANGE, RED, drawing, save, title_lines
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
 COLORS = (BLUE, ORANGE, GREEN, RED)
 # Inches; at the style's resolution 1,690 pixels wide.
-WIDTH, LINE, LEAST = 13.0, 0.36, 6.0
+WIDTH, LINE, LEAST, PANEL = 13.0, 0.36, 6.0, 4.0
 # Places of the panels that have something to show: the first ones in one column, the others beside them.
-LEFT, RIGHT = ("bounds", "operations"), ("batches", "scaling")
+LEFT, RIGHT = ("bounds", "operations"), ("batches", "scaling", "certify")
 
 
 def draw(results: Mapping[str, Sequence[Any]], title: str, path: Path) -> Path | None:
@@ -38,7 +39,8 @@ def picture(results: Mapping[str, Sequence[Any]], title: str) -> Figure | None:
 
         lines = sum(len(results.get(name, ())) for name in LEFT)
         heading = title_lines(title, WIDTH)
-        height = max(LEAST, 1.5 + LINE / 1.6 * lines) + LINE_INCHES * (len(heading) - 1)
+        beside = sum(bool(results.get(name)) for name in RIGHT)
+        height = max(LEAST, PANEL * beside, 1.5 + LINE / 1.6 * lines) + LINE_INCHES * (len(heading) - 1)
         canvas = Figure(figsize=(WIDTH, height), layout="constrained")
         canvas.suptitle("\n".join(heading), x=0.01, ha="left")
         for part, names in zip(canvas.subfigures(1, len(columns), squeeze=False)[0], columns, strict=True):
@@ -129,6 +131,23 @@ def _scaling(ax: Any, rows: Sequence[ScalingRow]) -> None:
     _plain(ax.yaxis)
 
 
+def _certify(ax: Any, rows: Sequence[SearchRow]) -> None:
+    """Steps: the share of a network's properties that had been settled after so many seconds each."""
+    networks = list(dict.fromkeys(row.network for row in rows))
+    for row in rows:
+        shares = [(k + 1) / row.instances for k in range(len(row.settled))]
+        radii = sorted({other.eps for other in rows if other.network == row.network})
+        style = ("-", "--", ":", "-.")[radii.index(row.eps) % 4]
+        color = COLORS[networks.index(row.network) % len(COLORS)]
+        name = f"{row.network}, eps {row.eps:g}: {len(row.settled)} of {row.instances}"
+        times, heights = [*row.settled, row.limit], [*shares, shares[-1] if shares else 0.0]
+        ax.step(times, heights, style, where="post", color=color, label=name)
+    ax.set(xscale="log", ylim=(0, 1.02), xlabel="seconds for one property", ylabel="share settled")
+    ax.set_title("Attack, then branch and bound: settled over time")
+    ax.legend()
+    _plain(ax.xaxis, (0.01, 0.1, 1, 10, 100))
+
+
 def _plain(axis: Any, ticks: Iterable[float] | None = None) -> None:
     """Ticks such as 0.5, 2 and 10 instead of powers of ten."""
     from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
@@ -143,4 +162,5 @@ PANELS: Mapping[str, Callable[[Any, Sequence[Any]], None]] = {
     "operations": _operations,
     "batches": _batches,
     "scaling": _scaling,
+    "certify": _certify,
 }

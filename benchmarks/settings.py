@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-SECTIONS = ("bounds", "batches", "population", "memory", "scaling", "peak", "neighbours", "gpu")
+SECTIONS = ("bounds", "batches", "population", "memory", "scaling", "peak", "neighbours", "gpu", "certify")
 # What --data takes for random images.
 NO_DATA = "none"
 
@@ -92,6 +92,25 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
+class SearchPlan:
+    """Of the section certify.
+
+    Attributes:
+        networks: Names in `vnncomp_networks`.
+        images: That alpha_crown bounds together.
+        iterations: Of alpha_crown.
+        instances: Of each network and radius, at most.
+        seconds: For each.
+    """
+
+    networks: tuple[str, ...]
+    images: int
+    iterations: int
+    instances: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """Sizes of all sections.
 
@@ -105,6 +124,7 @@ class Plan:
         scaling: Values of each axis.
         products: m, k, n of the matrix products [m, k] x [k, n] that find the machine's peak.
         neighbours: For the section of that name.
+        search: For the section certify.
     """
 
     limits: Limits
@@ -116,6 +136,7 @@ class Plan:
     scaling: tuple[tuple[str, tuple[int, ...]], ...]
     products: tuple[tuple[int, int, int], ...]
     neighbours: Neighbours
+    search: SearchPlan
 
 
 DIGITS = Population("mlp", "digits", 64, 128, 0.05, ("vmap", "loop"), 64)
@@ -159,6 +180,9 @@ FULL = Plan(
         starts=4,
         limits=Limits(least=5, most=100, seconds=2.0),
     ),
+    search=SearchPlan(
+        ("mnist_256x2", "mnist_256x4", "mnist_256x6"), images=4, iterations=20, instances=15, seconds=20.0
+    ),
 )
 FEW_DIGITS = Population("mlp", "digits", 4, 8, 0.05, ("vmap", "loop"), 4)
 QUICK = Plan(
@@ -179,6 +203,7 @@ QUICK = Plan(
         starts=1,
         limits=Limits(least=2, most=2, seconds=0.0),
     ),
+    search=SearchPlan(("mnist_256x2",), images=1, iterations=2, instances=1, seconds=0.5),
 )
 
 

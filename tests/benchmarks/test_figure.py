@@ -6,6 +6,7 @@ import pytest
 from pictures import check_layout, points
 
 from benchmarks.bounds import BoundRow
+from benchmarks.certify import SearchRow
 from benchmarks.figure import draw, picture
 from benchmarks.peak import OperationRow
 from benchmarks.scaling import ScalingRow
@@ -39,12 +40,17 @@ RESULTS = {
         ScalingRow("width", "cnn3/16", (1, 2, 4), (spread(1.0), spread(2.0), spread(5.0)), 1.2),
         ScalingRow("depth", "mlp/16", (2, 8), (spread(0.5), spread(8.0)), 2.0),
     ],
+    "certify": [
+        SearchRow(f"mnist_256x{n}", eps, 15, 2, 1, 0, 20.0, 900, 30.0, (0.1, 0.3, 5.0 * n))
+        for n in (2, 4)
+        for eps in (0.03, 0.05)
+    ],
 }
 
 
 def test_a_panel_for_everything_that_was_measured() -> None:
     canvas = picture(RESULTS, "a machine with a long name " * 8)
-    bounds, operations, batches, scaling = canvas.axes
+    bounds, operations, batches, scaling, settled = canvas.axes
     assert canvas.get_suptitle().split() == ("a machine with a long name " * 8).split()
     labels = [label.get_text() for label in bounds.get_yticklabels()]
     assert labels[0] == "mlp/16 random: ibp"
@@ -58,6 +64,7 @@ def test_a_panel_for_everything_that_was_measured() -> None:
     assert points(batches.get_lines()[0]) == [(1, 3 + 1 / 64), (16, 3.25), (256, 7.0)]
     assert [tick.get_text() for tick in batches.get_xticklabels()] == ["1", "16", "256"]
     assert [points(line) for line in scaling.get_lines()] == [[(1, 1), (2, 2), (4, 5)], [(1, 1), (4, 16)]]
+    assert points(settled.get_lines()[0]) == [(0.1, 1 / 15), (0.3, 2 / 15), (10.0, 0.2), (20.0, 0.2)]
     check_layout(canvas)
 
 
