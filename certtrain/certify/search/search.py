@@ -34,7 +34,7 @@ class Effort:
     """
 
     batch: int = 256
-    rounds: tuple[int, ...] = (4, 8)
+    rounds: tuple[int, ...] = (3, 3, 3)
     candidates: int = 4
     descents: int = 8
     steps: int = 10
