@@ -11,6 +11,7 @@ from torch import Tensor
 from certtrain.bounds.optimised.passes import Backward, Start, backward, forward
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.optimised.space import Space
+from certtrain.deadline import check_deadline
 
 # Of Adam; the last is far below any square that matters, and far above numbers that processors are slow with.
 MOMENTUM, SCALE, TINY = 0.9, 0.99, 1e-16
@@ -79,7 +80,12 @@ class Rows:
     signs: Tensor | None = None
 
     def held(self, choice: Choice) -> tuple[Region, Mapping[int, Tensor]]:
-        """The region with chosen slopes, and what multipliers add to rows."""
+        """The region with chosen slopes, and what multipliers add to rows: with it every pass begins.
+
+        Raises:
+            OutOfTime: If the deadline has passed.
+        """
+        check_deadline()
         slopes = {
             part.activation: part.spread(own, self.region.held[part.activation].lower)
             for part, own in self.space.split(choice.slopes)
