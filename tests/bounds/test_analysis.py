@@ -16,6 +16,8 @@ TOLERANCE = 1e-9
 EPS = 0.1
 BACKWARD = ["crown_ibp", "deeppoly", "deeppoly_textbook"]
 NO_ROWS = ("ibp", "hbox")
+# Who takes no multipliers: without rows, or with rows that differ from neuron to neuron.
+NO_MULTIPLIERS = (*NO_ROWS, "alpha_crown")
 
 
 def analyse(case: Case, name: str, given: Given | None = None, eps: float = EPS, **options: object) -> Analysis:
@@ -58,7 +60,7 @@ def test_pre_activations_lie_in_their_bounds_and_activations_between_their_lines
 
 @pytest.mark.parametrize("name", relaxations())
 def test_bound_is_the_shorthand(case: Case, name: str) -> None:
-    relaxation = build(name)
+    relaxation = build(**VARIANTS[name])
     bounds = relaxation.bound(case.graph, case.params, case.box(EPS), case.spec, "lower")
     assert torch.equal(bounds.lower, analyse(case, name).bounds.lower)
 
@@ -99,8 +101,8 @@ def agrees(case: Case, x: Tensor, splits: dict[int, Tensor]) -> Tensor:
     return torch.stack([(results[i] * s >= 0).flatten(1).all(1) for i, s in splits.items()]).all(0)
 
 
-# Multipliers need rows to enter; who has none says so (tested below).
-SPLIT = [(name, False) for name in relaxations()] + [(name, True) for name in relaxations() if name not in NO_ROWS]
+# Multipliers need rows to enter; who takes none says so (tested below).
+SPLIT = [(n, False) for n in relaxations()] + [(n, True) for n in relaxations() if n not in NO_MULTIPLIERS]
 
 
 @pytest.mark.parametrize(("name", "multiplied"), SPLIT)
@@ -231,6 +233,9 @@ def test_what_makes_no_sense_is_refused_in_one_line(case: Case) -> None:
     multipliers = {index: random_like(case, index, (5,))}
     for name in NO_ROWS:
         refused("neither slopes", lambda name=name: analyse(case, name, Given(multipliers=multipliers)))
+    slopes = {i: random_like(case, op.inputs[0], (5,)) for i, op in case.graph.activations}
+    for given in (Given(slopes=slopes), Given(splits=multipliers, multipliers=multipliers)):
+        refused("alpha_crown chooses slopes itself", lambda given=given: analyse(case, "alpha_crown", given))
     refused(
         "parallel lines", lambda: analyse(case, "zonotope", Given(slopes={case.graph.activations[0][0]: case.inputs}))
     )

@@ -52,13 +52,37 @@ def box() -> certtrain.Box:
 # DeepPoly, textbook: y1 >= 0 + 0 = 0, y1 <= 0.5 z1 + 1 + 0.5 z2 + 1 = x1 + 2 <= 3: active.
 #   y2 >= 0 - (0.5 z2 + 1) = -(x1-x2)/2 - 1 >= -2; y2 <= 0.5 z1 + 1 - 0 <= 2: the same tie.
 #   So the output has CROWN-IBP's bounds here: [0.5, 5].
+#
+# alpha-CROWN: y2 >= s z1 - 0.5 z2 - 1 >= -2 for every slope s of z1 (-|s - 1/2| - |s + 1/2| - 1), and y2 <= 2 alike: no
+#   slope helps, the tie stays. Lower, with slopes s1, s2, s of z1, z2, y2:
+#     y1 + s y2 + 0.5 = (1 + s) a1 + (1 - s) a2 + 0.5 >= (1 + s) s1 z1 + (1 - s) s2 z2 + 0.5, at most 0.5 at its minimum
+#     and 0.5 where s1 = s2 = 0, where it begins. Upper: no slope takes part, 5.
 EXPECTED = {
     "ibp": (0.5, 6.5),
     "hbox": (0.5, 6.5),
     "zonotope": (-0.75, 5.0),
     "crown_ibp": (0.5, 5.0),
     "deeppoly": (0.5, 5.0),
+    "alpha_crown": (0.5, 5.0),
 }
+
+
+def test_slopes_of_alpha_crown_by_hand() -> None:
+    """x in [-1, 1.5]: deeppoly takes slope one, 2 relu(x) - x >= 2 x - x >= -1.
+
+    With slope s it is (2 s - 1) x, and 0 for s = 1/2: exact, since the minimum of |x| is 0.
+    """
+    network = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False))
+    with torch.no_grad():
+        # x = relu(x + 4) - 4 where x >= -4: the second neuron is active.
+        network[0].weight.copy_(torch.tensor([[1.0], [1.0]]))
+        network[0].bias = nn.Parameter(torch.tensor([0.0, 4.0]))
+        network[2].weight.copy_(torch.tensor([[2.0, -1.0]]))
+        network[2].bias = nn.Parameter(torch.tensor([4.0]))
+    box = certtrain.Box(torch.tensor([[-1.0]]), torch.tensor([[1.5]]))
+    assert certtrain.bound(network, box, "deeppoly").lower.item() == pytest.approx(-1.0)
+    lower = certtrain.bound(network, box, build("alpha_crown", iterations=100)).lower.item()
+    assert -0.02 < lower <= 1e-6
 
 
 @pytest.mark.parametrize("name", certtrain.relaxations())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import zoo
-from cases import Case
+from cases import VARIANTS, Case
 from torch import nn
 
 import certtrain
@@ -13,7 +13,7 @@ from certtrain.errors import ConfigError
 
 
 def test_an_intersection_is_never_looser_than_its_parts(case: Case) -> None:
-    parts = tuple(build(name) for name in relaxations())
+    parts = tuple(build(**VARIANTS[name]) for name in relaxations())
     best = Intersection(parts).bound(case.graph, case.params, case.box(0.1), case.spec)
     for part in parts:
         bounds = part.bound(case.graph, case.params, case.box(0.1), case.spec)
@@ -41,6 +41,7 @@ def test_tighter_families_are_tighter_on_a_single_hidden_layer() -> None:
     assert width["deeppoly"] == pytest.approx(width["crown_ibp"], abs=1e-12)
     assert width["deeppoly"] <= width["zonotope"] < width["ibp"]
     assert width["hbox"] <= width["ibp"] + 1e-12
+    assert width["alpha_crown"] < width["deeppoly"]
 
 
 @pytest.mark.parametrize(

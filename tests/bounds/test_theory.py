@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from cases import Case
+from cases import VARIANTS, Case
 from torch import nn
 
 from certtrain.bounds import Relaxation, build, relaxations
@@ -18,10 +18,14 @@ def test_theory(relaxation: Relaxation, case: Case, check: str) -> None:
     RELAXATION_CHECKS[check](relaxation, case)
 
 
-@pytest.mark.parametrize("name", relaxations())
+OPTIMISES = [name for name in relaxations() if build(name).optimises]
+USERS = [pytest.param(name, marks=pytest.mark.slow if name in OPTIMISES else ()) for name in relaxations()]
+
+
+@pytest.mark.parametrize("name", USERS)
 def test_a_users_relaxation_is_checked_with_one_call(name: str) -> None:
     """On the networks that come with the checks, with curved activations among them."""
-    check_relaxation(build(name))
+    check_relaxation(build(**VARIANTS[name]))
 
 
 class Hopeful(IBP):

@@ -12,6 +12,7 @@ from certtrain.bounds.optimised import kernels
 from certtrain.bounds.optimised.passes import Backward, Start, backward, forward
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.optimised.space import Space
+from certtrain.deadline import check_deadline
 from certtrain.networks.kernels import is_transformed
 
 
@@ -88,7 +89,12 @@ class Rows:
     signs: Tensor | None = None
 
     def held(self, choice: Choice) -> tuple[Region, Mapping[int, Tensor]]:
-        """The region with chosen slopes, and what multipliers add to rows."""
+        """The region with chosen slopes, and what multipliers add to rows: with it every pass begins.
+
+        Raises:
+            OutOfTime: If the deadline has passed.
+        """
+        check_deadline()
         slopes = {
             part.activation: part.spread(own, self.region.held[part.activation].lower)
             for part, own in self.space.split(choice.slopes)

@@ -46,7 +46,7 @@ class Tightening:
         """
         graph = self.substitution.graph
         transformed = self.substitution.passage.is_transformed
-        if not self.iterations or not Space.of(graph, self.hidden, everywhere=transformed, before=index).parts:
+        if not self.iterations or not Space.of(graph, self.hidden, everywhere=transformed, output=index).parts:
             return found
         batch, size, shape = len(self.box), graph.ops[index].size, found.lower.shape
         if transformed:
@@ -89,7 +89,7 @@ class Tightening:
     def _lower(self, index: int, images: Tensor, forms: Callable[[slice], Tensor]) -> Tensor:
         substitution = self.substitution
         graph, passage = substitution.graph, substitution.passage
-        space = Space.of(graph, self.hidden, everywhere=passage.is_transformed, before=index + 1)
+        space = Space.of(graph, self.hidden, everywhere=passage.is_transformed, output=index)
         region = Region.of(graph, substitution.values, self.box, self.hidden, substitution.given.slack)
         free = space.free(graph, self.hidden, self.box.lower)
         width = sum(op.size for op in graph.ops[:index])

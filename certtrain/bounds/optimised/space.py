@@ -51,22 +51,20 @@ class Space:
     parts: tuple[Part, ...]
 
     @staticmethod
-    def of(
-        graph: Graph, hidden: Mapping[int, Interval], *, everywhere: bool = False, before: int | None = None
-    ) -> Space:
+    def of(graph: Graph, hidden: Mapping[int, Interval], *, everywhere: bool = False, output: int = -1) -> Space:
         """Columns for the neurons that are free for any image, and for others where there are few of these.
 
         Args:
             graph: The network.
             hidden: Operation that an activation reads -> bounds of its output, [images, *shape].
             everywhere: A column for every neuron of such an activation, where nothing may depend on the data.
-            before: Only activations before this operation.
+            output: The operation whose rows choose; activations of which it reads nothing have no columns.
         """
         parts: list[Part] = []
-        start = 0
+        start, passed = 0, _passed(graph, output)
         for index, op in graph.activations:
             read = op.inputs[0]
-            if read not in hidden or (before is not None and index >= before):
+            if read not in hidden or index not in passed:
                 continue
             free = op.function.free(hidden[read])
             if free is None:
@@ -103,3 +101,13 @@ class Space:
     def split(self, columns: Tensor) -> Sequence[tuple[Part, Tensor]]:
         """Each part with its columns."""
         return [(part, columns[:, part.columns]) for part in self.parts]
+
+
+def _passed(graph: Graph, output: int) -> set[int]:
+    """Operations that rows over an operation's output pass, that one included: not those of a parallel branch."""
+    last = output % len(graph.ops)
+    passed = {last}
+    for index in range(last, 0, -1):
+        if index in passed:
+            passed.update(graph.ops[index].inputs)
+    return passed

@@ -3,7 +3,7 @@
 Pre-activation bounds are optimised, too, neuron by neuron in the order of the network: each undecided neuron's lower
 and upper bound has slopes of its own for all activations before it. The lower line through the origin does not depend
 on pre-activation bounds and the upper chord falls with them, so tighter ones can never cost what rows with the same
-slopes prove later.
+slopes prove later. But tighter ones are followed by other slopes to begin with: what deeppoly proves is therefore kept.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from torch import Tensor
 from certtrain.activations import Interval, Lines
 from certtrain.bounds.analysis import NOTHING, Analysis, Given
 from certtrain.bounds.base import Bounds, Box, Sides
-from certtrain.bounds.forward.interval import propagate_intervals
 from certtrain.bounds.optimised.hidden import Tightening
 from certtrain.bounds.relaxation.base import BackSubstitution
-from certtrain.bounds.substitution.preactivation import Hidden, bound_operation, relax_activations, unless_exact
-from certtrain.bounds.substitution.rows_of_spec import check_given
+from certtrain.bounds.relaxation.deeppoly import DeepPoly
+from certtrain.bounds.substitution.preactivation import relax_activations, unless_exact
 from certtrain.bounds.substitution.specification import spec_rows
 from certtrain.errors import ConfigError
 from certtrain.networks.graph import Graph, Params
@@ -30,7 +29,7 @@ from certtrain.networks.graph import Graph, Params
 
 @dataclass(frozen=True)
 class AlphaCrown(BackSubstitution):
-    """Back-substitution with optimised lower slopes, of inner layers, too.
+    """Back-substitution with optimised lower slopes, of inner layers, too; never looser than deeppoly.
 
     Derivatives in parameters and boxes are those at the slopes found.
 
@@ -69,31 +68,37 @@ class AlphaCrown(BackSubstitution):
         """
         if given.slopes or given.multipliers:
             raise ConfigError("alpha_crown chooses slopes itself and takes no multipliers; deeppoly and crown_ibp do")
-        substitution = self.substitution(graph, params, box, given)
-        check_given(substitution)
-        intervals = propagate_intervals(graph, substitution.values, box, given=given)
+        deeppoly = DeepPoly(memory_mb=self.memory_mb, executor=self.executor)
+        plain = deeppoly.analyse(graph, params, box, spec, sides, given)
+        if not self.iterations:
+            return plain
         tightening = Tightening(
-            substitution, box, self.iterations, torch.float32 if self.search == "single" else box.lower.dtype
+            self.substitution(graph, params, box, given),
+            box,
+            self.iterations,
+            torch.float32 if self.search == "single" else box.lower.dtype,
         )
 
         def bound(index: int, lines: Mapping[int, Lines]) -> Interval:
-            return tightening.tighten(index, bound_operation(substitution, index, lines, intervals[index]))
+            return tightening.tighten(index, plain.hidden[index])
 
         def known(index: int, lines: Mapping[int, Lines]) -> Interval:
-            found = given.refine(index, unless_exact(graph, intervals, bound)(index, lines))
+            found = given.refine(index, unless_exact(graph, plain.hidden, bound)(index, lines))
             tightening.hidden[index] = found
             return found
 
         hidden = relax_activations(graph, given, known, "adaptive")
-        return Analysis(self._margins(tightening, spec, sides, hidden), hidden.bounds, hidden.lines)
+        return Analysis(self._margins(tightening, spec, plain.bounds), hidden.bounds, hidden.lines)
 
-    def _margins(self, tightening: Tightening, spec: Tensor | None, sides: Sides, hidden: Hidden) -> Bounds:
+    def _margins(self, tightening: Tightening, spec: Tensor | None, plain: Bounds) -> Bounds:
+        """Bounds of the specification's rows, or what is known of them where that is better."""
         substitution = tightening.substitution
         batch, last = substitution.passage.batch, len(substitution.graph.ops) - 1
         rows = spec_rows(substitution.graph, spec, substitution.passage.anchor.radius).expand(batch, -1, -1)
         count = rows.shape[1]
-        if sides == "both":
+        if plain.upper is not None:
             rows = torch.cat([rows, -rows], dim=1)
         images = torch.arange(batch, device=rows.device).repeat_interleave(rows.shape[1])
         lower = tightening.lower(last, images, rows.flatten(0, 1)).reshape(batch, -1)
-        return Bounds(lower[:, :count], None if sides == "lower" else -lower[:, count:])
+        upper = None if plain.upper is None else torch.minimum(plain.upper, -lower[:, count:])
+        return Bounds(torch.maximum(plain.lower, lower[:, :count]), upper)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -98,7 +98,7 @@ def pre_activation(hidden: Hidden, given: Given, index: int, bounds_of: BoundsOf
     return hidden.bounds[index]
 
 
-def unless_exact(graph: Graph, intervals: list[Interval], bound: BoundsOf) -> BoundsOf:
+def unless_exact(graph: Graph, intervals: Sequence[Interval] | Mapping[int, Interval], bound: BoundsOf) -> BoundsOf:
     """Intervals where they are exact, what `bound` finds elsewhere."""
     return lambda index, lines: intervals[index] if _interval_is_exact(graph, index) else bound(index, lines)
 

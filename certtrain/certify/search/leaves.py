@@ -7,6 +7,7 @@ that what proves the subdomain, empty ones included, is a bound like every other
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +37,15 @@ class Leaf:
     point: Tensor
 
 
-def solve(root: Root, leaf: Subdomains) -> Leaf:
-    """Decides one subdomain without anything left to split."""
+def solve(root: Root, leaf: Subdomains, seconds: float = math.inf) -> Leaf:
+    """Decides one subdomain without anything left to split.
+
+    Args:
+        root: What it is part of.
+        leaf: One subdomain.
+        seconds: After which the program is given up: the bound is minus infinity then, as it is where the numbers are
+            not finite.
+    """
     relaxed, signs = root.double, leaf.decisions[0]
     columns = signs.nonzero().flatten()
     forms, constants = _affine(root, leaf, columns)
@@ -53,10 +61,14 @@ def solve(root: Root, leaf: Subdomains) -> Leaf:
     bounds = [*zip(low.tolist(), high.tolist(), strict=True), (None, None), (0, None)]
     objective = np.zeros(len(bounds))
     objective[-2:] = 1.0, PRICE
-    matrix = torch.cat([above, inside]).numpy()
-    found = linprog(objective, matrix, limits.numpy(), bounds=bounds, method="highs")
-    if found.x is None:
-        return Leaf(-torch.inf, relaxed.region.center[0])
+    matrix = torch.cat([above, inside])
+    undecided = Leaf(-torch.inf, relaxed.region.center[0])
+    if not (matrix.isfinite().all() and limits.isfinite().all()):
+        return undecided
+    options = {"time_limit": max(seconds, 0.0)} if seconds < math.inf else {}
+    found = linprog(objective, matrix.numpy(), limits.numpy(), bounds=bounds, method="highs", options=options)
+    if found.status != 0:
+        return undecided
     duals = torch.from_numpy(-np.asarray(found.ineqlin.marginals)).clamp(min=0)
     multipliers = torch.zeros(1, len(signs), dtype=torch.float64)
     multipliers[0, columns] = duals[len(outputs) :]

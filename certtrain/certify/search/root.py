@@ -17,6 +17,9 @@ from certtrain.bounds.optimised.space import Space
 from certtrain.certify.attack import float32_inside
 from certtrain.networks import Graph, Params
 
+# Numbers per output of an operation that a row keeps: coefficients, three lines, values, and what makes them.
+ROW_COPIES = 8
+
 
 @dataclass(frozen=True)
 class Goals:
@@ -131,6 +134,11 @@ class Root:
     def input_shape(self) -> tuple[int, ...]:
         """Of one input."""
         return self.graph.input_shape
+
+    @property
+    def bytes_per_row(self) -> int:
+        """What bounding one subdomain in float32 holds at once, roughly."""
+        return 4 * ROW_COPIES * sum(op.size for op in self.graph.ops)
 
     def rows(self, relaxed: Relaxed, decisions: Tensor, goal: Tensor) -> Rows:
         """Subdomains as rows to bound.

@@ -16,6 +16,7 @@ from certtrain.certify.search.bounding import bound
 from certtrain.certify.search.branching import NOT_SPLIT, candidates, children, choose
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.subdomains import Pool, Subdomains
+from certtrain.deadline import OutOfTime, check_deadline, until
 
 # closed: everything is proved. exhausted: nothing is left that could be split.
 Ending = Literal["closed", "counterexample", "exhausted", "time", "memory"]
@@ -26,7 +27,7 @@ class Effort:
     """How much is done where.
 
     Attributes:
-        batch: Subdomains that are split at a time.
+        batch: Subdomains that are split at a time, fewer where the rows of their children would not fit into memory.
         rounds: Steps of the children's optimisation; after each round those that are closed are left out.
         candidates: Columns that are tried before one is split.
         descents: Corners, of the lowest bounds, from which a counterexample is searched after each batch.
@@ -46,7 +47,7 @@ class Outcome:
 
     Attributes:
         ending: Why it ended.
-        lower: A bound of every goal: positive exactly where all are refuted.
+        lower: A bound of every goal: positive exactly where all are refuted; NaN where a bound is.
         counterexample: A point, [*input_shape], that is unsafe where it was evaluated; None where none was met.
         examined: Subdomains that were bounded.
     """
@@ -64,7 +65,7 @@ class Search:
         root: What is searched.
         effort: How.
         deadline: A moment of `time.perf_counter()`.
-        memory: Bytes that open subdomains may take.
+        memory: Bytes that open subdomains may take, and as many again those that are being bounded.
     """
 
     def __init__(
@@ -76,29 +77,41 @@ class Search:
     ) -> None:
         self._root, self._effort, self._deadline, self._memory = root, effort, deadline, memory
         self._pool = Pool()
-        self._closed = self._stuck = math.inf
+        self._batch = max(1, min(effort.batch, memory // (root.bytes_per_row * 2 * effort.candidates)))
+        # Lowest bounds: of what is closed, of what nothing can be done for, of what is being split.
+        self._closed = self._stuck = self._taken = math.inf
         self._examined = 0
         self._point: Tensor | None = None
 
     def run(self) -> Outcome:
         """The answer."""
-        fresh = self._whole()
+        try:
+            with until(self._deadline):
+                ending = self._split()
+        except OutOfTime:
+            ending = "time"
+        return Outcome(ending, self._lower(), self._point, self._examined)
+
+    def _split(self) -> Ending:
+        fresh, self._taken = self._whole(), -math.inf
         while True:
             self._examine(fresh)
+            self._taken = math.inf
             if self._point is not None:
-                return self._outcome("counterexample")
-            if not len(self._pool):
-                return self._outcome("closed" if self._stuck == math.inf else "exhausted")
-            if time.perf_counter() > self._deadline:
-                return self._outcome("time")
+                return "counterexample"
+            if math.isnan(self._stuck) or not len(self._pool):
+                return "closed" if self._stuck == math.inf else "exhausted"
+            check_deadline()
             if self._pool.nbytes > self._memory:
-                return self._outcome("memory")
-            parents = self._pool.take(self._effort.batch)
+                return "memory"
+            parents = self._pool.take(self._batch)
+            self._taken = float(parents.lower.min())
             fresh = children(parents, choose(self._root, parents))
 
-    def _outcome(self, ending: Ending) -> Outcome:
-        lower = min(self._closed, self._stuck, self._pool.worst)
-        return Outcome(ending, lower, self._point, self._examined)
+    def _lower(self) -> float:
+        """A bound of everything; of what is open it is float32's, which proves nothing."""
+        left = _lowest(self._stuck, self._taken, self._pool.worst)
+        return self._closed if left == math.inf else _lowest(self._closed, left, 0.0)
 
     def _whole(self) -> Subdomains:
         """One subdomain for every goal: the whole box."""
@@ -118,6 +131,9 @@ class Search:
         self._examined += len(fresh)
         if len(found.closed):
             self._closed = min(self._closed, float(found.closed.min()))
+        if bool(found.lower.isnan().any()):
+            self._stuck = math.nan
+            return
         if not len(found.open):
             return
         decisions, goal = fresh.decisions[found.open], fresh.goal[found.open]
@@ -130,15 +146,21 @@ class Search:
         splittable = columns[:, 0] != NOT_SPLIT if columns.shape[1] else torch.zeros(len(goal), dtype=torch.bool)
         self._pool.add(still[splittable])
         for leaf in (~splittable).nonzero().flatten().tolist():
-            if self._point is None and time.perf_counter() < self._deadline:
-                self._decide(still[leaf : leaf + 1])
-            else:
-                self._stuck = min(self._stuck, float(still.lower[leaf]))
+            if self._point is not None:
+                self._stuck = _lowest(self._stuck, float(still.lower[leaf]))
+                continue
+            check_deadline()
+            self._decide(still[leaf : leaf + 1])
 
     def _decide(self, leaf: Subdomains) -> None:
-        solved = leaves.solve(self._root, leaf)
+        solved = leaves.solve(self._root, leaf, self._deadline - time.perf_counter())
         if solved.lower > 0:
             self._closed = min(self._closed, solved.lower)
             return
-        self._stuck = min(self._stuck, solved.lower)
+        self._stuck = _lowest(self._stuck, solved.lower)
         self._point = points.first_unsafe(self._root, solved.point[None].clamp(*self._root.outer), leaf.goal)
+
+
+def _lowest(*bounds: float) -> float:
+    """The smallest; NaN where one is."""
+    return math.nan if any(map(math.isnan, bounds)) else min(bounds)
