@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linprog
 from torch import Tensor
 
 from certtrain.bounds.optimised.ascent import Choice
@@ -38,6 +37,8 @@ class Leaf:
 
 def solve(root: Root, leaf: Subdomains) -> Leaf:
     """Decides one subdomain without anything left to split."""
+    from scipy.optimize import linprog  # half a second to import, for a case that is rare
+
     relaxed, signs = root.double, leaf.decisions[0]
     columns = signs.nonzero().flatten()
     forms, constants = _affine(root, leaf, columns)

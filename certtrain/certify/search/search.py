@@ -14,8 +14,9 @@ from certtrain.bounds.optimised.ascent import Choice
 from certtrain.certify.search import leaves, points
 from certtrain.certify.search.bounding import bound
 from certtrain.certify.search.branching import NOT_SPLIT, candidates, children, choose
+from certtrain.certify.search.pool import Pool
 from certtrain.certify.search.root import Root
-from certtrain.certify.search.subdomains import Pool, Subdomains
+from certtrain.certify.search.subdomains import Subdomains
 
 # closed: everything is proved. exhausted: nothing is left that could be split.
 Ending = Literal["closed", "counterexample", "exhausted", "time", "memory"]
@@ -75,7 +76,7 @@ class Search:
         memory: int = 1 << 30,
     ) -> None:
         self._root, self._effort, self._deadline, self._memory = root, effort, deadline, memory
-        self._pool = Pool()
+        self._pool: Pool[Subdomains] = Pool()
         self._closed = self._stuck = math.inf
         self._examined = 0
         self._point: Tensor | None = None
