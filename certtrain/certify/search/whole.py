@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 
@@ -20,7 +19,7 @@ from certtrain.errors import ConfigError
 from certtrain.networks import Graph, Params
 
 # What is split: neurons by their sign, inputs in the middle, or inputs where there are at most FEW that are not fixed.
-Splitting = Literal["auto", "neurons", "inputs"]
+SPLITTINGS = ("auto", "neurons", "inputs")
 FEW = 10
 
 
@@ -41,11 +40,11 @@ class BranchAndBound:
     relaxation: AlphaCrown = AlphaCrown(iterations=10, search="single")  # noqa: RUF009  (frozen)
     effort: Effort = Effort()  # noqa: RUF009  (frozen)
     memory_mb: int = 1024
-    splitting: Splitting = "auto"
+    splitting: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.splitting not in get_args(Splitting):
-            raise ConfigError(f"splitting must be one of {', '.join(get_args(Splitting))}, got {self.splitting!r}")
+        if self.splitting not in SPLITTINGS:
+            raise ConfigError(f"splitting must be one of {', '.join(SPLITTINGS)}, got {self.splitting!r}")
 
     def decide(
         self, graph: Graph, values: Mapping[torch.dtype, Params], box: Box, goals: Goals, deadline: float = math.inf

@@ -13,7 +13,7 @@ from certtrain.bounds.relaxation.alpha_crown import AlphaCrown
 from certtrain.certify.network import Network
 from certtrain.certify.search.root import Goals
 from certtrain.certify.search.search import Effort
-from certtrain.certify.search.whole import BranchAndBound, Splitting
+from certtrain.certify.search.whole import BranchAndBound
 from certtrain.certify.soundness import check_points
 from certtrain.certify.verifiers.base import Proved, Verifier
 from certtrain.certify.verifiers.memory import bytes_of_bounds
@@ -46,7 +46,7 @@ class Bab(Verifier):
     batch: int = 256
     candidates: int = 4
     memory_mb: int = 1024
-    splitting: Splitting = "auto"
+    splitting: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("batch", "candidates", "memory_mb"):
