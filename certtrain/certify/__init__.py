@@ -4,7 +4,8 @@
 and every verifier, and `case` turns what was found into a `Verdict`. A counterexample is evidence once it is confirmed
 in two precisions (`attack`), a positive margin likewise (`verifiers`, one per file); `soundness` stops everything when
 evidence contradicts itself. `batching` makes exceptions and exhausted memory part of a record instead of the end of a
-run, `ledger` writes rows that survive a restart, and `summary` counts them.
+run, `ledger` writes rows that survive a restart, and `summary` counts them. `decide` answers a `Property`: `questions`
+makes tensors of it, `falsify` looks for counterexamples, `search` for proofs.
 """
 
 from certtrain.certify.attack import Attack

@@ -18,7 +18,7 @@ from certtrain.certify.properties import Property
 from certtrain.certify.questions import Question
 from certtrain.deadline import check_deadline, until
 
-# Elements of all operations together that a batch of attacks takes.
+# Elements of all operations and forms together that a batch of attacks takes.
 ELEMENTS = 1 << 25
 MOST = 256
 
@@ -86,7 +86,7 @@ class Falsification:
 
     def _points(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Points worth a look, float32, with their regions."""
-        batches = torch.arange(len(self.question)).split(regions_at_once(self.network))
+        batches = torch.arange(len(self.question)).split(regions_at_once(self.network, self.question))
         inner = [float32_inside(self.question.box[batch]) for batch in batches]
         at_center = []
         for batch, box in zip(batches, inner, strict=True):
@@ -114,6 +114,7 @@ class Falsification:
         return next((one for one in found if one is not None), None)
 
 
-def regions_at_once(network: Network) -> int:
+def regions_at_once(network: Network, question: Question) -> int:
     """How many regions to attack, or to bound, in one batch."""
-    return max(1, min(MOST, ELEMENTS // sum(op.size for op in network.graph.ops)))
+    forms = question.table.shape[1] * question.goals.forms[0].numel()
+    return max(1, min(MOST, ELEMENTS // (forms + sum(op.size for op in network.graph.ops))))
