@@ -6,6 +6,7 @@
     verdicts = certtrain.certify(model, images, labels, eps=0.1)
     network = certtrain.networks.from_onnx("network.onnx")
     property = certtrain.read_vnnlib("property.vnnlib", network.input_shape)
+    decision = certtrain.decide(network, property, timeout_s=60)
 
 Names are resolved when they are first used, so that `import certtrain` costs nothing. `certtrain.certify` is the
 function; the package in which it lives has the same name and is imported from: `from certtrain.certify import Attack`.
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from certtrain.bounds import Bounds, Box, Relaxation, margin_spec, relaxations
     from certtrain.bounds.api import bound
     from certtrain.certify import certify
+    from certtrain.certify.decide import Decision, decide
     from certtrain.certify.properties import Property, read_vnnlib
 
 __version__ = "0.1.0"
@@ -30,10 +32,12 @@ __version__ = "0.1.0"
 _HOME = {
     "Bounds": "certtrain.bounds",
     "Box": "certtrain.bounds",
+    "Decision": "certtrain.certify.decide",
     "Property": "certtrain.certify.properties",
     "Relaxation": "certtrain.bounds",
     "bound": "certtrain.bounds.api",
     "certify": "certtrain.certify",
+    "decide": "certtrain.certify.decide",
     "margin_spec": "certtrain.bounds",
     "read_vnnlib": "certtrain.certify.properties",
     "relaxations": "certtrain.bounds",
@@ -41,10 +45,12 @@ _HOME = {
 __all__ = [
     "Bounds",
     "Box",
+    "Decision",
     "Property",
     "Relaxation",
     "bound",
     "certify",
+    "decide",
     "margin_spec",
     "networks",
     "read_vnnlib",

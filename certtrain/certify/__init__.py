@@ -5,7 +5,8 @@ verifiers in the order that a `cascade` has, and `case` turns what was found int
 evidence once it is confirmed in two precisions (`counterexamples`), a positive margin likewise (`verifiers`, one per
 file); `soundness` stops everything when evidence contradicts itself. `batching` makes exceptions and exhausted memory
 part of a record instead of the end of a run, `ledger` writes rows that survive a restart, one ledger for each `shard`;
-`summary` and `stages` count them.
+`summary` and `stages` count them. `decide` answers a `Property`: `questions` makes tensors of it, `falsify` looks for
+counterexamples, `search` for proofs.
 """
 
 from certtrain.certify.attack import Attack, AttackEnsemble, Falsifier

@@ -87,9 +87,7 @@ def read_options(model: Any, clip: Any, attack: Any, batch_size: Any, memory_mb:
         raise ConfigError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if not isinstance(attack, Falsifier):
         raise ConfigError(f"attack must be a certtrain.certify Attack, got {attack!r}")
-    limit = None if timeout_s is None else _number(timeout_s)
-    if timeout_s is not None and not (limit is not None and 0 < limit < math.inf):
-        raise ConfigError(f"timeout_s must be a positive number of seconds, or None for no limit, got {timeout_s!r}")
+    limit = read_timeout(timeout_s)
     return Options(
         _read_clip(clip), attack, _positive(batch_size, "batch_size"), _positive(memory_mb, "memory_mb"), limit
     )
@@ -124,6 +122,18 @@ def check_outputs(ledger: Any, progress: Any) -> None:
         raise ConfigError(f"ledger must be the path of a file, {os.fspath(ledger)} is a folder")
     if progress is not None and not callable(progress):
         raise ConfigError(f"progress must be a function, or None, got {progress!r}")
+
+
+def read_timeout(timeout_s: Any) -> float | None:
+    """Seconds, or None for no limit.
+
+    Raises:
+        ConfigError: If it is no positive number.
+    """
+    limit = None if timeout_s is None else _number(timeout_s)
+    if timeout_s is not None and not (limit is not None and 0 < limit < math.inf):
+        raise ConfigError(f"timeout_s must be a positive number of seconds, or None for no limit, got {timeout_s!r}")
+    return limit
 
 
 def _read_eps(eps: Any, images: int) -> tuple[float, ...]:

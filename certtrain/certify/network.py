@@ -40,15 +40,25 @@ class Network:
 
     @staticmethod
     def of(module: nn.Module, input_shape: Sequence[int]) -> Network:
-        """Traces a module, which must be in eval mode.
+        """Traces a classifier, which must be in eval mode.
 
         Raises:
             UnsupportedOperation: If an operation has no bound rule.
             ConfigError: If the network has fewer than two outputs: there is no margin.
         """
+        found = Network.traced(module, input_shape)
+        if (outputs := found.graph.num_outputs) < 2:
+            raise ConfigError(f"certification needs at least two classes, the network has {outputs} output")
+        return found
+
+    @staticmethod
+    def traced(module: nn.Module, input_shape: Sequence[int]) -> Network:
+        """Traces a module with any number of outputs, which must be in eval mode.
+
+        Raises:
+            UnsupportedOperation: If an operation has no bound rule.
+        """
         graph = trace(module, input_shape)
-        if graph.num_outputs < 2:
-            raise ConfigError(f"certification needs at least two classes, the network has {graph.num_outputs} output")
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         floating = {name: t for name, t in tensors.items() if t.is_floating_point()}
         # Clones: whoever trains on meanwhile, or keeps tensors of inference mode, does not reach them.

@@ -15,6 +15,7 @@ COMMANDS = {
     "collect": ("certtrain.cli.collect", "collect_command"),
     "export": ("certtrain.cli.export", "export_command"),
     "study": ("certtrain.cli.study", "study_command"),
+    "vnncomp": ("certtrain.cli.vnncomp", "vnncomp_command"),
 }
 CFG = ("job", "hydra", "all")
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")

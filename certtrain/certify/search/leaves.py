@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linprog
 from torch import Tensor
 
 from certtrain.bounds.optimised.ascent import Choice
@@ -46,6 +45,8 @@ def solve(root: Root, leaf: Subdomains, seconds: float = math.inf) -> Leaf:
         seconds: After which the program is given up: the bound is minus infinity then, as it is where the numbers are
             not finite.
     """
+    from scipy.optimize import linprog  # half a second to import, for a case that is rare
+
     relaxed, signs = root.double, leaf.decisions[0]
     columns = signs.nonzero().flatten()
     forms, constants = _affine(root, leaf, columns)

@@ -14,8 +14,9 @@ from certtrain.bounds.optimised.ascent import Choice
 from certtrain.certify.search import leaves, points
 from certtrain.certify.search.bounding import bound
 from certtrain.certify.search.branching import NOT_SPLIT, candidates, children, choose
+from certtrain.certify.search.pool import Pool
 from certtrain.certify.search.root import Root
-from certtrain.certify.search.subdomains import Pool, Subdomains
+from certtrain.certify.search.subdomains import Subdomains
 from certtrain.deadline import OutOfTime, check_deadline, until
 
 # closed: everything is proved. exhausted: nothing is left that could be split.
@@ -76,7 +77,7 @@ class Search:
         memory: int = 1 << 30,
     ) -> None:
         self._root, self._effort, self._deadline, self._memory = root, effort, deadline, memory
-        self._pool = Pool()
+        self._pool: Pool[Subdomains] = Pool()
         self._batch = max(1, min(effort.batch, memory // (root.bytes_per_row * 2 * effort.candidates)))
         # Lowest bounds: of what is closed, of what nothing can be done for, of what is being split.
         self._closed = self._stuck = self._taken = math.inf

@@ -10,10 +10,17 @@ import torch
 
 from certtrain.bounds import Box
 from certtrain.bounds.relaxation.alpha_crown import AlphaCrown
+from certtrain.bounds.relaxation.deeppoly import DeepPoly
+from certtrain.certify.search.inputs import Halving
 from certtrain.certify.search.root import Goals, Root
 from certtrain.certify.search.search import Effort, Outcome, Search
 from certtrain.deadline import OutOfTime, until
+from certtrain.errors import ConfigError
 from certtrain.networks import Graph, Params
+
+# What is split: neurons by their sign, inputs in the middle, or inputs where there are at most FEW that are not fixed.
+SPLITTINGS = ("auto", "neurons", "inputs")
+FEW = 10
 
 
 @dataclass(frozen=True)
@@ -21,14 +28,23 @@ class BranchAndBound:
     """How a question is decided.
 
     Attributes:
-        relaxation: Gives the pre-activation bounds of the whole box.
-        effort: Of the search.
+        relaxation: Gives the pre-activation bounds of the whole box where neurons are split.
+        effort: Of the search over neurons.
         memory_mb: MiB that open subdomains may take.
+        splitting: What is split: "neurons", "inputs", or "auto": inputs where at most ten have a width.
+
+    Raises:
+        ConfigError: If there is no such splitting.
     """
 
     relaxation: AlphaCrown = AlphaCrown(iterations=10, search="single")  # noqa: RUF009  (frozen)
     effort: Effort = Effort()  # noqa: RUF009  (frozen)
     memory_mb: int = 1024
+    splitting: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.splitting not in SPLITTINGS:
+            raise ConfigError(f"splitting must be one of {', '.join(SPLITTINGS)}, got {self.splitting!r}")
 
     def decide(
         self, graph: Graph, values: Mapping[torch.dtype, Params], box: Box, goals: Goals, deadline: float = math.inf
@@ -45,16 +61,25 @@ class BranchAndBound:
         Raises:
             UnsupportedOperation: If an operation has no rule.
         """
-        unknown = Outcome("time", -math.inf, None, 0)
+        halves = self._halves(box)
+        relaxation = DeepPoly() if halves else self.relaxation
         with torch.no_grad():
             try:
                 with until(deadline):
                     # What counts is found of inner layers; the search bounds the goals itself, so one row is enough.
                     spec = goals.forms.new_zeros((1, 1, graph.num_outputs))
-                    found = self.relaxation.analyse(graph, values[torch.float64], box, spec, "lower")
+                    found = relaxation.analyse(graph, values[torch.float64], box, spec, "lower")
             except OutOfTime:
-                return unknown
+                return Outcome("time", -math.inf, None, 0)
             if not all(bool(z.lower.isfinite().all() and z.upper.isfinite().all()) for z in found.hidden.values()):
                 return Outcome("exhausted", math.nan, None, 0)
             root = Root.of(graph, values, box, found.hidden, goals)
+            if halves:
+                return Halving(root, deadline, memory=self.memory_mb << 20).run()
             return Search(root, deadline, self.effort, self.memory_mb << 20).run()
+
+    def _halves(self, box: Box) -> bool:
+        """Whether boxes of inputs are halved."""
+        if self.splitting == "auto":
+            return int((box.upper > box.lower).sum()) <= FEW
+        return self.splitting == "inputs"

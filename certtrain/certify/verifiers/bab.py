@@ -28,12 +28,14 @@ class Bab(Verifier):
 
     Pre-activation bounds are alpha-CROWN's of the whole box; subdomains are bounded with multipliers of their splits
     (beta-CROWN, Wang et al., arXiv 2103.06624), in batches. Networks with other activations are split at their ReLUs.
+    Where few inputs have a width, boxes of inputs are halved instead, whatever the activations.
 
     Attributes:
         iterations: Steps of the slopes of pre-activation bounds.
         batch: Subdomains that are split at a time.
         candidates: Neurons that are tried before one is split.
         memory_mb: MiB that the open subdomains of an image may take.
+        splitting: "neurons", "inputs", or "auto": inputs where at most ten have a width.
 
     Raises:
         ConfigError: If a number is out of range.
@@ -44,6 +46,7 @@ class Bab(Verifier):
     batch: int = 256
     candidates: int = 4
     memory_mb: int = 1024
+    splitting: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("batch", "candidates", "memory_mb"):
@@ -92,4 +95,5 @@ class Bab(Verifier):
 
     def _search(self) -> BranchAndBound:
         effort = Effort(batch=self.batch, candidates=self.candidates)
-        return BranchAndBound(AlphaCrown(iterations=self.iterations, search="single"), effort, self.memory_mb)
+        relaxation = AlphaCrown(iterations=self.iterations, search="single")
+        return BranchAndBound(relaxation, effort, self.memory_mb, self.splitting)
