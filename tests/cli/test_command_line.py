@@ -34,7 +34,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
         (["--resolve"], "--resolve and --package belong to --cfg"),
         (
             ["certify", "x.pth"],
-            "'certify' is no key=value and no command; commands are collect, export, study and vnncomp",
+            "'certify' is no key=value and no command; commands are collect, export, study and",
         ),
         (["colect", "x"], "'colect' is no key=value and no command; did you mean collect?"),
         (["eps=0.1", "study"], "study is a command: it must be the first word"),
