@@ -94,8 +94,8 @@ def seconds_since_start() -> float:
 
 def _decided(network: str, property: str, timeout_s: float) -> Decision:
     model = from_onnx(network)
-    asked = read_vnnlib(property, model.input_shape)
+    asked, runtime = read_vnnlib(property, model.input_shape), Runtime.read(network, model)
     left = timeout_s - seconds_since_start() - min(RESERVE_S, RESERVE_SHARE * timeout_s)
     if left <= 0:
         return Decision("timeout", None, 0.0, -math.inf)
-    return decide(model, asked, left, runtime=Runtime.read(network, model))
+    return decide(model, asked, left, runtime=runtime)

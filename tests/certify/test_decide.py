@@ -262,7 +262,8 @@ def test_bounds_that_are_not_the_networks_stop_everything(monkeypatch: pytest.Mo
 
 def test_networks_of_any_size_and_mode() -> None:
     """One output, weights in float64, in training mode, under inference mode; the module is as it was."""
-    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.9), nn.ReLU(), nn.Linear(4, 1)).double().train()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.9), nn.ReLU(), nn.Linear(4, 1)).double().requires_grad_(False)
     lowest = float(model.eval()(torch.rand((100, 3)).double()).min())
     model.train()
     property = Property.from_constraints([0.0] * 3, [1.0] * 3, [([[1.0]], [lowest])])

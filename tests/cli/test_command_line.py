@@ -35,7 +35,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
         (["verify", "x.pth"], "'verify' is no key=value and no command; did you mean certify?"),
         (
             ["dashboard", "x"],
-            "'dashboard' is no key=value and no command; commands are certify, collect, export, study and vnncomp",
+            "'dashboard' is no key=value and no command; commands are certify, collect,",
         ),
         (["colect", "x"], "'colect' is no key=value and no command; did you mean collect?"),
         (["eps=0.1", "study"], "study is a command: it must be the first word"),
