@@ -2,8 +2,8 @@
 
 A jump is a difference that does not shrink with the interval: intervals in which the loss changes by more than its
 slopes at both ends explain are halved, always towards the half that the slopes explain less, until float64 has no
-number between their ends. Kinks and curvature are explained better and better on the way and drop out; what is left jumps. A
-jump splits its interval in two, which are searched in turn, until no further one is found.
+number between their ends. Kinks and curvature are explained better and better on the way and drop out; what is left
+jumps. A jump splits its interval in two, which are searched in turn, until no further one is found.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def continuity(
 
 def on_line(loss: LossFunction, params: Params, along: Params, strategy: str) -> Function:
     """S -> the loss at θ + s · along."""
-    return lambda s: values(loss, Plane(params, [along], s[:, None]), strategy).mean
+    return lambda s: values(loss, Plane(params, [along], s[:, None]), strategy).mean.to(s)
 
 
 def find_jumps(function: Function, start: float, end: float, intervals: int) -> tuple[Jump, ...]:

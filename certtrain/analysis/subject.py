@@ -19,7 +19,7 @@ from certtrain.losses.robust_cross_entropy import robust_cross_entropy
 from certtrain.networks.graph import Graph, Params
 
 # Members per vectorised call: bounds the memory, never changes a number beyond rounding.
-CHUNK = 64
+CHUNK = 32
 
 
 @dataclass(frozen=True)

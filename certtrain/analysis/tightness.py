@@ -58,7 +58,7 @@ def tightness(subject: Subject, attack: PGD, seed: int, exact_seconds: float) ->
     keys = [(seed, position) for position in range(len(subject.inputs))]
     _, attacked = attack.worst(problem.margins_at(subject.params), problem.box, keys)
     exact, unknown = _exact(subject, exact_seconds)
-    return Tightness(bounds, attacked.detach(), exact.to(attacked), unknown)
+    return Tightness(bounds, attacked, exact.to(attacked), unknown)
 
 
 def _exact(subject: Subject, seconds: float) -> tuple[Tensor, str]:

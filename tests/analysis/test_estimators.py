@@ -28,7 +28,6 @@ def mixed(params: dict) -> torch.Tensor:
 
 def test_nothing_is_biased_on_a_quadratic() -> None:
     found = gradients(quadratic, PARAMS, 0.2, BUDGET, 0, "vmap")
-    truth = {k: torch.zeros_like(p) for k, p in PARAMS.items()}
     truth = {"w": PARAMS["w"] + PARAMS["b"] / 2, "b": PARAMS["w"].sum(0) / 2}
     square = sum(float(g.square().sum()) for g in truth.values())
     assert found.squared_norm.low <= square <= found.squared_norm.high
@@ -93,5 +92,6 @@ def test_intervals_of_products_cover_also_where_the_mean_is_zero() -> None:
 def test_the_same_seed_gives_the_same_numbers(strategy: str) -> None:
     small = Budget(3, 2, 2, 2, 2)
     one, other = (gradients(quadratic, PARAMS, 0.1, small, 5, strategy) for _ in range(2))
-    assert one == other
-    assert one != gradients(quadratic, PARAMS, 0.1, small, 6, strategy)
+    # As text, since a NaN is no NaN.
+    assert str(one) == str(other)
+    assert str(one) != str(gradients(quadratic, PARAMS, 0.1, small, 6, strategy))
