@@ -33,6 +33,8 @@ usage: python -m certtrain [group=choice ...] [key=value ...]
        python -m certtrain collect DIRECTORY ...        mean and deviation over seeds of all runs below directories
        python -m certtrain export RUN                   network and properties of a run as ONNX and VNN-LIB files
        python -m certtrain certify RUN [key=value ...]  other questions about what a run has trained: eps=[0.05,0.1]
+       python -m certtrain landscape RUN                certified loss around a run's weights, as it is and smoothed
+       python -m certtrain analyze RUN                  tightness, jumps, stable neurons, bias and noise of gradients
        python -m certtrain study FILE                   several sweeps, collected, such as studies/digits.yaml
 
 Without arguments it trains a small network on 8x8 digits by Gaussian loss smoothing (pgpe) with DeepPoly bounds at

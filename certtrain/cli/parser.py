@@ -11,9 +11,11 @@ from certtrain.errors import ConfigError
 
 # The first word -> module and function that take the others. Without one, a run or a sweep is asked for.
 COMMANDS = {
+    "analyze": ("certtrain.cli.analyze", "analyze_command"),
     "certify": ("certtrain.cli.certify", "certify_command"),
     "collect": ("certtrain.cli.collect", "collect_command"),
     "export": ("certtrain.cli.export", "export_command"),
+    "landscape": ("certtrain.cli.landscape", "landscape_command"),
     "study": ("certtrain.cli.study", "study_command"),
     "vnncomp": ("certtrain.cli.vnncomp", "vnncomp_command"),
 }

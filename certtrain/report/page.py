@@ -13,6 +13,7 @@ from typing import Any
 from certtrain.certify import STATUSES, Verdict, read_ledger, read_verifiers, summarize
 from certtrain.errors import DataError
 from certtrain.files import replacing
+from certtrain.report.analysis import analysis_tables
 from certtrain.report.certifications import find_certifications, find_curves
 from certtrain.report.curves import write_curves
 from certtrain.report.margins import write_margins
@@ -29,6 +30,12 @@ MEANINGS = {
     "oom": "undecided because memory was exhausted",
     "error": "undecided because something failed",
 }
+# What other commands draw of a run.
+MEASURED = (
+    ("Certified loss along two directions", "landscape/lines.png"),
+    ("Certified loss on the plane of both", "landscape/plane.png"),
+    ("Bounds and gradients", "analysis/analysis.png"),
+)
 # Image numbers and distinct messages that are listed per status.
 LISTED = 25
 MESSAGES = 3
@@ -81,7 +88,8 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
         ("Margins", write_margins(verdicts, run / "margins.png", heading)),
         *(("Accuracy over eps, certified afterwards", path) for path in find_curves(run)),
     )
-    plots = [Plot(name, _base64(file)) for name, file in pictures if file is not None]
+    further = [(name, run / file) for name, file in MEASURED if (run / file).is_file()]
+    plots = [Plot(name, _base64(file)) for name, file in (*pictures, *further) if file is not None]
     if not (config or verdicts or plots or record.get("parameters")):
         raise DataError(
             f"{run} is no run directory: it has no summary.json, ledger.jsonl, metrics.jsonl or config.yaml"
@@ -97,6 +105,7 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
         statuses=_status_rows(verdicts),
         certifications=find_certifications(run),
         plots=plots,
+        tables=analysis_tables(run / "analysis"),
         facts=list(_facts(record)),
         config=list(_flatten(config)),
         directory=run.resolve(),

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#D55E00", "#009E73", "#CC3311"
 GREY, SILVER = "#555555", "#BBBBBB"
+PURPLE, SKY, GOLD = "#CC79A7", "#56B4E9", "#E69F00"
+# Of relaxations, so that each looks the same in all plots; others get the rest in turn.
+RELAXATION_COLORS = {"ibp": BLUE, "hbox": GOLD, "zonotope": GREEN, "crown_ibp": PURPLE, "deeppoly": RED}
 SETTINGS = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -71,6 +74,16 @@ def figure(columns: int, rows: int, title: str, size: tuple[float, float], **opt
     axes = canvas.subplots(rows, columns, squeeze=False, **options)
     canvas.suptitle("\n".join(lines), x=0.01, ha="left")
     return canvas, list(axes.flat)
+
+
+def relaxation_color(name: str) -> str:
+    """Of a relaxation's lines and bars."""
+    return RELAXATION_COLORS.get(name, GREY)
+
+
+def save_both(canvas: Figure, path: Path) -> list[Path]:
+    """Writes a figure as PNG and as SVG; the path names the PNG."""
+    return [save(canvas, path), save(canvas, path.with_suffix(".svg"))]
 
 
 def title_lines(title: str, width: float) -> list[str]:

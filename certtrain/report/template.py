@@ -103,6 +103,17 @@ PAGE = """\
 <img alt="{{ plot.heading }}" src="data:image/png;base64,{{ plot.data }}">
 {% endfor %}
 
+{% for table in tables %}
+<h2>{{ table.title }}</h2>
+<p class="by">{{ table.note }}</p>
+<table>
+  <tr>{% for column in table.columns %}<th class="number">{{ column }}</th>{% endfor %}</tr>
+  {% for row in table.rows %}
+  <tr>{% for cell in row %}<td class="number">{{ cell }}</td>{% endfor %}</tr>
+  {% endfor %}
+</table>
+{% endfor %}
+
 <h2>Facts</h2>
 <table>
   {% for name, value in facts %}

@@ -35,7 +35,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
         (["verify", "x.pth"], "'verify' is no key=value and no command; did you mean certify?"),
         (
             ["dashboard", "x"],
-            "'dashboard' is no key=value and no command; commands are certify, collect,",
+            "'dashboard' is no key=value and no command; commands are analyze, certify,",
         ),
         (["colect", "x"], "'colect' is no key=value and no command; did you mean collect?"),
         (["eps=0.1", "study"], "study is a command: it must be the first word"),
@@ -100,7 +100,7 @@ def test_completion_is_asked_of_known_shells(
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("certtrain ", {"collect", "export", "study", "relaxation=", "eps="}),
+        ("certtrain ", {"analyze", "collect", "export", "landscape", "study", "relaxation=", "eps="}),
         ("certtrain col", {"collect"}),
         ("certtrain relaxation=i", {"relaxation=ibp", "relaxation=intersection"}),
         ("python -m certtrain relaxation=i", {"relaxation=ibp", "relaxation=intersection"}),
@@ -114,7 +114,7 @@ def test_a_shell_completes_commands_too(monkeypatch: pytest.MonkeyPatch, line: s
     code, printed = ran(monkeypatch, "-sc", "query=bash")
     assert code == 0
     assert words <= set(printed.split())
-    if words != {"collect", "export", "study", "relaxation=", "eps="}:
+    if words != {"analyze", "collect", "export", "landscape", "study", "relaxation=", "eps="}:
         assert words == set(printed.split())
 
 

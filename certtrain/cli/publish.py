@@ -1,0 +1,33 @@
+"""What was measured of a run goes where its other results are: its report, and W&B if it logs there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytorch_lightning.loggers import WandbLogger
+from rich.console import Console
+
+from certtrain.cli.logs import run_loggers
+from certtrain.cli.measured import Measured
+from certtrain.report import write_report
+
+
+def publish(console: Console, measured: Measured, written: Sequence[Path]) -> None:
+    """Writes the report anew, hands pictures to W&B, and says where everything is.
+
+    Args:
+        console: Where people read.
+        measured: The run.
+        written: Files below its directory.
+    """
+    report = write_report(measured.directory)
+    pictures = [path for path in written if path.suffix == ".png"]
+    with run_loggers(measured.config, measured.node, measured.directory) as loggers:
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                for picture in pictures:
+                    logger.log_image(f"{picture.parent.name}/{picture.stem}", [str(picture)])
+    console.print(
+        f"written: {' '.join(map(str, written))}\nreport: {report}", markup=False, highlight=False, soft_wrap=True
+    )
