@@ -66,7 +66,11 @@ def certify_command(arguments: list[str]) -> None:
         "the same command goes on where it stopped. certify.shard=0/4 judges the first of four parts, for processes "
         "that share the work.",
     )
-    parser.add_argument("target", type=Path, help="a run directory, or a checkpoint (with model=... and data=...)")
+    parser.add_argument(
+        "target",
+        type=Path,
+        help="a run directory, a checkpoint (with model=... and data=...), or an ONNX file (with data=...)",
+    )
     parser.add_argument("override", nargs="*", help="further settings, as key=value")
     found = parser.parse_args(arguments)
     overrides, radii, shard = read_overrides(found.override)

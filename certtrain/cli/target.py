@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from certtrain.cli.schema import Node, RunConfig
 from certtrain.data.source import Source
 from certtrain.earlier import BEFORE, completed
 from certtrain.errors import CerttrainError, ConfigError
+from certtrain.networks.onnx import from_onnx
 from certtrain.report.summary import read_summary
 from certtrain.training.checkpoints import load_network, network_state
 from certtrain.training.survival import BEST, LAST
@@ -140,11 +142,61 @@ class LooseCheckpoint(Target):
         return _with_weights(self.checkpoint, config, source)
 
 
+@dataclass(frozen=True)
+class OnnxFile(Target):
+    """A network of whatever origin.
+
+    Attributes:
+        file: The file.
+    """
+
+    file: Path
+
+    @property
+    def home(self) -> Path:
+        """See `Target`."""
+        return self.file.parent
+
+    @property
+    def weights(self) -> Path:
+        """See `Target`."""
+        return self.file
+
+    def configuration(self, overrides: Sequence[str]) -> Node:
+        """See `Target`: composed as for a run; the model of the configuration is not used."""
+        if not any(override.startswith(("data=", "experiment=")) for override in overrides):
+            raise ConfigError(f"certify: {self.file} does not say what its inputs are: add data=...")
+        if any(override.startswith("model") for override in overrides):
+            raise ConfigError(f"certify: {self.file} is a network already: leave out model=...")
+        return compose_anew(overrides)
+
+    def training(self, config: RunConfig) -> Mapping[str, Any]:
+        """See `Target`: unknown."""
+        return {"relaxation": None, "backend": None, "relaxation_options": {}, "method": None}
+
+    def network(self, config: RunConfig, source: Source) -> nn.Module:
+        """See `Target`; images are reshaped where the file wants them in another shape of the same size."""
+        found = from_onnx(self.file)
+        wanted, given = tuple(found.input_shape), tuple(source.shape)
+        if prod(wanted) != prod(given):
+            raise ConfigError(
+                f"certify: {self.file} reads inputs of shape {wanted}, the images of {config.data.name} are {given}"
+            )
+        if found.num_outputs != source.num_classes:
+            raise ConfigError(
+                f"certify: {self.file} has {found.num_outputs} outputs, {config.data.name} {source.num_classes} classes"
+            )
+        if wanted == given:
+            return found
+        return nn.Sequential(nn.Flatten(), *([nn.Unflatten(1, wanted)] if len(wanted) > 1 else []), found)
+
+
 def find_target(path: Path, overrides: Sequence[str]) -> Target:
     """What lies at a path.
 
     Args:
-        path: A run directory, or a checkpoint; one in a run directory is of that run, unless a model is named.
+        path: A run directory, an ONNX file (.onnx or .onnx.gz), or a checkpoint; one in a run directory is of that run,
+            unless a model is named.
         overrides: Of the command line.
 
     Raises:
@@ -153,11 +205,13 @@ def find_target(path: Path, overrides: Sequence[str]) -> Target:
     if path.is_dir():
         return TrainedRun(*_run_in(path))
     if not path.is_file():
-        raise ConfigError(f"certify: there is no run directory or checkpoint {path}")
+        raise ConfigError(f"certify: there is no run directory, checkpoint or ONNX file {path}")
+    if path.name.endswith((".onnx", ".onnx.gz")):
+        return OnnxFile(path)
     try:
         network_state(path)
     except CerttrainError as error:
-        raise ConfigError(f"certify: {error}; a target is a run directory or a checkpoint") from error
+        raise ConfigError(f"certify: {error}; a target is a run directory, a checkpoint or an ONNX file") from error
     run = RunDirectory(path.resolve().parent.parent)
     named = any(override.startswith("model=") for override in overrides)
     if path.resolve().parent.name == CHECKPOINTS and run.configuration() is not None and not named:

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 from pyarrow import parquet
+from torch import nn
 
 from certtrain.__main__ import main
 from certtrain.certify import read_ledger
 from certtrain.cli.certify import certify_command
 from certtrain.cli.compose import Command, compose_jobs
+from certtrain.cli.export import export_command
 from certtrain.cli.job import run_in
 from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import plain
 from certtrain.errors import CerttrainError
+from certtrain.networks import to_onnx
 from certtrain.report.certifications import FOLDER
 from certtrain.report.collect import collect
 
@@ -155,6 +158,36 @@ def test_a_checkpoint_needs_a_model_and_does_not_say_what_trained_it(trained: Pa
     assert all(one.margins == pytest.approx(other.margins) for one, other in zip(here, there, strict=True))
 
 
+def test_an_onnx_file_is_certified_like_the_run_that_it_comes_from(trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    export_command([str(trained), "--format=onnx", "--out", str(tmp_path)])
+    network = tmp_path / "onnx" / "network.onnx"
+    with pytest.raises(CerttrainError, match="does not say what its inputs are: add data="):
+        certify_command([str(network), "eps=0.02"])
+    with pytest.raises(CerttrainError, match="is a network already: leave out model="):
+        certify_command([str(network), "data=digits", "model=mlp"])
+    certify_command([str(network), "data=digits", "eps=0.02", "certify.limit=6", "certify.verifiers=[ibp]"])
+    (directory,) = (network.parent / FOLDER).iterdir()
+    assert summary(directory)["method"] is None
+    there, here = read_ledger(trained / "ledger.jsonl")[:6], read_ledger(directory / "ledger.jsonl")
+    assert all(one.margins == pytest.approx(other.margins) for one, other in zip(there, here, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(64,), (8, 8)])
+def test_images_are_reshaped_as_an_onnx_file_wants_them(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    pytest.importorskip("onnx")
+    network = tmp_path / "network.onnx"
+    layers = [nn.Flatten(), nn.Linear(64, 10)]
+    to_onnx(nn.Sequential(*layers), shape, network)
+    certify_command([str(network), "data=digits", "certify.limit=2", "certify.verifiers=[ibp]"])
+    to_onnx(nn.Sequential(nn.Linear(63, 10)), (63,), network)
+    with pytest.raises(CerttrainError, match=r"reads inputs of shape \(63,\), the images of digits are \(1, 8, 8\)"):
+        certify_command([str(network), "data=digits", "certify.limit=2"])
+    to_onnx(nn.Sequential(*layers[:1], nn.Linear(64, 9)), shape, network)
+    with pytest.raises(CerttrainError, match="has 9 outputs, digits 10 classes"):
+        certify_command([str(network), "data=digits", "certify.limit=2"])
+
+
 def test_a_checkpoint_of_a_run_is_certified_as_of_that_run(trained: Path) -> None:
     certify_command([str(trained / "checkpoints" / "last.ckpt"), "certify.limit=2"])
     found = [summary(path) for path in (trained / FOLDER).iterdir() if (path / "summary.json").is_file()]
@@ -220,7 +253,7 @@ def test_bad_words_are_one_line_and_leave_nothing(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: None, "there is no run directory or checkpoint"),
+        (lambda path: None, "there is no run directory, checkpoint or ONNX file"),
         (lambda path: path.mkdir(), "is no run directory: it has no config.yaml"),
         (lambda path: path.write_text("x"), "is no checkpoint that can be read"),
     ],
