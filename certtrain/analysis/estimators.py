@@ -97,7 +97,7 @@ class Gradients:
 
 
 def estimators(sigma: float, budget: Budget, seed: int, strategy: str) -> dict[str, GradientEstimator]:
-    """What is judged, by name: as the configuration makes them."""
+    """What is judged, by name: PGPE by itself, with each control variate, and shrunk towards the plain gradient."""
 
     def pgpe(control: ControlVariate | None, shrinkage: str = "none") -> PGPE:
         size = budget.population_size
@@ -107,9 +107,9 @@ def estimators(sigma: float, budget: Budget, seed: int, strategy: str) -> dict[s
         "grad": Backprop(),
         "rgs": RGS(sigma, budget.samples, seed),
         "pgpe": pgpe(None),
-        "pgpe+gradient": pgpe(PlainGradient()),
+        "pgpe+grad": pgpe(PlainGradient()),
         "pgpe+rgs": pgpe(SmoothedGradient(budget.samples)),
-        "pgpe+gradient, shrunk": pgpe(PlainGradient(), "james_stein"),
+        "shrunk": pgpe(PlainGradient(), "james_stein"),
     }
 
 

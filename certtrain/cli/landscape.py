@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Any, Literal
 
 import torch
@@ -34,7 +33,8 @@ class LandscapeOptions(Options):
     """See --help."""
 
     pairs: int = Field(16, ge=2, description="antithetic pairs of a smoothed point on a line")
-    span: float = Field(0.2, gt=0, description="how far lines and planes go to each side, in units of ‖θ‖")
+    span: float = Field(0.2, gt=0, description="how far random directions go to each side, in units of ‖θ‖")
+    gradient_span: float = Field(0.05, gt=0, description="the same along the gradient, where losses rise fastest")
     points: int = Field(41, ge=3, description="on a line")
     plane_points: int = Field(13, ge=3, description="along each side of a plane")
     plane_pairs: int = Field(4, ge=2, description="antithetic pairs of a smoothed point of a plane")
@@ -77,24 +77,25 @@ def landscape(measured: Measured, options: LandscapeOptions) -> Record:
     gradient = gradient_direction(subject.loss(followed), subject.params, subject.norm)
     random = orthogonal(random_direction(subject.params, options.normalisation, options.seed, 0), gradient)
     names = {f"gradient of {followed}": gradient, f"random ({options.normalisation}-normalised)": random}
-    steps = torch.linspace(-options.span, options.span, options.points, dtype=torch.float64)
-    lines = [
-        {
-            "direction": name,
-            "positions": steps.tolist(),
-            "losses": _losses(measured, options, [direction], steps[:, None], options.pairs),
-        }
-        for name, direction in names.items()
-    ]
-    side = torch.linspace(-options.span, options.span, options.plane_points, dtype=torch.float64)
-    grid = torch.tensor(list(product(side.tolist(), repeat=2)), dtype=torch.float64)
+    spans = (options.gradient_span, options.span)
+    lines = []
+    for (name, direction), span in zip(names.items(), spans, strict=True):
+        steps = _steps(span, options.points)
+        losses = _losses(measured, options, [direction], steps[:, None], options.pairs)
+        lines.append({"direction": name, "positions": steps.tolist(), "losses": losses})
+    up, across = (_steps(span, options.plane_points) for span in spans)
+    grid = torch.cartesian_prod(up, across)
     plane = {
         "directions": list(names),
-        "positions": side.tolist(),
-        "losses": _losses(measured, options, [gradient, random], grid, options.plane_pairs),
+        "positions": [up.tolist(), across.tolist()],
+        "losses": _losses(measured, options, list(names.values()), grid, options.plane_pairs),
     }
     shared = {"normalisation": options.normalisation, "pairs": options.pairs, "plane_pairs": options.plane_pairs}
     return {**measured.facts, **shared, "gradient_of": followed, "lines": lines, "plane": plane}
+
+
+def _steps(span: float, points: int) -> Tensor:
+    return torch.linspace(-span, span, points, dtype=torch.float64)
 
 
 def _losses(

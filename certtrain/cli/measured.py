@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from omegaconf import OmegaConf
@@ -42,7 +42,7 @@ class Options(Strict):
     relaxations: tuple[str, ...] = Field(
         RELAXATIONS, min_length=1, strict=False, description="by name; the run's own has its options, others defaults"
     )
-    sigmas: tuple[float, ...] = Field(
+    sigmas: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (0.01, 0.03, 0.1), min_length=1, strict=False, description="of the smoothing, relative: σ√d/‖θ‖"
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of everything that is drawn")

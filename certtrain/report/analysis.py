@@ -16,6 +16,8 @@ from certtrain.report.style import save_both
 
 Record = Mapping[str, Any]
 NAME = "analysis.json"
+# Columns that hold words.
+WORDS = ("relaxation", "estimator")
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,10 @@ def write_analysis(record: Record, folder: Path) -> list[Path]:
 def print_analysis(console: Console, record: Record) -> None:
     """Prints all tables."""
     for table in tables(plain(record)):
-        shown = RichTable(title=table.title, caption=table.note, title_justify="left", caption_justify="left")
-        for number, column in enumerate(table.columns):
-            shown.add_column(column, justify="right" if number else "left")
+        title, note = table.title, table.note or None
+        shown = RichTable(title=title, caption=note, title_justify="left", caption_justify="left")
+        for column in table.columns:
+            shown.add_column(column, justify="left" if column in WORDS else "right")
         for row in table.rows:
             shown.add_row(*row)
         console.print(shown)
@@ -72,7 +75,7 @@ def tables(record: Record) -> Iterator[Table]:
     yield _neurons(record)
     yield _continuity(record)
     yield _sensitivity(record)
-    yield _gradients(record)
+    yield from _gradients(record)
 
 
 def _tightness(record: Record) -> Table:
@@ -97,12 +100,12 @@ def _neurons(record: Record) -> Table:
         for number, layer in enumerate(measured["layers"], 1):
             counts = (layer["active"], layer["inactive"], layer["undecided"])
             widths = (layer["width"], layer["undecided_width"])
-            rows.append((name, str(number), str(layer["neurons"]), *map(_number, (*counts, *widths))))
+            rows.append((name, f"{number} ({layer['neurons']})", *map(_number, (*counts, *widths))))
     return Table(
         "Neurons",
-        "Per image: decided to be active or inactive, and undecided; mean width of pre-activation bounds, of all and "
-        "of those that intervals leave undecided.",
-        ("relaxation", "layer", "neurons", "active", "inactive", "undecided", "width", "of undecided"),
+        "Layer (and its neurons), per image: decided to be active or inactive, and undecided; mean width of "
+        "pre-activation bounds, of all and of those that intervals leave undecided.",
+        ("relaxation", "layer", "active", "inactive", "undecided", "width", "of undecided"),
         tuple(rows),
     )
 
@@ -133,22 +136,26 @@ def _sensitivity(record: Record) -> Table:
     )
 
 
-def _gradients(record: Record) -> Table:
-    rows = []
-    for name, measured in record["relaxation"].items():
-        for sigma, one in measured["gradients"].items():
+def _gradients(record: Record) -> Iterator[Table]:
+    """A table per relaxation; what they mean stands below the last."""
+    names = list(record["relaxation"])
+    for name in names:
+        rows = []
+        for sigma, one in record["relaxation"][name]["gradients"].items():
             for estimator, quality in one["estimators"].items():
-                bias = quality["bias"]
-                interval = f"{_number(bias['value'])} [{_number(bias['low'])}, {_number(bias['high'])}]"
-                cosine = _number(quality["cosine"]["value"])
-                rows.append((name, sigma, estimator, interval, cosine, _number(quality["noise"])))
-    return Table(
-        "Gradient estimators against ∇L_σ",
-        "|E g - ∇L_σ|² / |∇L_σ|² with a 95 % interval, cosine of E g and ∇L_σ, variance of one estimate over |∇L_σ|²"
-        "; - where ∇L_σ is not told from noise. An interval with 0 and 1 in it says nothing.",
-        ("relaxation", "σ", "estimator", "bias", "cosine", "noise"),
-        tuple(rows),
-    )
+                bias = (quality["bias"][key] for key in ("value", "low", "high"))
+                rest = (quality["cosine"]["value"], quality["noise"])
+                rows.append((sigma, estimator, *map(_number, (*bias, *rest))))
+        note = (
+            "|E g - ∇L_σ|² / |∇L_σ|² with the ends of a 95 % interval, cosine of E g and ∇L_σ, variance of one "
+            "estimate over |∇L_σ|²; - where ∇L_σ is not told from noise. An interval with 0 and 1 in it says nothing."
+        )
+        yield Table(
+            f"Gradient estimators against ∇L_σ: {name}",
+            note if name == names[-1] else "",
+            ("σ", "estimator", "bias", "from", "to", "cosine", "noise"),
+            tuple(rows),
+        )
 
 
 def _number(value: float | None) -> str:

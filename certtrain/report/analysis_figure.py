@@ -33,7 +33,7 @@ def draw_analysis(record: Record) -> Figure:
         lambda ax, record: _bias(ax, record, "rgs"),
         lambda ax, record: _noise(ax, record, "rgs"),
         lambda ax, record: _noise(ax, record, "pgpe"),
-        lambda ax, record: _noise(ax, record, "pgpe+gradient"),
+        lambda ax, record: _noise(ax, record, "pgpe+grad"),
     )
     title = (
         f"Bounds and gradients at weights trained with {record['trained_with']}, {record['method']}: "
@@ -95,11 +95,11 @@ def _jumps(ax: Any, record: Record) -> None:
 
 
 def _sensitivity(ax: Any, record: Record) -> None:
-    for name, measured in record["relaxation"].items():
-        sigmas = [float(sigma) for sigma in measured["sensitivity"]]
+    for shift, (name, measured) in enumerate(record["relaxation"].items()):
+        sigmas = [_moved(float(sigma), shift) for sigma in measured["sensitivity"]]
         values = [_number(one["change"]) for one in measured["sensitivity"].values()]
         ax.plot(sigmas, values, marker="o", markersize=4, color=relaxation_color(name), label=name)
-    _axes(ax, "Sensitivity to weight noise", "rms change / loss")
+    _axes(ax, record, "Sensitivity to weight noise", "rms change / loss")
 
 
 def _bias(ax: Any, record: Record, estimator: str) -> None:
@@ -115,7 +115,7 @@ def _bias(ax: Any, record: Record, estimator: str) -> None:
         style = {"marker": "o", "markersize": 4, "capsize": 2, "linewidth": 1.1}
         ax.errorbar(sigmas, values, yerr=errors, color=relaxation_color(name), **style)
     ax.axhline(1, color=GREY, linewidth=0.8, linestyle="--")
-    _axes(ax, f"Bias of {estimator}", "squared, relative to ∇L_σ")
+    _axes(ax, record, f"Bias of {estimator}", "squared, relative to ∇L_σ")
     ax.set_ylim(LEAST / 2, 2 * MOST)
 
 
@@ -132,7 +132,7 @@ def _noise(ax: Any, record: Record, estimator: str) -> None:
         )
     ax.axhline(1, color=GREY, linewidth=0.8, linestyle="--")
     evaluations = next(iter(_of(next(iter(record["relaxation"].values())), estimator)))[1]["evaluations"]
-    _axes(ax, f"Noise of {estimator} ({evaluations} evaluations)", "variance / |∇L_σ|²")
+    _axes(ax, record, f"Noise of {estimator} ({evaluations} evaluations)", "variance / |∇L_σ|²")
     ax.set_ylim(LEAST / 2, 2 * MOST)
 
 
@@ -141,9 +141,14 @@ def _of(measured: Record, estimator: str) -> list[tuple[float, Record]]:
 
 
 def _points(measured: Record, estimator: str, shift: int, key: str) -> list[tuple[float, Any]]:
-    """(σ, what was measured); moved a little, so that relaxations do not hide each other's intervals."""
-    found = ((sigma * 1.06**shift, quality[key]) for sigma, quality in _of(measured, estimator))
+    """(σ, what was measured)."""
+    found = ((_moved(sigma, shift), quality[key]) for sigma, quality in _of(measured, estimator))
     return [(sigma, one) for sigma, one in found if not (isinstance(one, Mapping) and one["value"] is None)]
+
+
+def _moved(sigma: float, shift: int) -> float:
+    """A little to the right for each relaxation, so that they do not hide each other."""
+    return sigma * 1.06**shift
 
 
 def _clipped(value: float | None) -> float:
@@ -154,12 +159,15 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _axes(ax: Any, title: str, unit: str) -> None:
-    from matplotlib.ticker import NullFormatter
+def _axes(ax: Any, record: Record, title: str, unit: str) -> None:
+    from matplotlib.ticker import NullFormatter, NullLocator
 
+    sigmas = [float(sigma) for sigma in record["sigmas"]]
     ax.set_xscale("log")
     ax.set_yscale("log")
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xticks(sigmas, [f"{sigma:g}" for sigma in sigmas])
     ax.set_title(title)
     ax.set_xlabel("σ√d/‖θ‖")
     ax.set_ylabel(unit)

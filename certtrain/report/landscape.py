@@ -37,7 +37,7 @@ def draw_lines(record: Record) -> Figure:
     lines, names = record["lines"], list(record["relaxations"])
     with drawing():
         title = f"{_title(record)}; bands: ± 2 standard errors of {record['pairs']} pairs"
-        canvas, axes = figure(len(lines), len(names), title, size=(4.4, 2.0), sharex=True)
+        canvas, axes = figure(len(lines), len(names), title, size=(4.4, 2.0), sharex="col")
         for row, name in enumerate(names):
             for column, line in enumerate(lines):
                 ax = axes[row * len(lines) + column]
@@ -70,10 +70,10 @@ def _draw_line(ax: Any, positions: Sequence[float], curves: Sequence[Record]) ->
 def draw_plane(record: Record) -> Figure:
     """A row per relaxation, a column per smoothing; colours are shared within a row."""
     from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.ticker import NullFormatter
 
     plane = record["plane"]
-    positions = numbers(plane["positions"])
-    side = len(positions)
+    up, across = map(numbers, plane["positions"])
     names = list(record["relaxations"])
     columns = len(plane["losses"][names[0]])
     with drawing():
@@ -86,9 +86,8 @@ def draw_plane(record: Record) -> Figure:
             own = axes[row * columns : (row + 1) * columns]
             for ax, curve in zip(own, curves, strict=True):
                 values = numbers(curve["mean"])
-                # The first coordinate, the gradient's, goes up.
-                rows = [values[i * side : (i + 1) * side] for i in range(side)]
-                mesh = ax.pcolormesh(positions, positions, rows, norm=norm, cmap="viridis", shading="nearest")
+                rows = [values[i : i + len(across)] for i in range(0, len(values), len(across))]
+                mesh = ax.pcolormesh(across, up, rows, norm=norm, cmap="viridis", shading="nearest")
                 mesh.set_rasterized(True)
                 ax.plot([0], [0], marker="+", color="white", markersize=7)
                 ax.grid(False)
@@ -96,7 +95,8 @@ def draw_plane(record: Record) -> Figure:
                 if row == len(names) - 1:
                     ax.set_xlabel("random")
             own[0].set_ylabel("gradient")
-            canvas.colorbar(mesh, ax=list(own), pad=0.01)
+            bar = canvas.colorbar(mesh, ax=list(own), pad=0.01)
+            bar.ax.yaxis.set_minor_formatter(NullFormatter())
     return canvas
 
 

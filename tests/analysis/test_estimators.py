@@ -37,7 +37,7 @@ def test_nothing_is_biased_on_a_quadratic() -> None:
         assert quality.cosine.high > 0.99, name
     assert found.estimators["grad"].noise == 0
     assert found.estimators["grad"].signal_to_noise == math.inf
-    assert found.estimators["pgpe"].noise > found.estimators["pgpe+gradient"].noise
+    assert found.estimators["pgpe"].noise > found.estimators["pgpe+grad"].noise
     # About d/n of the squared gradient, d = 12 and n = 8.
     assert 0.7 < found.estimators["pgpe"].noise < 4
 
