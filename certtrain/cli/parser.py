@@ -13,6 +13,7 @@ from certtrain.errors import ConfigError
 COMMANDS = {
     "collect": ("certtrain.cli.collect", "collect_command"),
     "export": ("certtrain.cli.export", "export_command"),
+    "presets": ("certtrain.cli.presets", "presets_command"),
     "study": ("certtrain.cli.study", "study_command"),
 }
 CFG = ("job", "hydra", "all")

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from certtrain._paths import config_dir
-from certtrain.earlier import BEFORE
+from certtrain.earlier import ALWAYS, BEFORE
 from certtrain.errors import DataError
 from certtrain.report.summary import read_summary
 
@@ -233,8 +233,9 @@ def _setting(flat: Mapping[str, Any], summary: Summary) -> Setting:
     ignored = CARRIED_OUT | PLACES
     setting = {k: v for k, v in flat.items() if k not in ignored and k.split(".")[0] not in ignored}
     setting = {key: value for key, value in setting.items() if not _goes_without_saying(key, flat)}
-    if (method := str(flat.get("method"))) in BEFORE:
-        setting = {**dict(_flatten(BEFORE[method], f"{method}.")), **setting}
+    method = str(flat.get("method"))
+    then = {**ALWAYS, **({method: BEFORE[method]} if method in BEFORE else {})}
+    setting = {**dict(_flatten(then, "")), **setting}
     if summary.images is not None:
         setting[IMAGES] = summary.images
     if summary.data is None:

@@ -48,6 +48,7 @@ def write_summary(
     backend: str,
     relaxation_options: Mapping[str, Any],
     data: Mapping[str, Any] | None = None,
+    unaveraged: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes summary.json, replacing it at once.
 
@@ -64,6 +65,7 @@ def write_summary(
         backend: Whose implementation of the relaxation trained.
         relaxation_options: The relaxation's options.
         data: What `certtrain.data.fingerprint.describe_data` says; None where it is not known.
+        unaveraged: What was counted of the weights that an average is compared with; None where nothing was averaged.
 
     Returns:
         What was written: accuracies as fractions of 1, None where there is none or where it was not finite; beside
@@ -88,6 +90,7 @@ def write_summary(
             "method": method,
             "eps": eps,
             "seed": seed,
+            **({} if unaveraged is None else {"unaveraged": {name: unaveraged.get(name) for name in ACCURACIES}}),
             "versions": versions(),
         }
     )
@@ -129,6 +132,12 @@ def check_failures(record: Mapping[str, Any]) -> None:
     ]
     if found:
         raise CertificationFailed(f"the certification is incomplete: {'; '.join(found)}")
+
+
+def accuracies_of(record: Mapping[str, Any]) -> str:
+    """The accuracies of a record, for people: "natural 97.50 %, attacked 93.06 %, certified 91.67 %"."""
+    named = [(name.removesuffix("_accuracy"), record.get(name)) for name in ACCURACIES]
+    return ", ".join(f"{name} {100 * value:.2f} %" for name, value in named if value is not None)
 
 
 def finite(value: Any) -> Any:
