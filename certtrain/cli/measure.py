@@ -41,7 +41,7 @@ class RunEstimate:
 
 
 def run_estimate(config: RunConfig) -> RunEstimate:
-    """Times generations on images of noise; few of them if a batch takes long, whose time is then extrapolated.
+    """Times generations on images of noise, at two sizes if a whole batch takes long, and draws the line through both.
 
     Validation and certification are not in it; what a loss prepares, such as an attack, is.
 
@@ -52,19 +52,34 @@ def run_estimate(config: RunConfig) -> RunEstimate:
     network, graph = make_network(config, source)
     training = make_training(config, network, graph)
     batch = batch_of(config)
-    count = min(2, batch)
-    _step(training, noise_images(source, count))  # pays for what is set up once
-    while (seconds := _step(training, noise_images(source, count))) < TELLING_SECONDS and count < batch:
+    few = min(2, batch)
+    _cost(training, noise_images(source, few))  # pays for what is set up once
+    base, count = _cost(training, noise_images(source, few)), min(4 * few, batch)
+    while (more := _cost(training, noise_images(source, count))).all(1) < TELLING_SECONDS and count < batch:
         count = min(2 * count, batch)
+    evaluations = training.estimator.evaluations
+    slope = max(0.0, more.all(evaluations) - base.all(evaluations)) / max(count - few, 1)
+    seconds = more.all(evaluations) + slope * (batch - count)
     images = TRAINING_IMAGES.get(config.data.name)
     steps = None if images is None else config.trainer.max_epochs * int(images * (1 - config.data.validation) / batch)
     if steps is not None and config.trainer.max_steps > 0:
         steps = min(steps, config.trainer.max_steps)
-    return RunEstimate(seconds * batch / count, steps)
+    return RunEstimate(seconds, steps)
 
 
-def _step(training: CertifiedTraining, images: tuple[torch.Tensor, torch.Tensor]) -> float:
-    """Seconds of a generation on some images."""
+@dataclass(frozen=True)
+class _Cost:
+    """Seconds of what is prepared once, and of an evaluation."""
+
+    preparation: float
+    evaluation: float
+
+    def all(self, evaluations: int) -> float:
+        return self.preparation + evaluations * self.evaluation
+
+
+def _cost(training: CertifiedTraining, images: tuple[torch.Tensor, torch.Tensor]) -> _Cost:
+    """Of a generation on some images."""
     shard, params, estimator = Shard.of(images, ALONE), parameters(training.network), training.estimator
     generation = Generation.last(training.graph, training.objective)
     started = time.perf_counter()
@@ -75,4 +90,4 @@ def _step(training: CertifiedTraining, images: tuple[torch.Tensor, torch.Tensor]
     else:
         with torch.no_grad():
             loss(params)
-    return prepared - started + estimator.evaluations * (time.perf_counter() - prepared)
+    return _Cost(prepared - started, time.perf_counter() - prepared)

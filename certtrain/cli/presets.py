@@ -64,9 +64,7 @@ def _read(file: Path) -> Preset | None:
         raise ConfigError(f"{file}: a preset says '# published: natural 98.7, certified 93.9', verifier and source")
     natural, certified = (None if figure == "?" else float(figure) for figure in figures.groups())
     sentence = next(line[2:] for line in lines if not line.startswith("# @package"))
-    return Preset(
-        file.stem, sentence, natural, certified, notes["verifier"], notes["source"], notes.get("unknown", "")
-    )
+    return Preset(file.stem, sentence, natural, certified, notes["verifier"], notes["source"], notes.get("unknown", ""))
 
 
 def presets_command(arguments: list[str]) -> None:
@@ -96,7 +94,14 @@ def presets_command(arguments: list[str]) -> None:
 
 
 def _print(console: Console, chosen: list[Preset], measure: bool) -> None:
-    columns = ["experiment=", "natural %", "certified %", "verified by", "source", *(["one run here"] if measure else [])]
+    columns = [
+        "experiment=",
+        "natural %",
+        "certified %",
+        "verified by",
+        "source",
+        *(["one run here"] if measure else []),
+    ]
     table = Table()
     for number, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=number == 0, justify="right" if number in (1, 2) else "left")

@@ -30,9 +30,7 @@ class Judged:
         samples: Weights that are in it.
     """
 
-    def __init__(
-        self, average: Average = NO_AVERAGE, batch_norm: Literal["running", "recomputed"] = "running"
-    ) -> None:
+    def __init__(self, average: Average = NO_AVERAGE, batch_norm: Literal["running", "recomputed"] = "running") -> None:
         self.average = average
         self.batch_norm = batch_norm
         self.averaged: Params = {}

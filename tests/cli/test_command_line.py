@@ -32,7 +32,10 @@ def ran(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
         (["--cfg", "jobs"], "invalid choice: 'jobs'"),
         (["--cfg", "job", "-m"], "--multirun and --cfg exclude each other"),
         (["--resolve"], "--resolve and --package belong to --cfg"),
-        (["certify", "x.pth"], "'certify' is no key=value and no command; commands are collect, export and study"),
+        (
+            ["certify", "x.pth"],
+            "'certify' is no key=value and no command; commands are collect, export, presets and study",
+        ),
         (["colect", "x"], "'colect' is no key=value and no command; did you mean collect?"),
         (["eps=0.1", "study"], "study is a command: it must be the first word"),
         (["--config-name=other"], "use --config-dir"),
