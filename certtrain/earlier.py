@@ -5,18 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# Node -> its later keys -> what they would have been.
+# Later keys -> what they would have been, in every configuration.
+ALWAYS: Mapping[str, Any] = {
+    "init": "default",
+    "batch_norm": "running",
+    "average": {"_target_": "certtrain.training.average.NoAverage"},
+    "stop": {"patience": None},
+    "schedule": {"eps": {"shape": "linear"}},
+    "loss": {"shi": 0.0},
+    "trainer": {"accumulate": 1},
+}
+# Node -> its later keys -> what they would have been, where there is such a node.
 BEFORE: Mapping[str, Mapping[str, Any]] = {
     "certify": {"cascade": "all", "arithmetic": "float64", "attack": {"name": "pgd"}},
     "pgpe": {"control_variate": "none", "control_samples": None, "shrinkage": "none"},
 }
 
 
-def completed(node: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
-    """A node with what it had before there were some of its keys, those of nodes inside it among them."""
-    nodes = {
-        key: completed(node[key], value) if isinstance(node[key], dict) else node[key]
-        for key, value in then.items()
-        if isinstance(value, Mapping) and key in node
-    }
-    return {**then, **node, **nodes}
+def completed(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of any version with the keys that it would have had."""
+    return _merged(
+        {**ALWAYS, **{key: then for key, then in BEFORE.items() if isinstance(node.get(key), Mapping)}}, node
+    )
+
+
+def _merged(then: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, where the second one decides."""
+    found = {**then, **own}
+    for key, value in then.items():
+        # The arguments of another target are none of this one's.
+        if isinstance(value, Mapping) and isinstance(own.get(key), Mapping) and "_target_" not in value:
+            found[key] = _merged(value, own[key])
+    return found

@@ -28,7 +28,10 @@ from certtrain.gradients.noise import Noise, NoiseFamily
 from certtrain.gradients.sigma import SigmaRule
 from certtrain.losses import Loss
 from certtrain.networks import Graph, trace
+from certtrain.networks.initialisation import initialise
+from certtrain.training.average import Average
 from certtrain.training.checkpoints import load_network
+from certtrain.training.judged import Judged
 from certtrain.training.module import CertifiedTraining
 from certtrain.training.objective import Objective, Optimization
 from certtrain.training.phases import NO_WARM_START, WarmStart
@@ -128,6 +131,7 @@ def make_network(config: RunConfig, source: Source) -> tuple[nn.Module, Graph]:
         mean=source.mean,
         std=source.std,
     )
+    initialise(network, config.init)
     graph = trace(network, source.shape)
     if graph.num_outputs < source.num_classes:
         raise ConfigError(
@@ -224,7 +228,7 @@ def make_training(
         _part(config.loss, "loss", Loss),
         config.eps,
         config.clip,
-        Ramp(0.0, config.eps * eps.scale, eps.warmup, eps.ramp),
+        Ramp(0.0, config.eps * eps.scale, eps.warmup, eps.ramp, eps.shape),
         Ramp(natural.start, natural.end, natural.warmup, natural.ramp),
         config.seed,
     )
@@ -232,5 +236,7 @@ def make_training(
         instantiate({**config.optimizer.target, "_partial_": True}, "optimizer"),
         instantiate({**config.scheduler, "_partial_": True}, "scheduler"),
         config.optimizer.clip_norm,
+        config.trainer.accumulate,
     )
-    return CertifiedTraining(network, graph, make_estimator(config), objective, optimization, ranks, warm_start)
+    judged = Judged(_part(config.average, "average", Average), config.batch_norm)
+    return CertifiedTraining(network, graph, make_estimator(config), objective, optimization, ranks, warm_start, judged)

@@ -27,6 +27,7 @@ def certify_test_images(
     device: torch.device,
     console: Console,
     shard: tuple[int, int] | None = None,
+    ledger: str = LEDGER,
 ) -> tuple[list[Verdict], float]:
     """Judges the test images that a configuration asks for, as far as the ledger has not got them.
 
@@ -39,6 +40,7 @@ def certify_test_images(
             CPU computes.
         console: Where progress is shown.
         shard: See `certtrain.certify`.
+        ledger: Name of the ledger's file.
 
     Returns:
         The verdicts, and the seconds that this took.
@@ -60,7 +62,7 @@ def certify_test_images(
             memory_mb=options.memory_mb,
             cascade=options.cascade,
             shard=shard,
-            ledger=directory / LEDGER,
+            ledger=directory / ledger,
             progress=progress,
         )
     return verdicts, time.perf_counter() - started

@@ -30,7 +30,9 @@ def announcement(config: RunConfig, training: CertifiedTraining, source: Source)
     if config.trainer.accelerator != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available()):
         return None
     estimator = training.estimator
-    images = -(-batch_of(config) // (config.trainer.ranks if estimator.splits == "batch" else 1))
+    # Of what is held in memory at a time.
+    parts = config.trainer.accumulate
+    images = -(-batch_of(config) // (parts * (config.trainer.ranks if estimator.splits == "batch" else 1)))
 
     generation, params = Generation.last(training.graph, training.objective), parameters(training.network)
 
@@ -40,7 +42,7 @@ def announcement(config: RunConfig, training: CertifiedTraining, source: Source)
         return generation.loss(shard, params, {}, estimator)
 
     evaluations = estimator.evaluations
-    own = -(-evaluations // (config.trainer.ranks if estimator.splits == "population" else 1))
+    own = parts * -(-evaluations // (config.trainer.ranks if estimator.splits == "population" else 1))
     cost = cost_of_one(estimator, loss_of, params, images, short=LONG_GENERATION / own)
     free = available_bytes(torch.device("cpu"))
     if estimator.is_open and against_vectorising(cost, estimator.at_once, free):

@@ -17,11 +17,13 @@ GROUPS = {
     "loss/attack": "the attack inside a loss (those that attack)",
     "optimizer": "how parameters move",
     "scheduler": "how the learning rate changes",
+    "average": "which weights are judged",
     "trainer": "where and how long",
     "logger": "who else sees the numbers",
     "certify": "how the result is judged",
     "certify/attack": "how counterexamples are searched",
     "verifier": "how each verifier computes",
+    "recipe": "data, network and schedule that several experiments share",
     "experiment": "complete settings on top of all this",
     "hydra/launcher": "how the jobs of a sweep are run",
 }
@@ -35,6 +37,7 @@ usage: python -m certtrain [group=choice ...] [key=value ...]
        python -m certtrain certify RUN [key=value ...]  other questions about what a run has trained: eps=[0.05,0.1]
        python -m certtrain landscape RUN                certified loss around a run's weights, as it is and smoothed
        python -m certtrain analyze RUN                  tightness, jumps, stable neurons, bias and noise of gradients
+       python -m certtrain presets                      published settings, their figures, and their cost here
        python -m certtrain study FILE                   several sweeps, collected, such as studies/digits.yaml
 
 Without arguments it trains a small network on 8x8 digits by Gaussian loss smoothing (pgpe) with DeepPoly bounds at
@@ -70,6 +73,9 @@ KEYS = {
     "warm_start.path": "checkpoint to begin from",
     "warm_start.epochs": "epochs of plain gradients before pgpe or rgs takes over",
     "optimizer.lr": "learning rate",
+    "init": "initial weights: default or shi",
+    "batch_norm": "statistics that are judged: running, or recomputed over the training images",
+    "stop.patience": "validations without progress after which training ends",
     "trainer.max_epochs": "length of the training",
     "trainer.max_steps": "the same in steps (generations)",
     "certify.enabled": "false trains only",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -41,11 +42,18 @@ from certtrain.data.module import ImageData
 from certtrain.errors import CerttrainError
 from certtrain.gradients import Distributed
 from certtrain.gradients.distributed import noticing_lost_peers
-from certtrain.report import check_failures, print_verdict, write_report, write_summary
+from certtrain.report import accuracies_of, check_failures, print_verdict, write_report, write_summary
 from certtrain.sweep.jobs import certified_accuracy
-from certtrain.training.checkpoints import AtomicCheckpointIO, load_network
+from certtrain.training.checkpoints import (
+    AtomicCheckpointIO,
+    is_averaged,
+    load_network,
+    load_state,
+    unaveraged_state,
+)
 from certtrain.training.metrics import drop_rows
 from certtrain.training.module import CertifiedTraining
+from certtrain.training.patience import Patience
 from certtrain.training.progress import progress_callback
 from certtrain.training.replicas import CommunicationReport, Replicas, SameParameters
 from certtrain.training.stopping import Stopped, StopRequest, signal_numbers
@@ -53,6 +61,7 @@ from certtrain.training.survival import BEST, LAST, MONITOR, Survival, newest, r
 
 Record = dict[str, Any]
 
+UNAVERAGED_LEDGER = "ledger-unaveraged.jsonl"
 # Number of the standard error.
 STDERR = 2
 
@@ -190,10 +199,11 @@ class Job:
                 if config.certify.enabled
                 else ([], None)
             )
+            beside = self._certify_unaveraged(network, checkpoint, data, device)
         parameters = sum(p.numel() for p in network.parameters())
         facts = describe_data(data.source, data.splits, [verdict.index for verdict in verdicts])
         with self.heartbeat.during("writing the report"):
-            return self._conclude(verdicts, train_seconds, certify_seconds, parameters, checkpoint, facts)
+            return self._conclude(verdicts, train_seconds, certify_seconds, parameters, checkpoint, facts, beside)
 
     def _trainer(self, loggers: list[Logger], callbacks: list[Callback]) -> pl.Trainer:
         options = self.config.trainer
@@ -223,7 +233,11 @@ class Job:
 
     def _fit(self, training: CertifiedTraining, data: ImageData, loggers: list[Logger]) -> Path:
         """Trains and returns the checkpoint to judge."""
-        callbacks: list[Callback] = [self.survival, progress_callback(self.console)]
+        callbacks: list[Callback] = [
+            self.survival,
+            Patience(self.config.stop.patience),
+            progress_callback(self.console),
+        ]
         if isinstance(training.ranks, Distributed):
             every = self.config.checkpoint.every_generations
             callbacks += [SameParameters(every), CommunicationReport(training.ranks)]
@@ -267,6 +281,18 @@ class Job:
             logger.log_metrics({**found, "epoch": training.phases.place(step)[0]}, step=step)
         return last if self.survival.best is None or found[MONITOR] > self.survival.best else best
 
+    def _certify_unaveraged(
+        self, network: torch.nn.Module, checkpoint: Path, data: ImageData, trained_on: torch.device
+    ) -> Record | None:
+        """The weights at the same step, which an average is compared with; None where nothing was averaged."""
+        if not self.config.certify.enabled or not is_averaged(checkpoint):
+            return None
+        load_state(network, unaveraged_state(checkpoint), checkpoint)
+        verdicts, _ = certify_test_images(
+            self.config, network, data.splits, self.directory, trained_on, self.console, ledger=UNAVERAGED_LEDGER
+        )
+        return summarize(verdicts, self.config.certify.verifiers)
+
     def _conclude(
         self,
         verdicts: list[Verdict],
@@ -275,6 +301,7 @@ class Job:
         parameters: int,
         checkpoint: Path,
         data: Record,
+        unaveraged: Record | None,
     ) -> Record:
         config = self.config
         result = summarize(verdicts, config.certify.verifiers) if verdicts else {}
@@ -292,10 +319,13 @@ class Job:
             seed=config.seed,
             data=data,
             checkpoint=checkpoint.name,
+            unaveraged=unaveraged,
         )
         write_report(self.directory)
         if verdicts:
             print_verdict(self.console, record)
+        if unaveraged is not None:
+            self.console.print(f"without averaging: {accuracies_of(record['unaveraged'])}", highlight=False)
         self.console.print(
             f"trained in {train_seconds:.1f} s"
             + (f", certified in {certify_seconds:.1f} s" if certify_seconds is not None else "")

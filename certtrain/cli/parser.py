@@ -16,6 +16,7 @@ COMMANDS = {
     "collect": ("certtrain.cli.collect", "collect_command"),
     "export": ("certtrain.cli.export", "export_command"),
     "landscape": ("certtrain.cli.landscape", "landscape_command"),
+    "presets": ("certtrain.cli.presets", "presets_command"),
     "study": ("certtrain.cli.study", "study_command"),
     "vnncomp": ("certtrain.cli.vnncomp", "vnncomp_command"),
 }

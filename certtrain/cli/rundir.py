@@ -14,7 +14,7 @@ from yaml import YAMLError
 from certtrain.certify.verifiers import choose
 from certtrain.cli.lock import NAME, holder
 from certtrain.cli.schema import Node
-from certtrain.earlier import BEFORE, completed
+from certtrain.earlier import completed
 from certtrain.errors import ConfigError
 from certtrain.files import replacing
 from certtrain.sweep.jobs import OUTPUT, TRACEBACK
@@ -80,10 +80,7 @@ def difference(there: Node, here: Node) -> str | None:
 
 def _compared(node: Node) -> Node:
     """What makes a run what it is: options of verifiers that it asks, whether or not they stand there."""
-    kept = {key: value for key, value in node.items() if key not in (*WATCHING, "verifier")}
-    for key, then in BEFORE.items():
-        if isinstance(kept.get(key), dict):
-            kept[key] = completed(kept[key], then)
+    kept = completed({key: value for key, value in node.items() if key not in (*WATCHING, "verifier")})
     try:
         verifiers = choose(node["certify"]["verifiers"], node.get("verifier") or {})
     except (ConfigError, LookupError, TypeError, AttributeError):  # whatever it is, another version wrote it

@@ -109,6 +109,7 @@ class EpsSchedule(Strict):
     warmup: float = Field(ge=0)
     ramp: float = Field(ge=0)
     scale: float = Field(gt=0)
+    shape: Literal["linear", "smooth", "constant"] = "linear"
 
 
 class WeightSchedule(Strict):
@@ -146,6 +147,12 @@ class Sweep(Strict):
     fail_fast: bool
 
 
+class Stop(Strict):
+    """See conf/config.yaml."""
+
+    patience: int | None = Field(default=None, ge=1)
+
+
 class Trainer(Strict):
     """See conf/trainer."""
 
@@ -157,6 +164,7 @@ class Trainer(Strict):
     max_steps: int
     log_every_n_steps: int = Field(ge=1)
     validate_every: int = Field(ge=1)
+    accumulate: int = Field(default=1, ge=1)
 
     @property
     def ranks(self) -> int:
@@ -239,6 +247,10 @@ class RunConfig(Strict):
     clip: tuple[float, float] = Field(strict=False)
     data: Data
     model: Node
+    init: Literal["default", "shi"] = "default"
+    batch_norm: Literal["running", "recomputed"] = "running"
+    average: Node = Field(default_factory=lambda: {"_target_": "certtrain.training.average.NoAverage"})
+    stop: Stop = Field(default_factory=Stop)
     relaxation: Relaxation
     method: Literal["grad", "pgpe", "rgs"]
     pgpe: Pgpe | None = None
@@ -277,6 +289,16 @@ class RunConfig(Strict):
             )
         if epochs >= self.trainer.max_epochs:
             raise ValueError(f"warm_start.epochs must be less than trainer.max_epochs, got {epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_differentiated(self) -> RunConfig:
+        vectorised = self.rgs is not None and self.rgs.strategy == "vmap"
+        if self.trainer.accumulate > 1 and (self.method == "pgpe" or vectorised):
+            reason = "rgs.strategy=vmap takes all at once" if vectorised else "method=pgpe reads values of the whole"
+            raise ValueError(f"trainer.accumulate is for gradients of one part after the other: {reason}")
+        if self.stop.patience is not None and self.data.validation == 0:
+            raise ValueError("stop.patience needs validation: data.validation=0 holds out no image")
         return self
 
     def _refuse_idle_ranks(self, pgpe: Pgpe) -> None:

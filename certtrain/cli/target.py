@@ -19,7 +19,7 @@ from certtrain.cli.recompose import compose_anew, compose_upon
 from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import Node, RunConfig
 from certtrain.data.source import Source
-from certtrain.earlier import BEFORE, completed
+from certtrain.earlier import completed
 from certtrain.errors import CerttrainError, ConfigError
 from certtrain.networks.onnx import from_onnx
 from certtrain.report.summary import read_summary
@@ -91,10 +91,7 @@ class TrainedRun(Target):
         node = self.run.configuration()
         if node is None:
             raise ConfigError(f"certify: {self.run.path} has no config.yaml that can be read")
-        for key, then in BEFORE.items():
-            if isinstance(node.get(key), dict):
-                node[key] = completed(node[key], then)
-        return compose_upon(node, overrides)
+        return compose_upon(completed(node), overrides)
 
     def training(self, config: RunConfig) -> Mapping[str, Any]:
         """See `Target`."""

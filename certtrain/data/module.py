@@ -1,6 +1,7 @@
 """The one LightningDataModule: any source, a fixed validation split, reproducible batches."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -9,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from certtrain.data.augment import Augmentation
-from certtrain.data.batches import EvaluationBatch, EvaluationBatches, TrainingBatch, TrainingBatches
+from certtrain.data.batches import EvaluationBatch, EvaluationBatches, TrainingBatch, TrainingBatches, as_float
 from certtrain.data.description import describe
 from certtrain.data.sampler import SequentialBatches, ShuffledBatches
 from certtrain.data.source import Source, Splits
@@ -158,6 +159,15 @@ class ImageData(pl.LightningDataModule):
         # Full batches weigh and cost the same in every step, and every epoch leaves out other images. Fewer
         # images than one batch are a batch all the same.
         return ShuffledBatches(self.train_rows, size, self.seed, drop_last=len(self.train_rows) >= size)
+
+    def training_images(self) -> Iterator[torch.Tensor]:
+        """The images that are trained on, as they are and in order: full batches [batch, channels, height, width].
+
+        Float32 in [0, 1]. Fewer images than one batch are a batch all the same.
+        """
+        full = self.train_rows.split(self.batch_size)
+        for rows in full[:-1] if len(full) > 1 and len(full[-1]) < self.batch_size else full:
+            yield as_float(self.splits.train.inputs[rows])
 
     def train_dataloader(self) -> DataLoader[TrainingBatch]:
         """Batches of inputs [batch, channels, height, width], float32 in [0, 1], and labels [batch]."""

@@ -17,7 +17,7 @@ NOTHING: Prepared = {}
 
 
 class Loss(ABC):
-    """A training loss: the mean of one value per image, and a penalty of the parameters alone.
+    """A training loss: the mean of one value per image, and penalties: of the parameters, and of bounds.
 
     Given what was prepared, it must be a pure function of the parameters, so that it can be vectorised over them.
     """
@@ -49,6 +49,10 @@ class Loss(ABC):
         """What is added for the parameters themselves."""
         return 0.0
 
+    def penalty_of_bounds(self, problem: Problem, params: Params) -> Tensor | float:
+        """What is added for the bounds inside the network: a mean over the images. No part of what validation says."""
+        return 0.0
+
     def __call__(self, problem: Problem, params: Params, prepared: Prepared = NOTHING) -> Tensor:
         """What is minimised: a scalar.
 
@@ -57,4 +61,5 @@ class Loss(ABC):
             params: Parameter name -> tensor, with batch norm's statistics.
             prepared: What `prepare` returned for this problem.
         """
-        return self.per_image(problem, params, prepared).mean() + self.penalty(params)
+        mean = self.per_image(problem, params, prepared).mean()
+        return mean + self.penalty(params) + self.penalty_of_bounds(problem, params)

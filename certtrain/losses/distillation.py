@@ -65,6 +65,10 @@ class Distillation(Loss):
         """See `Loss`."""
         return self.base.penalty(params)
 
+    def penalty_of_bounds(self, problem: Problem, params: Params) -> Tensor | float:
+        """See `Loss`."""
+        return self.base.penalty_of_bounds(problem, params)
+
     def _parameters(self, problem: Problem) -> Params:
         if self.teacher is None:
             raise ConfigError("loss.teacher: name the checkpoint of a teacher")

@@ -7,6 +7,7 @@ names.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import prod
 
 import torch
@@ -64,6 +65,29 @@ def check_batch(graph: Graph, images: int) -> None:
                 f"batch norm '{op.name}' sees one value per channel in a batch of {images}, which has no variance: "
                 "train on batches of at least 2 images (data.batch_size, pgpe.batch_per_generation)"
             )
+
+
+def mean_statistics(graph: Graph, params: Params, batches: Iterable[Tensor]) -> Params:
+    """The mean of the statistics of many batches: what a moving average follows, at one place of the parameters.
+
+    As torch's `update_bn` has it, the variance is the mean of those within batches.
+
+    Args:
+        graph: The network.
+        params: Parameter name -> tensor.
+        batches: Each [batch, *input_shape], of one size.
+
+    Returns:
+        Buffer name -> [channels], detached.
+    """
+    total: Params = {}
+    count = 0
+    with torch.no_grad():
+        for x in batches:
+            count += 1
+            for name, value in batch_statistics(graph, params, x).items():
+                total[name] = total[name] + value if name in total else value
+    return {name: value / count for name, value in total.items()}
 
 
 def update_running_statistics(network: nn.Module, graph: Graph, statistics: Params) -> None:

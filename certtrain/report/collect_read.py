@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from certtrain._paths import config_dir
-from certtrain.earlier import BEFORE
+from certtrain.earlier import ALWAYS, BEFORE
 from certtrain.errors import DataError
 from certtrain.report.certifications import FOLDER
 from certtrain.report.summary import read_summary
@@ -234,8 +234,8 @@ def _setting(flat: Mapping[str, Any], summary: Summary) -> Setting:
     ignored = CARRIED_OUT | PLACES
     setting = {k: v for k, v in flat.items() if k not in ignored and k.split(".")[0] not in ignored}
     setting = {key: value for key, value in setting.items() if not _goes_without_saying(key, flat)}
-    for node in ("certify", str(flat.get("method"))):  # what every run has, and what its method has
-        setting = {**dict(_flatten(BEFORE.get(node, {}), f"{node}.")), **setting}
+    then = {**ALWAYS, **{key: BEFORE[key] for key in ("certify", str(flat.get("method"))) if key in BEFORE}}
+    setting = {**dict(_flatten(then, "")), **setting}
     if summary.images is not None:
         setting[IMAGES] = summary.images
     if summary.data is None:

@@ -50,6 +50,7 @@ def write_summary(
     data: Mapping[str, Any] | None = None,
     checkpoint: str | None = None,
     trained_eps: float | None = None,
+    unaveraged: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes summary.json, replacing it at once.
 
@@ -68,6 +69,7 @@ def write_summary(
         data: What `certtrain.data.fingerprint.describe_data` says; None where it is not known.
         checkpoint: Name of the file whose weights were judged; None where it is not known.
         trained_eps: The radius that was trained for, where it is not `eps` that was.
+        unaveraged: What was counted of the weights that an average is compared with; None where nothing was averaged.
 
     Returns:
         What was written: accuracies as fractions of 1, None where there is none or where it was not finite; beside
@@ -97,6 +99,7 @@ def write_summary(
             "eps": eps,
             **({} if trained_eps in (None, eps) else {"trained_eps": trained_eps}),
             "seed": seed,
+            **({} if unaveraged is None else {"unaveraged": {name: unaveraged.get(name) for name in ACCURACIES}}),
             "versions": versions(),
         }
     )
@@ -138,6 +141,12 @@ def check_failures(record: Mapping[str, Any]) -> None:
     ]
     if found:
         raise CertificationFailed(f"the certification is incomplete: {'; '.join(found)}")
+
+
+def accuracies_of(record: Mapping[str, Any]) -> str:
+    """The accuracies of a record, for people: "natural 97.50 %, attacked 93.06 %, certified 91.67 %"."""
+    named = [(name.removesuffix("_accuracy"), record.get(name)) for name in ACCURACIES]
+    return ", ".join(f"{name} {100 * value:.2f} %" for name, value in named if value is not None)
 
 
 def finite(value: Any) -> Any:

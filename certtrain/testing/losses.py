@@ -50,7 +50,7 @@ def one_number_for_each_image(loss: Loss, subject: Subject, relaxation: Relaxati
     found = loss.per_image(problem, subject.params, prepared)
     assert found.shape == (len(subject.inputs),), f"a loss of {len(subject.inputs)} images has shape {found.shape}"
     assert found.isfinite().all(), "a loss is not finite"
-    expected = found.mean() + loss.penalty(subject.params)
+    expected = found.mean() + loss.penalty(subject.params) + loss.penalty_of_bounds(problem, subject.params)
     torch.testing.assert_close(loss(problem, subject.params, prepared), expected)
 
 

@@ -15,6 +15,8 @@ from certtrain.errors import CerttrainError, one_line
 from certtrain.files import naming
 
 PREFIX = "network."
+# In a checkpoint: averaged weights and buffers of the network, if its run averages.
+AVERAGED = "averaged"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -81,11 +83,22 @@ def remove_leftovers(directory: Path) -> None:
 
 
 def network_state(path: Path) -> dict[str, Tensor]:
-    """The network's state_dict in a checkpoint of `CertifiedTraining`.
+    """The state_dict of the network that a checkpoint of `CertifiedTraining` stands for: averaged, if its run averages.
 
     Raises:
         CerttrainError: If the file is absent or is no such checkpoint.
     """
+    averaged = read_checkpoint(path).get(AVERAGED) or {}
+    return {**unaveraged_state(path), **averaged}
+
+
+def is_averaged(path: Path) -> bool:
+    """Whether a checkpoint stands for an average of weights."""
+    return bool(read_checkpoint(path, mmap=True).get(AVERAGED))
+
+
+def unaveraged_state(path: Path) -> dict[str, Tensor]:
+    """The state_dict of the network that was being trained, whatever its run averages; see `network_state`."""
     state = read_checkpoint(path).get("state_dict")
     entries = state.items() if isinstance(state, dict) else ()
     network = {name.removeprefix(PREFIX): value for name, value in entries if str(name).startswith(PREFIX)}
@@ -95,12 +108,20 @@ def network_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_network(network: nn.Module, path: Path) -> None:
-    """Loads a checkpoint's weights into a network of the same architecture.
+    """Loads the weights that a checkpoint stands for into a network of the same architecture; see `network_state`.
 
     Raises:
         CerttrainError: If the file is absent or belongs to another architecture.
     """
-    state = network_state(path)
+    load_state(network, network_state(path), path)
+
+
+def load_state(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Loads what was read from a checkpoint.
+
+    Raises:
+        CerttrainError: If it belongs to another architecture.
+    """
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

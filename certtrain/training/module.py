@@ -13,10 +13,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.func import functional_call
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from certtrain.errors import CerttrainError
+from certtrain.gradients.accumulation import accumulated
 from certtrain.gradients.backprop import Backprop
 from certtrain.gradients.base import ALONE, Estimate, GradientEstimator, LossFunction, State
 from certtrain.gradients.cost import cost_of_one
@@ -25,6 +27,7 @@ from certtrain.networks.graph import Graph, Params, parameters
 from certtrain.networks.statistics import update_running_statistics
 from certtrain.precision import full_float32
 from certtrain.training.generation import Generation
+from certtrain.training.judged import Judged
 from certtrain.training.judging import judge
 from certtrain.training.objective import Objective, Optimization
 from certtrain.training.phases import NO_WARM_START, Phases, WarmStart
@@ -59,6 +62,7 @@ class CertifiedTraining(pl.LightningModule):
         optimization: Optimizer, scheduler and clipping.
         ranks: The processes that train together. Each is given the same batches.
         warm_start: Epochs of plain gradients before the method takes over.
+        judged: Which weights and statistics are validated, chosen by and certified.
 
     Attributes:
         validated_step: `global_step` at the last validation, -1 before the first.
@@ -79,6 +83,7 @@ class CertifiedTraining(pl.LightningModule):
         optimization: Optimization,
         ranks: Ranks = ALONE,
         warm_start: WarmStart = NO_WARM_START,
+        judged: Judged | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -89,11 +94,13 @@ class CertifiedTraining(pl.LightningModule):
         self.optimization = optimization
         self.ranks = ranks
         self.warm_start = warm_start
+        self.judged = Judged() if judged is None else judged
         self.estimator_state: State = {}
         classes = graph.num_outputs
         self.validated_step = -1
         self.strategy = ""
         self._settled = False
+        self._settled_step = -1
         self.doing = "prepares the training"
         self.natural_accuracy = MulticlassAccuracy(classes, average="micro")
         self.certified_accuracy = MeanMetric()
@@ -164,6 +171,7 @@ class CertifiedTraining(pl.LightningModule):
         """The estimator's state; the measured strategy too: another one would give other last bits."""
         checkpoint[STATE] = dict(self.estimator_state)
         checkpoint[VALIDATED] = self.validated_step
+        self.judged.save(checkpoint)
         if self.strategy:
             checkpoint[STRATEGY] = self.strategy
 
@@ -171,6 +179,7 @@ class CertifiedTraining(pl.LightningModule):
         """Goes on with the state and the strategy that the run had, unless the configuration names a strategy."""
         self.estimator_state = dict(checkpoint.get(STATE, {}))
         self.validated_step = checkpoint.get(VALIDATED, -1)
+        self.judged.load(checkpoint, self.device)
         if STRATEGY in checkpoint:
             self._decide(checkpoint[STRATEGY])
 
@@ -186,13 +195,16 @@ class CertifiedTraining(pl.LightningModule):
         params = parameters(self.network)
         statistics = generation.statistics(params, shard)
         update_running_statistics(self.network, self.graph, statistics)
-        loss = self._counted(generation.loss(shard, params, statistics, estimator), estimator)
+        parts = shard.parts(self.optimization.accumulate)
+        whole = accumulated([generation.loss(part, params, statistics, estimator) for part in parts])
+        loss = self._counted(whole, estimator)
         recorder = Recorder(params, lambda p: ranks.reduce(loss(p)), estimator, active=self._recorded(step))
         started = time.perf_counter()
         estimate = estimator.estimate(loss, params, step, self.estimator_state, ranks)
         norm = self._step(params, estimate)
         rate = estimator.evaluations / max(time.perf_counter() - started, 1e-9)
         self.estimator_state = estimate.state
+        self.judged.update(self.network, self.phases.moment(self.global_step, self.total_steps))
         self._log_step(generation, estimate, {"gradient_norm": norm, **recorder.numbers(params)}, rate)
 
     def _counted(self, loss: LossFunction, estimator: GradientEstimator) -> LossFunction:
@@ -268,18 +280,29 @@ class CertifiedTraining(pl.LightningModule):
         self.log("val/loss", self.validation_loss, on_epoch=True)
 
     def _judge(self, inputs: Tensor, labels: Tensor, first: int) -> None:
-        params = parameters(self.network)
+        params = self.judged.weights(self.network)
         found = judge(self.graph, self.objective, params, inputs, labels, self.global_step, first)
         with full_float32(inputs.device):
-            logits = self.network(inputs)
+            logits = functional_call(self.network, params, inputs)
         self.natural_accuracy.update(logits, labels)
         self.certified_accuracy.update(found.certified.float())
         self.validation_loss.update(found.loss)
 
     def on_validation_epoch_start(self) -> None:
-        """Says what comes now."""
+        """Says what comes now, and makes ready what is judged."""
         self.doing = "validates"
+        self._settle()
 
     def on_validation_epoch_end(self) -> None:
         """Remembers which weights have been judged."""
         self.validated_step = self.global_step
+
+    def on_train_epoch_end(self) -> None:
+        """Where nothing was validated: what a checkpoint of this step holds may be judged all the same."""
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._settled_step != self.global_step:
+            self._settled_step = self.global_step
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.judged.settle(self.network, self.graph, lambda: (x.to(self.device) for x in data.training_images()))

@@ -45,8 +45,10 @@ class Optimization:
         optimizer: Parameters -> optimizer.
         scheduler: Optimizer -> learning-rate scheduler, stepped once per optimizer step.
         clip_norm: Largest norm of a gradient; None leaves it.
+        accumulate: Parts of a batch that are differentiated one after the other.
     """
 
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
     scheduler: Callable[[Optimizer], LRScheduler]
     clip_norm: float | None = None
+    accumulate: int = 1

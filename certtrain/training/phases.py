@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from certtrain.gradients.base import ALONE
 from certtrain.gradients.ranks import Ranks
+from certtrain.training.average import Moment
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ class Phases:
             return divmod(step, self.warm_batches)
         epochs, number = divmod(step - self.switch, self.batches)
         return self.warm_epochs + epochs, number
+
+    def moment(self, step: int, total: int) -> Moment:
+        """Where a run of so many steps in total is when so many are done."""
+        return Moment(step / max(total, 1), step == total or self.place(step)[1] == 0)
 
     def steps(self, epochs: int) -> int:
         """Steps of a run of so many epochs."""

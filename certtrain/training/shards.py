@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from certtrain.gradients.ranks import Ranks
@@ -26,6 +27,22 @@ class Shard:
     labels: Tensor
     weight: float
     first: int = 0
+
+    def parts(self, count: int) -> list[Shard]:
+        """The shard in at most so many parts of nearly equal size, whose weighted mean losses add up to its own."""
+        pieces = torch.arange(len(self.inputs)).tensor_split(min(count, len(self.inputs)))
+        own = [slice(int(piece[0]), int(piece[-1]) + 1) for piece in pieces]
+        total = len(self.inputs)
+        return [
+            Shard(
+                self.batch,
+                self.inputs[part],
+                self.labels[part],
+                self.weight * (part.stop - part.start) / total,
+                self.first + part.start,
+            )
+            for part in own
+        ]
 
     @staticmethod
     def of(batch: tuple[Tensor, Tensor], ranks: Ranks) -> Shard:
