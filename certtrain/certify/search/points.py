@@ -15,17 +15,17 @@ def values(root: Root, points: Tensor, goal: Tensor) -> Tensor:
     return relaxed.goals.largest(outputs, goal)
 
 
-def first_unsafe(root: Root, points: Tensor, goal: Tensor) -> Tensor | None:
-    """The first of some points, moved into the box, that is unsafe in both precisions; float64, [*input_shape]."""
+def deepest_unsafe(root: Root, points: Tensor, goal: Tensor) -> Tensor | None:
+    """Of some points, moved into the box, the one deepest among those unsafe in both precisions; float64."""
     points = points if points.dtype == torch.float64 else points.clamp(*root.inner)
     hit = (values(root, points.float(), goal) <= 0).nonzero().flatten()
     exact = points[hit].double().clamp(*root.outer)
-    confirmed = (values(root, exact, goal[hit]) <= 0).nonzero().flatten()
-    return exact[confirmed[0]] if len(confirmed) else None
+    found = values(root, exact, goal[hit]).nan_to_num(nan=torch.inf)
+    return exact[found.argmin()] if bool((found <= 0).any()) else None
 
 
 def descend(root: Root, points: Tensor, goal: Tensor, steps: int) -> Tensor | None:
-    """Projected gradient descent from points of the box; the first unsafe point met."""
+    """Projected gradient descent from points of the box; an unsafe point, as soon as one is met."""
     low, high = root.inner
     x = points.clamp(low, high)
     for step in range(steps):
@@ -34,7 +34,7 @@ def descend(root: Root, points: Tensor, goal: Tensor, steps: int) -> Tensor | No
             found = values(root, x, goal)
             (slope,) = torch.autograd.grad(found.sum(), x)
         x = x.detach()
-        if bool((found <= 0).any()) and (hit := first_unsafe(root, x, goal)) is not None:
+        if bool((found <= 0).any()) and (hit := deepest_unsafe(root, x, goal)) is not None:
             return hit
         x = (x - root.single.region.radius * (0.5 * (1 - step / steps)) * slope.sign()).clamp(low, high)
-    return first_unsafe(root, x, goal)
+    return deepest_unsafe(root, x, goal)

@@ -140,7 +140,7 @@ class Search:
         decisions, goal = fresh.decisions[found.open], fresh.goal[found.open]
         columns, corner = candidates(root, decisions, goal, found.choice, effort.candidates)
         worst = found.lower.argsort()[: effort.descents]
-        self._point = points.first_unsafe(root, corner, goal)
+        self._point = points.deepest_unsafe(root, corner, goal)
         if self._point is None and effort.descents:
             self._point = points.descend(root, corner[worst], goal[worst], effort.steps)
         still = Subdomains(decisions, found.choice, found.lower, goal, columns)
@@ -159,7 +159,7 @@ class Search:
             self._closed = min(self._closed, solved.lower)
             return
         self._stuck = _lowest(self._stuck, solved.lower)
-        self._point = points.first_unsafe(self._root, solved.point[None].clamp(*self._root.outer), leaf.goal)
+        self._point = points.deepest_unsafe(self._root, solved.point[None].clamp(*self._root.outer), leaf.goal)
 
 
 def _lowest(*bounds: float) -> float:
