@@ -39,6 +39,16 @@ RUNS = {
         *(*PGPE, "pgpe/sigma_rule=learned", "pgpe.batch_per_generation=400", "optimizer=clipup", "optimizer.lr=0.1"),
         *("warm_start.epochs=2", "trainer.max_epochs=3"),
     ),
+    "averaged, with recomputed statistics, in parts": (
+        *("method=grad", "trainer.max_epochs=3", *NORM, "batch_norm=recomputed", "average=swa", "average.start=0.3"),
+        *("trainer.accumulate=3", "scheduler=one_cycle", "init=shi", "loss.shi=0.5", "schedule.eps.shape=smooth"),
+        *("schedule.eps.warmup=0", "schedule.eps.ramp=2"),
+    ),
+    "a moving average and cycles": ("method=grad", *TWO, "average=ema", "average.decay=0.9", "scheduler=cyclic"),
+    "stopped early": (
+        *("method=grad", "trainer.max_epochs=6", "stop.patience=1", "optimizer.lr=1e-9", "schedule.eps.warmup=0"),
+        *("schedule.eps.ramp=0",),
+    ),
     "limited by steps, inside an epoch": ("method=grad", "trainer.max_steps=8"),
     "limited by steps, after an epoch": ("method=grad", "trainer.max_steps=10"),
     "validated every other epoch": ("method=grad", "trainer.max_epochs=3", "trainer.validate_every=2"),

@@ -7,7 +7,8 @@ import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR
 
-from certtrain.training.schedules import Ramp, multistep, with_horizon
+from certtrain.errors import ConfigError
+from certtrain.training.schedules import Ramp, cyclic, multistep, with_horizon
 
 
 @pytest.mark.parametrize(("epoch", "value"), [(0, 0.0), (1.9, 0.0), (2, 0.0), (4.5, 0.25), (7, 0.5), (100, 0.5)])
@@ -47,3 +48,30 @@ def test_a_horizon_that_is_given_stays() -> None:
 def test_milestones_are_fractions_of_the_run() -> None:
     found = rates(partial(multistep, milestones=[0.5, 0.8], gamma=0.1, total_steps=None), 10)
     assert found == pytest.approx([1.0] * 5 + [0.1] * 3 + [0.01] * 2)
+
+
+def test_a_smooth_ramp_is_flat_at_first_and_has_no_corner() -> None:
+    ramp = Ramp(0.0, 1.0, warmup=1, ramp=8, shape="smooth")
+    values = [ramp(1 + 8 * share / 1000) for share in range(1001)]
+    assert values[0] == 0
+    assert values[-1] == 1
+    assert values[50] < 0.001
+    slopes = [b - a for a, b in zip(values, values[1:], strict=False)]
+    assert all(b >= a - 1e-12 for a, b in zip(slopes, slopes[1:], strict=False)), "steeper and steeper, then a line"
+    assert max(abs(b - a) for a, b in zip(slopes, slopes[1:], strict=False)) < 2e-5
+    assert ramp.progress(5) == ramp(5)
+
+
+def test_a_constant_has_neither_warm_up_nor_ramp() -> None:
+    assert Ramp(0.0, 0.3, shape="constant")(0) == 0.3
+    with pytest.raises(ConfigError, match=r"schedule\.eps\.shape=constant .* set schedule\.eps\.warmup=0"):
+        Ramp(0.0, 0.3, warmup=1, shape="constant")
+
+
+def test_cycles_rise_and_fall() -> None:
+    found = rates(partial(cyclic, cycles=2, floor=0.1, total_steps=None), 20)
+    assert found[0] == found[10] == pytest.approx(0.1)
+    assert found[5] == found[15] == pytest.approx(1.0)
+    for wrong in ({"cycles": 0, "floor": 0.1}, {"cycles": 1, "floor": 0.0}):
+        with pytest.raises(ConfigError, match="scheduler"):
+            rates(partial(cyclic, **wrong, total_steps=None), 2)
