@@ -1,4 +1,4 @@
-"""What makes certified training work, part by part: initial weights, averages, statistics, parts of a batch, stopping."""
+"""What makes certified training work, part by part: initial weights, averages, statistics, batches, stopping."""
 
 import json
 import math

@@ -206,7 +206,7 @@ class Halving:
         root, effort, goal = self._root, self._effort, opened.goal
         center = ((opened.boxes.low + opened.boxes.high) / 2).reshape(-1, *root.input_shape)
         corner = opened.corner.float()
-        hit = points.first_unsafe(root, torch.cat([corner, center.float()]), goal.repeat(2))
+        hit = points.deepest_unsafe(root, torch.cat([corner, center.float()]), goal.repeat(2))
         if hit is None and effort.descents:
             worst = opened.boxes.lower.argsort()[: effort.descents]
             hit = points.descend(root, corner[worst].clamp(*root.inner), goal[worst], effort.steps)
