@@ -136,17 +136,17 @@ def test_steps_of_training_are_those_on_the_cpu(tmp_path: Path, accelerator: str
 @contextmanager
 def watching_certification(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.device]]:
     """Devices of the networks that are certified."""
-    from certtrain.cli import job
+    from certtrain.cli import certification
 
     seen: list[torch.device] = []
-    original = job.certify
+    original = certification.certify
 
     def certify(network, *args, **options):
         seen.append(next(network.parameters()).device)
         return original(network, *args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(job, "certify", certify)
+        patch.setattr(certification, "certify", certify)
         yield seen
 
 

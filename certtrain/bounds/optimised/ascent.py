@@ -181,7 +181,10 @@ def improve(rows: Rows, choice: Choice, steps: int, rates: Rates = Rates(), enou
         rates: Of the steps.
         enough: Ends where all bounds are above this.
     """
-    state, record = _Adam(rates), _Together() if is_transformed(rows.start.data, choice.slopes) else _Apart()
+    state, record = (
+        _Adam(rates),
+        _Together() if is_transformed(rows.start.data, choice.slopes, *rows.region.tensors) else _Apart(),
+    )
     for left in range(steps, -1, -1):
         found, values = rows.evaluated(choice) if left else (rows.lower(choice), {})
         record.add(found, choice)
