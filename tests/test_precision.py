@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from cases import VARIANTS
 from torch import Tensor, nn
 
 from certtrain.bounds import Box, build, relaxations
@@ -61,7 +62,7 @@ def outputs() -> Tensor:
 
 
 EVIDENCE: dict[str, Callable[[], Tensor]] = {
-    **{name: lambda name=name: lower_bounds(name) for name in relaxations()},
+    **{name: lambda name=name: lower_bounds(**VARIANTS[name]) for name in relaxations()},
     "tensors": lambda: lower_bounds("deeppoly", executor="tensors"),
     "outputs": outputs,
 }

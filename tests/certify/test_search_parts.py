@@ -177,7 +177,7 @@ def test_without_time_or_finite_numbers_a_leaf_is_left_open() -> None:
 
 
 def test_a_leaf_in_rational_arithmetic() -> None:
-    """The smallest value on 0.25 <= x1 <= x0 <= 0.75 of 3 x1 - x0 + 1/8, by its corners: 0.25 at x0 = x1 = ..."""
+    """The smallest value of 3 x1 - x0 - 3/8 on 1/2 <= x1 <= x0 <= 3/4 is that of a corner."""
     module = nn.Sequential(
         linear([[1.0, -1.0], [0.0, 1.0]], [0.0, -0.5]), nn.ReLU(), linear([[-1.0, 2.0], [0.0, 0.0]], [0.625, 0.0])
     )

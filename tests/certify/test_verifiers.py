@@ -71,7 +71,7 @@ def test_its_own_estimate_of_memory_decides_its_batches() -> None:
     assert [images for images, _ in verifier.seen] == [3, 3, 2]
 
 
-@pytest.mark.parametrize("name", ["crown_ibp", "deeppoly", "hbox", "zonotope"])
+@pytest.mark.parametrize("name", ["alpha_crown", "crown_ibp", "deeppoly", "hbox", "zonotope"])
 @pytest.mark.parametrize("executor", ["auto", "tensors"])
 def test_a_relaxation_stops_at_the_deadline(name: str, executor: str) -> None:
     network = Network.of(zoo.make("strided"), zoo.IMAGE)
