@@ -139,7 +139,7 @@ BAD = {
     "relaxation.sparse=1": "unknown key 'relaxation.sparse': --cfg job shows all",
     "pgpe.noise=low_rank": "pgpe/noise is a group, whose choice is written pgpe/noise=low_rank",
     "logger=null": "'logger=null': a group is given a choice: logger=local.wandb",
-    "scheduler=null": "a group is given a choice: scheduler=constant.cosine.multistep",
+    "scheduler=null": "a group is given a choice: scheduler=constant.cosine.cyclic.multistep.one_cycle",
     "certify=3": "a group is given a choice: certify=default",
     "certify=false": "certify=default; certify.enabled=false certifies nothing$",
     "certify=off": "unknown certify 'off': possible are default; certify.enabled=false certifies nothing$",
