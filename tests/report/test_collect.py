@@ -39,7 +39,7 @@ def test_every_key_has_a_place(study: Path) -> None:
     """A column if it differs, a line if it comes with a column's value or is the same for all; never nothing."""
     found = collect([study])
     lines = shared_lines(found)
-    assert any(line.startswith("  images=100, eps=0.05") for line in lines)
+    assert "  images=100, eps=0.05, init=default, batch_norm=running" in lines
     assert "with method rgs: rgs.sigma=0.01" in lines
     assert "with relaxation.name crown_ibp: relaxation.lower_slope=adaptive" in lines
     everywhere = {*found.keys.columns, *found.keys.shared, *(key for c in found.keys.companions for key in c.setting)}

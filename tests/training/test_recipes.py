@@ -1,7 +1,8 @@
-"""What makes certified training work, part by part: initial weights, averages, statistics, batches, stopping."""
+"""What makes certified training work, part by part."""
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ from certtrain.cli.schema import RunConfig, parse, plain
 from certtrain.errors import ConfigError
 from certtrain.gradients.accumulation import accumulated
 from certtrain.gradients.backprop import differentiate
-from certtrain.losses import RobustCrossEntropy
+from certtrain.losses import Problem, RobustCrossEntropy
 from certtrain.losses.regularisers import shi_penalty
-from certtrain.networks import parameters
+from certtrain.networks import parameters, trace
 from certtrain.networks.initialisation import initialise
 from certtrain.networks.statistics import batch_statistics, mean_statistics
 from certtrain.testing.losses import problem_of
@@ -56,26 +57,27 @@ def test_shi_initialisation_has_its_variance_and_leaves_the_last_layer() -> None
     initialise(network, "default")
     untouched = network[0].weight.detach().clone()
     initialise(network, "shi")
-    assert float(network[0].weight.std()) == pytest.approx(math.sqrt(2 * math.pi) / 100, rel=0.05)
+    assert float(network[0].weight.detach().std()) == pytest.approx(math.sqrt(2 * math.pi) / 100, rel=0.05)
     assert not torch.equal(network[0].weight, untouched)
     assert torch.equal(network[2].weight, last)
     assert torch.equal(network[0].bias, bias)
 
 
 def test_shi_regularisers_by_hand() -> None:
-    """One neuron per sign: z = (10 x, -10 x) on [0.4, 0.6]: width ratio 0.1, active 5, inactive -5: balanced."""
-    graph_of = subjects()["fully_connected"]
-    problem = problem_of(graph_of, build("ibp"))
-    value = shi_penalty(problem, graph_of.params)
-    assert value.shape == (len(graph_of.inputs),)
-    assert ((value >= 0) & (value <= 3)).all()
-    wider = {name: 100 * p if p.dim() > 1 else p for name, p in graph_of.params.items()}
-    assert (shi_penalty(problem, wider) > shi_penalty(problem, graph_of.params)).all()
+    """z = (10 x, -10 x) on [0.4, 0.6]: ten times as wide, (0.5 - 0.1) / 0.5; an active and an inactive one balance."""
+    first = torch.nn.Linear(1, 2, bias=False)
+    first.weight.data = torch.tensor([[10.0], [-10.0]])
+    network = torch.nn.Sequential(torch.nn.Flatten(), first, torch.nn.ReLU(), torch.nn.Linear(2, 2))
+    graph = trace(network, (1, 1, 1))
+    inputs, labels = torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])
+    problem = Problem.within(graph, build("ibp"), inputs, labels, 0.1, clip=None)
+    torch.testing.assert_close(shi_penalty(problem, parameters(network)).detach(), torch.tensor([0.8]))
+    one_sided = {**parameters(network), "1.weight": torch.tensor([[10.0], [10.0]])}
+    # Two active neurons of the same mean: nothing balances the mean, and there is no variance to balance.
+    torch.testing.assert_close(shi_penalty(problem, one_sided), torch.tensor([0.8 + 1.0]))
 
 
 def test_shi_regularisers_fall_along_the_ramp_and_are_no_part_of_validation() -> None:
-    from dataclasses import replace
-
     subject = subjects()["fully_connected"]
     problem = problem_of(subject, build("ibp"))
     loss = RobustCrossEntropy(shi=0.4)
@@ -137,13 +139,14 @@ def test_averages() -> None:
 
 
 def test_the_average_is_certified_and_the_last_weights_beside_it(tmp_path: Path) -> None:
-    record, _ = run(tmp_path / "run", "trainer.max_epochs=4", "average=swa", "average.start=0.3", "scheduler=constant")
+    plain = ("trainer.max_epochs=4", "scheduler=constant", "data.validation=0")
+    record, _ = run(tmp_path / "run", *plain, "average=swa", "average.start=0.3")
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     averaged, last = network_state(path), unaveraged_state(path)
     assert any(not torch.equal(averaged[key], last[key]) for key in last)
     assert set(record["unaveraged"]) == {"natural_accuracy", "attacked_accuracy", "certified_accuracy"}
     assert (tmp_path / "run" / "ledger-unaveraged.jsonl").is_file()
-    plainly, _ = run(tmp_path / "plain", "trainer.max_epochs=4", "scheduler=constant")
+    plainly, _ = run(tmp_path / "plain", *plain)
     assert "unaveraged" not in plainly
     same = unaveraged_state(tmp_path / "plain" / "checkpoints" / "last.ckpt")
     assert all(torch.equal(last[key], same[key]) for key in same), "averaging does not change the training"

@@ -1,7 +1,7 @@
 """Values over epochs, and the learning rate of a whole run."""
 
-import itertools
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -57,9 +57,9 @@ def test_a_smooth_ramp_is_flat_at_first_and_has_no_corner() -> None:
     assert values[0] == 0
     assert values[-1] == 1
     assert values[50] < 0.001
-    slopes = [b - a for a, b in itertools.pairwise(values)]
-    assert all(b >= a - 1e-12 for a, b in itertools.pairwise(slopes)), "steeper and steeper, then a line"
-    assert max(abs(b - a) for a, b in itertools.pairwise(slopes)) < 2e-5
+    slopes = [b - a for a, b in pairwise(values)]
+    assert all(b >= a - 1e-12 for a, b in pairwise(slopes)), "steeper and steeper, then a line"
+    assert max(abs(b - a) for a, b in pairwise(slopes)) < 2e-5
     assert ramp.progress(5) == ramp(5)
 
 

@@ -52,9 +52,8 @@ class IBP(Analysing):
         self, graph: Graph, params: Params, box: Box, spec: Tensor | None, given: Given
     ) -> tuple[Bounds, list[Interval]]:
         values = graph.values(params, box.lower)
-        if (
-            spec is None
-        ):  # the identity has as many rows as there are outputs, which are many in the middle of a network
+        # The identity would have a row for each output, of which the first part of a network has many.
+        if spec is None:
             intervals = propagate_intervals(graph, values, box, given=given)
             return Bounds(intervals[-1].lower.flatten(1), intervals[-1].upper.flatten(1)), intervals
         index, rows, constant = merge_spec(graph, values, spec_rows(graph, spec, box.lower))
