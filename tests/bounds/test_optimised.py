@@ -12,7 +12,8 @@ from certtrain.activations import Interval
 from certtrain.bounds import Box, build, margin_spec
 from certtrain.bounds.executors.compiled.build import fused
 from certtrain.bounds.optimised import kernels
-from certtrain.bounds.optimised.ascent import Best, Choice, Rows, improve
+from certtrain.bounds.optimised.ascent import Best, improve
+from certtrain.bounds.optimised.choice import Choice, Rows
 from certtrain.bounds.optimised.passes import Backward, Start
 from certtrain.bounds.optimised.region import Held, Region
 from certtrain.bounds.optimised.space import Space

@@ -9,7 +9,7 @@ from certify.search_cases import decide, random_network, root_of, uniform
 from torch import Tensor, nn
 
 from certtrain.bounds import Box, margin_spec
-from certtrain.bounds.optimised.ascent import Choice
+from certtrain.bounds.optimised.choice import Choice
 from certtrain.certify.milp import exact_minimum
 from certtrain.certify.network import Network
 from certtrain.certify.search import leaves

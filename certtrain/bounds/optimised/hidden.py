@@ -10,7 +10,8 @@ from torch import Tensor
 
 from certtrain.activations import Interval
 from certtrain.bounds.base import Box
-from certtrain.bounds.optimised.ascent import Choice, Rows, improve
+from certtrain.bounds.optimised.ascent import improve
+from certtrain.bounds.optimised.choice import Choice, Rows
 from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.optimised.space import Space

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from certtrain.bounds.optimised.ascent import Best, Choice, Rates, improve
+from certtrain.bounds.optimised.ascent import Best, Rates, improve
+from certtrain.bounds.optimised.choice import Choice
 from certtrain.certify.search.root import Root
 
 RATES = Rates(slopes=0.1, multipliers=0.1, decay=0.95)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from certtrain.bounds.optimised.ascent import Choice
+from certtrain.bounds.optimised.choice import Choice
 from certtrain.bounds.optimised.kernels import chosen
 from certtrain.bounds.optimised.passes import backward, forward
 from certtrain.bounds.optimised.space import Part

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from certtrain.bounds.optimised.ascent import Choice
+from certtrain.bounds.optimised.choice import Choice
 from certtrain.bounds.optimised.passes import Start, backward
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.subdomains import Subdomains

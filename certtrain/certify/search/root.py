@@ -10,7 +10,7 @@ from torch import Tensor
 
 from certtrain.activations import Interval
 from certtrain.bounds import Box
-from certtrain.bounds.optimised.ascent import Rows
+from certtrain.bounds.optimised.choice import Rows
 from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Held, Region
 from certtrain.bounds.optimised.space import Space

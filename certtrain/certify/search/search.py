@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from certtrain.bounds.optimised.ascent import Choice
+from certtrain.bounds.optimised.choice import Choice
 from certtrain.certify.search import leaves, points
 from certtrain.certify.search.bounding import bound
 from certtrain.certify.search.branching import NOT_SPLIT, candidates, children, choose

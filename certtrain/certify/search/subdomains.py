@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from certtrain.bounds.optimised.ascent import Choice
+from certtrain.bounds.optimised.choice import Choice
 from certtrain.certify.search.pool import Parts
 
 
