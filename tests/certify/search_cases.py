@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from certtrain.bounds import Box, build
 from certtrain.certify.network import Network
 from certtrain.certify.search.root import Goals, Root
-from certtrain.certify.search.search import Effort, Outcome
-from certtrain.certify.search.whole import BranchAndBound
+from certtrain.certify.search.search import Effort, Outcome, Search
 
 USUAL = Effort()
 # Splitting alone looks for counterexamples.
@@ -32,12 +31,13 @@ def random_network(seed: int, inputs: int = 3, width: int = 8, activation: nn.Mo
     return Network.of(module.requires_grad_(False), (inputs,))
 
 
-def decide(network: Network, box: Box, goals: Goals, *, effort: Effort = USUAL, deadline: float = math.inf) -> Outcome:
-    """The answer of a whole search."""
-    return BranchAndBound(effort=effort).decide(network.graph, network.values, box, goals, deadline)
-
-
 def root_of(network: Network, box: Box, goals: Goals) -> Root:
     """With deeppoly's bounds of pre-activations."""
     hidden = build("deeppoly").analyse(network.graph, network.values[torch.float64], box).hidden
     return Root.of(network.graph, network.values, box, hidden, goals)
+
+
+def decide(network: Network, box: Box, goals: Goals, *, effort: Effort = USUAL, deadline: float = math.inf) -> Outcome:
+    """The answer of a whole search, by splits of neurons."""
+    with torch.no_grad():
+        return Search(root_of(network, box, goals), deadline, effort).run()

@@ -16,7 +16,8 @@ from certtrain.certify.search import leaves
 from certtrain.certify.search.bounding import bound
 from certtrain.certify.search.branching import NOT_SPLIT, candidates, children
 from certtrain.certify.search.root import Goals, Root, outwards
-from certtrain.certify.search.subdomains import Pool, Subdomains
+from certtrain.certify.search.search import Pool
+from certtrain.certify.search.subdomains import Subdomains
 
 INFINITY = float("inf")
 
