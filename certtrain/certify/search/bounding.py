@@ -46,7 +46,7 @@ def bound(
             done = positive.nonzero().flatten()
             exact = root.rows(root.double, decisions[left[done]], goal[left[done]])
             lower = exact.lower(best.choice[done].map(Tensor.double)).lower
-            proved = lower > 0
+            proved = (lower > 0) & lower.isfinite()
             closed.append(lower[proved])
             keep = torch.ones(len(left), dtype=torch.bool)
             keep[done[proved]] = False

@@ -25,7 +25,7 @@ from certtrain.bounds.relaxation.deeppoly import DeepPoly
 from certtrain.certify.search import points
 from certtrain.certify.search.pool import Parts, Pool
 from certtrain.certify.search.root import Root
-from certtrain.certify.search.search import Ending, Outcome
+from certtrain.certify.search.search import Ending, Outcome, lowest
 from certtrain.deadline import OutOfTime, until
 from certtrain.networks import Graph
 
@@ -139,7 +139,7 @@ class Halving:
                 return self._outcome("time")
             if self._point is not None:
                 return self._outcome("counterexample")
-            if not len(self._pool):
+            if math.isnan(self._stuck) or not len(self._pool):
                 return self._outcome("closed" if self._stuck == math.inf else "exhausted")
             if time.perf_counter() > self._deadline:
                 return self._outcome("time")
@@ -148,7 +148,7 @@ class Halving:
             fresh = self._pool.take(max(1, self._batch // 2)).halves()
 
     def _outcome(self, ending: Ending) -> Outcome:
-        lower = min(self._closed, self._stuck, self._pool.worst)
+        lower = lowest(self._closed, self._stuck, self._pool.worst)
         return Outcome(ending, lower, self._point, self._examined)
 
     def _whole(self) -> Boxes:
@@ -174,9 +174,13 @@ class Halving:
         values = dict(self._root.double.region.values)
         found = self._relaxation.analyse(self._root.graph, values, box, spec, "lower")
         rows = found.bounds.lower.unflatten(1, goals.constants.shape) + goals.constants
-        # [boxes, goals]: the best form of each; what is no number claims nothing.
-        each, form = rows.nan_to_num(-math.inf, math.inf, -math.inf).max(2)
-        left = fresh.left & ~(each > 0)
+        if bool(rows.isnan().any()):
+            # However small a box is, it stays no number: the search ends.
+            self._stuck = math.nan
+            return None
+        # [boxes, goals]: the best form of each.
+        each, form = rows.max(2)
+        left = fresh.left & ~((each > 0) & each.isfinite())
         if bool((closed := fresh.left & ~left).any()):
             self._closed = min(self._closed, float(each[closed].min()))
         keep = left.any(1).nonzero().flatten()

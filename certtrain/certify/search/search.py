@@ -111,8 +111,8 @@ class Search:
 
     def _lower(self) -> float:
         """A bound of everything; of what is open it is float32's, which proves nothing."""
-        left = _lowest(self._stuck, self._taken, self._pool.worst)
-        return self._closed if left == math.inf else _lowest(self._closed, left, 0.0)
+        left = lowest(self._stuck, self._taken, self._pool.worst)
+        return self._closed if left == math.inf else lowest(self._closed, left, 0.0)
 
     def _whole(self) -> Subdomains:
         """One subdomain for every goal: the whole box."""
@@ -148,20 +148,20 @@ class Search:
         self._pool.add(still[splittable])
         for leaf in (~splittable).nonzero().flatten().tolist():
             if self._point is not None:
-                self._stuck = _lowest(self._stuck, float(still.lower[leaf]))
+                self._stuck = lowest(self._stuck, float(still.lower[leaf]))
                 continue
             check_deadline()
             self._decide(still[leaf : leaf + 1])
 
     def _decide(self, leaf: Subdomains) -> None:
         solved = leaves.solve(self._root, leaf, self._deadline - time.perf_counter())
-        if solved.lower > 0:
+        if 0 < solved.lower < math.inf:
             self._closed = min(self._closed, solved.lower)
             return
-        self._stuck = _lowest(self._stuck, solved.lower)
+        self._stuck = lowest(self._stuck, solved.lower)
         self._point = points.deepest_unsafe(self._root, solved.point[None].clamp(*self._root.outer), leaf.goal)
 
 
-def _lowest(*bounds: float) -> float:
+def lowest(*bounds: float) -> float:
     """The smallest; NaN where one is."""
     return math.nan if any(map(math.isnan, bounds)) else min(bounds)
