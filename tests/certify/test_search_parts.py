@@ -1,5 +1,6 @@
 """The parts of branch and bound: goals of several forms, roots, splits, leaves."""
 
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import pytest
@@ -8,13 +9,15 @@ from certify.fakes import diagonal, linear
 from certify.search_cases import decide, random_network, root_of, uniform
 from torch import Tensor, nn
 
-from certtrain.bounds import Box, margin_spec
+from certtrain.bounds import Bounds, Box, margin_spec
 from certtrain.bounds.optimised.choice import Choice
+from certtrain.bounds.relaxation.deeppoly import DeepPoly
 from certtrain.certify.milp import exact_minimum
 from certtrain.certify.network import Network
-from certtrain.certify.search import leaves
+from certtrain.certify.search import leaves, points
 from certtrain.certify.search.bounding import bound
 from certtrain.certify.search.branching import NOT_SPLIT, candidates, children
+from certtrain.certify.search.inputs import Halving
 from certtrain.certify.search.root import Goals, Root, outwards
 from certtrain.certify.search.search import Pool
 from certtrain.certify.search.subdomains import Subdomains
@@ -210,3 +213,31 @@ def test_the_worst_are_taken_first() -> None:
     assert pool.nbytes == before * 3 // 5
     assert sorted(pool.take(10).lower.tolist()) == [0, 2, 3]
     assert not len(pool)
+
+
+def test_an_infinite_bound_closes_no_leaf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it pass for a search in which nothing is stuck."""
+    network, box = random_network(0), Box.linf(uniform(1, 3, seed=0), 0.4)
+    monkeypatch.setattr(leaves, "solve", lambda root, leaf, seconds: leaves.Leaf(INFINITY, root.outer[0][0]))
+    monkeypatch.setattr(points, "deepest_unsafe", lambda *given: None)
+    monkeypatch.setattr(points, "descend", lambda *given: None)
+    never = Goals(torch.zeros(1, 1, 3).double(), torch.full((1, 1), -1.0).double())
+    found = decide(network, box, never)
+    assert found.ending == "exhausted"
+    assert not found.lower > 0
+
+
+def test_an_infinite_bound_closes_no_box() -> None:
+    network, box = random_network(0), Box.linf(uniform(1, 3, seed=0), 0.4)
+
+    @dataclass(frozen=True)
+    class Infinite(DeepPoly):
+        def analyse(self, *given, **named):
+            found = super().analyse(*given, **named)
+            return replace(found, bounds=Bounds(torch.full_like(found.bounds.lower, INFINITY), None))
+
+    root = root_of(network, box, Goals.margins(margin_spec([0], 3).double()[0]))
+    with torch.no_grad():
+        found = Halving(root, relaxation=Infinite()).run()
+    assert found.ending == "exhausted"
+    assert not found.lower > 0

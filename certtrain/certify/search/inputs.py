@@ -174,13 +174,13 @@ class Halving:
         values = dict(self._root.double.region.values)
         found = self._relaxation.analyse(self._root.graph, values, box, spec, "lower")
         rows = found.bounds.lower.unflatten(1, goals.constants.shape) + goals.constants
-        if bool(rows.isnan().any()):
-            # However small a box is, it stays no number: the search ends.
+        if bool((rows.isnan() | (rows == math.inf)).any()):
+            # However small a box is, it stays no number: the search ends. (Minus infinity is one that claims nothing.)
             self._stuck = math.nan
             return None
         # [boxes, goals]: the best form of each.
         each, form = rows.max(2)
-        left = fresh.left & ~((each > 0) & each.isfinite())
+        left = fresh.left & ~(each > 0)
         if bool((closed := fresh.left & ~left).any()):
             self._closed = min(self._closed, float(each[closed].min()))
         keep = left.any(1).nonzero().flatten()

@@ -158,7 +158,8 @@ class Search:
         if 0 < solved.lower < math.inf:
             self._closed = min(self._closed, solved.lower)
             return
-        self._stuck = lowest(self._stuck, solved.lower)
+        # An infinite bound is no number, either; as infinity it would pass for nothing being stuck.
+        self._stuck = lowest(self._stuck, solved.lower if solved.lower < math.inf else math.nan)
         self._point = points.deepest_unsafe(self._root, solved.point[None].clamp(*self._root.outer), leaf.goal)
 
 
