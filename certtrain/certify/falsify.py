@@ -12,7 +12,7 @@ from torch import Tensor
 
 from certtrain.attacks import PGD
 from certtrain.bounds import Box
-from certtrain.certify.attack import float32_inside
+from certtrain.certify.counterexamples import float32_inside, inside
 from certtrain.certify.network import Network
 from certtrain.certify.properties import Property
 from certtrain.certify.questions import Question
@@ -93,7 +93,7 @@ class Falsification:
             center, margins = self.attack.center(self._margins(batch), box)
             at_center.append(margins)
             yield center, batch
-        for restart in range(self.attack.restarts if self.attack.steps else 0):
+        for restart in range(self.attack.rounds):
             for batch, box, margins in zip(batches, inner, at_center, strict=True):
                 keys, everywhere = [(0, region) for region in batch.tolist()], torch.arange(len(batch))
                 yield self.attack.restart(self._margins(batch), box, keys, everywhere, margins, restart)[0], batch
@@ -108,9 +108,9 @@ class Falsification:
     def _first(self, points: Tensor, regions: Tensor) -> Counterexample | None:
         box: Box = self.question.box[regions]
         # Where float32 has no number inside the box, the point moves to one of float64.
-        inside = points.double().clamp(box.lower, box.upper)
-        unsafe = (self.question.largest(self.network.logits(inside), regions) <= 0).any(1)
-        found = (self.confirmed(x) for x in inside[unsafe])
+        moved = inside(points, box)
+        unsafe = (self.question.largest(self.network.logits(moved), regions) <= 0).any(1)
+        found = (self.confirmed(x) for x in moved[unsafe])
         return next((one for one in found if one is not None), None)
 
 

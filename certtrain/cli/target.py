@@ -28,6 +28,8 @@ from certtrain.training.survival import BEST, LAST
 
 # A checkpoint of a run lies in a folder of this name in the run directory.
 CHECKPOINTS = "checkpoints"
+# Of the training, where a file does not tell.
+UNKNOWN: Mapping[str, Any] = {"relaxation": None, "backend": None, "relaxation_options": {}, "method": None}
 
 
 class Target(ABC):
@@ -132,7 +134,7 @@ class LooseCheckpoint(Target):
 
     def training(self, config: RunConfig) -> Mapping[str, Any]:
         """See `Target`: whatever the configuration says, the file does not tell what trained it."""
-        return {"relaxation": None, "backend": None, "relaxation_options": {}, "method": None}
+        return UNKNOWN
 
     def network(self, config: RunConfig, source: Source) -> nn.Module:
         """See `Target`."""
@@ -169,7 +171,7 @@ class OnnxFile(Target):
 
     def training(self, config: RunConfig) -> Mapping[str, Any]:
         """See `Target`: unknown."""
-        return {"relaxation": None, "backend": None, "relaxation_options": {}, "method": None}
+        return UNKNOWN
 
     def network(self, config: RunConfig, source: Source) -> nn.Module:
         """See `Target`; images are reshaped where the file wants them in another shape of the same size."""

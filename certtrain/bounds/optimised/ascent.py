@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ class Best:
         at = higher.reshape(-1, *[1] * (found.corner.dim() - 1))
         return Best(
             torch.where(higher, found.lower, self.lower),
-            choice.where(higher, self.choice),
+            choice.with_other(self.choice, lambda new, old: torch.where(higher[:, None], new, old)),
             torch.where(at, found.corner, self.corner),
         )
 
@@ -62,10 +63,8 @@ def improve(rows: Rows, choice: Choice, steps: int, rates: Rates = Rates(), enou
         rates: Of the steps.
         enough: Ends where all bounds are above this.
     """
-    state, record = (
-        _Adam(rates),
-        _Together() if is_transformed(rows.start.data, choice.slopes, *rows.region.tensors) else _Apart(),
-    )
+    transformed = is_transformed(rows.start.data, choice.slopes, *rows.region.tensors)
+    state, record = _Adam(rates), _Together() if transformed else _Apart()
     for left in range(steps, -1, -1):
         found, values = rows.evaluated(choice) if left else (rows.lower(choice), {})
         record.add(found, choice)
@@ -119,10 +118,14 @@ class _Apart:
             if number == last:
                 continue
             rows = (self._source == number).nonzero().flatten()
+            put = partial(_put, rows)
             other = self._met[number][rows]
-            corner = corner.index_copy(0, rows, other.corner)
-            choice = choice.replaced(rows, other.choice)
+            corner, choice = put(corner, other.corner), choice.with_other(other.choice, put)
         return Best(self.lower, choice, corner)
+
+
+def _put(rows: Tensor, into: Tensor, values: Tensor) -> Tensor:
+    return into.index_copy(0, rows, values)
 
 
 class _Adam:
@@ -132,7 +135,6 @@ class _Adam:
         self._rates = rates
         self._count = 0
         self._moments: dict[str, tuple[Tensor, Tensor]] = {}
-        self._kept: dict[str, Tensor] = {}
 
     def step(self, rows: Rows, choice: Choice, found: Backward, values: Mapping[int, Tensor]) -> Choice:
         """The next choice.
@@ -143,50 +145,47 @@ class _Adam:
             found: Bounds at it.
             values: See `Rows.evaluated`.
         """
-        rates, decay = self._rates, self._rates.decay**self._count
+        decay = self._rates.decay**self._count
         self._count += 1
-        fused = self._fused(rows, choice, found, values, decay)
-        by_weights = rows.derivatives_in_weights(choice, values)
-        if fused is None:
-            by = rows.derivatives(choice, found, values)
-            slopes = self._moved("slopes", choice.slopes, by.slopes, decay * rates.slopes).clamp(0, 1)
-            multipliers = choice.multipliers
-            if multipliers is not None and by.multipliers is not None:
-                multipliers = self._moved("multipliers", multipliers, by.multipliers, decay * rates.multipliers)
-                multipliers = multipliers.clamp(min=0)
-            fused = Choice(slopes, multipliers)
-        weights = choice.weights
+        rates = Rates(*(decay * rate for rate in (self._rates.slopes, self._rates.multipliers, self._rates.weights)))
+        if kernels.covers(choice.slopes, *found.coefficients.values(), *values.values()):
+            moved = self._fused(rows, choice, found, values, rates)
+        else:
+            moved = self._by_tensors(rows, choice, found, values, rates)
+        weights, by_weights = choice.weights, rows.derivatives_in_weights(choice, values)
         if weights is not None and by_weights is not None:
-            weights = self._moved("weights", weights, by_weights, decay * rates.weights).clamp(min=1e-6)
+            weights = self._moved("weights", weights, by_weights, rates.weights).clamp(min=1e-6)
             weights = weights / weights.sum(1, keepdim=True)
-        return Choice(fused.slopes, fused.multipliers, weights)
+        return replace(moved, weights=weights)
 
-    def _fused(
-        self, rows: Rows, choice: Choice, found: Backward, values: Mapping[int, Tensor], decay: float
-    ) -> Choice | None:
-        """Slopes and multipliers moved by compiled code; None where there is none for this."""
-        slopes, multipliers, signs = choice.slopes.clone(), choice.multipliers, rows.signs
-        multipliers = None if multipliers is None else multipliers.clone()
-        if "free" not in self._kept:
-            self._kept["free"] = rows.free.to(slopes.dtype)
-        names = ("slopes",) if signs is None else ("slopes", "multipliers")
-        moments = [x for name in names for x in self._moments.setdefault(name, _zeros(slopes))]
-        factors = tuple(decay * rate * self._correction for rate in (self._rates.slopes, self._rates.multipliers))
-        moved = [slopes, *moments[:2]] if signs is None or multipliers is None else [slopes, *moments[:2], multipliers]
-        moved += moments[2:]
+    def _by_tensors(
+        self, rows: Rows, choice: Choice, found: Backward, values: Mapping[int, Tensor], rates: Rates
+    ) -> Choice:
+        by, multipliers = rows.derivatives(choice, found, values), choice.multipliers
+        slopes = self._moved("slopes", choice.slopes, by.slopes, rates.slopes).clamp(0, 1)
+        if multipliers is not None and by.multipliers is not None:
+            multipliers = self._moved("multipliers", multipliers, by.multipliers, rates.multipliers).clamp(min=0)
+        return Choice(slopes, multipliers)
+
+    def _fused(self, rows: Rows, choice: Choice, found: Backward, values: Mapping[int, Tensor], rates: Rates) -> Choice:
+        """The same by compiled code, in one pass over memory."""
+        slopes, multipliers, signs = choice.slopes.clone(), None, None
+        moved = [slopes, *self._moments_of("slopes", slopes)]
+        if choice.multipliers is not None and rows.signs is not None:
+            multipliers, signs = choice.multipliers.clone(), rows.signs
+            moved += [multipliers, *self._moments_of("multipliers", slopes)]
+        factors = self._correction * rates.slopes, self._correction * rates.multipliers
         for part in rows.space.parts:
             own = part.columns
-            done = kernels.step(
+            kernels.step(
                 part.gather(found.coefficients[part.activation]),
                 part.gather(values[part.read]),
-                self._kept["free"][:, own],
+                rows.mask[:, own],
                 None if signs is None else signs[:, own],
                 [x[:, own] for x in moved],
-                factors,  # type: ignore[arg-type]
+                factors,
             )
-            if not done:
-                return None
-        return Choice(slopes, multipliers)
+        return Choice(slopes, multipliers if multipliers is not None else choice.multipliers)
 
     @property
     def _correction(self) -> float:
@@ -194,11 +193,12 @@ class _Adam:
         return (1 - kernels.SCALE**self._count) ** 0.5 / (1 - kernels.MOMENTUM**self._count)
 
     def _moved(self, name: str, x: Tensor, by: Tensor, rate: float) -> Tensor:
-        mean, square = self._moments.get(name, _zeros(by))
+        mean, square = self._moments_of(name, by)
         mean, square = torch.lerp(by, mean, kernels.MOMENTUM), torch.lerp(by * by, square, kernels.SCALE)
         self._moments[name] = mean, square
         return torch.add(x, mean * (square + kernels.TINY).rsqrt(), alpha=rate * self._correction)
 
-
-def _zeros(like: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.zeros_like(like), torch.zeros_like(like)
+    def _moments_of(self, name: str, like: Tensor) -> tuple[Tensor, Tensor]:
+        if name not in self._moments:
+            self._moments[name] = torch.zeros_like(like), torch.zeros_like(like)
+        return self._moments[name]

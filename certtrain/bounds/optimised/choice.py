@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -36,25 +37,11 @@ class Choice:
     def __getitem__(self, rows: Tensor | slice) -> Choice:
         return self.map(lambda x: x[rows])
 
-    def replaced(self, rows: Tensor, other: Choice) -> Choice:
-        """This one with some rows of another, [rows that are replaced, ...]."""
-        return Choice(
-            self.slopes.index_copy(0, rows, other.slopes),
-            *(
-                None if one is None or two is None else one.index_copy(0, rows, two)
-                for one, two in ((self.multipliers, other.multipliers), (self.weights, other.weights))
-            ),
-        )
-
-    def where(self, mask: Tensor, other: Choice) -> Choice:
-        """This one's rows where a mask says so, [rows], another's elsewhere."""
-        return Choice(
-            torch.where(mask[:, None], self.slopes, other.slopes),
-            *(
-                None if one is None or two is None else torch.where(mask[:, None], one, two)
-                for one, two in ((self.multipliers, other.multipliers), (self.weights, other.weights))
-            ),
-        )
+    def with_other(self, other: Choice, function: Callable[[Tensor, Tensor], Tensor]) -> Choice:
+        """A function of this one's tensors and another's."""
+        pairs = ((self.multipliers, other.multipliers), (self.weights, other.weights))
+        further = (None if one is None or two is None else function(one, two) for one, two in pairs)
+        return Choice(function(self.slopes, other.slopes), *further)
 
 
 @dataclass(frozen=True)
@@ -75,6 +62,11 @@ class Rows:
     start: Start
     free: Tensor
     signs: Tensor | None = None
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """`free` in numbers, of the precision of the rows."""
+        return self.free.to(self.start.data.dtype)
 
     def held(self, choice: Choice) -> tuple[Region, Mapping[int, Tensor]]:
         """The region with chosen slopes, and what multipliers add to rows: with it every pass begins.
@@ -102,15 +94,18 @@ class Rows:
         data = (weights[:, None] @ start.data.flatten(2)).reshape(len(weights), *start.data.shape[2:])
         return Start(start.index, data, (weights * start.constant).sum(1))
 
+    def passed(self, choice: Choice) -> tuple[Region, Backward]:
+        """Bounds at a choice, and the region that has it."""
+        region, shifts = self.held(choice)
+        return region, backward(region, self.begun(choice), shifts)
+
     def lower(self, choice: Choice) -> Backward:
         """Bounds at a choice."""
-        region, shifts = self.held(choice)
-        return backward(region, self.begun(choice), shifts)
+        return self.passed(choice)[1]
 
     def evaluated(self, choice: Choice) -> tuple[Backward, Mapping[int, Tensor]]:
         """Bounds, and the values of operations that their derivatives are made of."""
-        region, shifts = self.held(choice)
-        found = backward(region, self.begun(choice), shifts)
+        region, found = self.passed(choice)
         return found, forward(region, found)
 
     def derivatives(self, choice: Choice, found: Backward, values: Mapping[int, Tensor]) -> Choice:

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from certtrain.bounds.executors.compiled.build import Fused, fused
+from certtrain.bounds.executors.compiled.build import Fused, Pass, fused
 from certtrain.bounds.executors.compiled.pool import parallel
 from certtrain.bounds.optimised.region import Held
+from certtrain.bounds.rows.products import contract
 from certtrain.networks.kernels import is_transformed
 
 # Of Adam; the last is far below any square that matters, and far above numbers that processors are slow with.
@@ -74,9 +75,9 @@ def corner(rows: Tensor, center: Tensor, radius: Tensor) -> tuple[Tensor, Tensor
 
 def weighted(rows: Tensor, x: Tensor) -> Tensor:
     """Sums of products over a layer, [rows]; x is [rows or 1, *shape] or broadcast to the layer."""
-    if x.shape == rows.shape[1:] or x.shape == (1, *rows.shape[1:]):
-        return rows.flatten(1) @ x.flatten()
-    return (rows * x).flatten(1).sum(1)
+    shape = rows.shape[1:]
+    layer = x if x.dim() > len(shape) else x.expand(shape)[None]
+    return contract(rows.flatten(1)[:, None], layer.flatten(1))[:, 0]
 
 
 def step(
@@ -86,8 +87,8 @@ def step(
     signs: Tensor | None,
     moved: Sequence[Tensor],
     factors: tuple[float, float],
-) -> bool:
-    """A step of Adam in place, on one activation's columns; False where it must be done by tensor operations.
+) -> None:
+    """A step of Adam in place, on one activation's columns, where `covers` says that there is code for it.
 
     Args:
         coefficients: Of its outputs, [rows, columns].
@@ -97,14 +98,17 @@ def step(
         moved: Slopes with their mean and square, then the same of multipliers; all [rows, columns] in one layout.
         factors: Of the step of slopes and of multipliers.
     """
-    code = _code(coefficients, z, free, *([] if signs is None else [signs]))
-    if code is None:
-        return False
+    code = fused(coefficients.dtype)
+    assert code is not None
     slopes, mean, square, multipliers, other_mean, other_square = (*moved, None, None, None)[:6]
     pointers = [slopes, multipliers, mean, square, other_mean, other_square]
     masks = [free, signs]
     _run(code.step, coefficients, [coefficients, z, None, None, None], [None, None], masks, pointers, factors)
-    return True
+
+
+def covers(first: Tensor, *others: Tensor) -> bool:
+    """Whether there is compiled code for tensors."""
+    return _code(first, *others) is not None
 
 
 def _code(first: Tensor, *others: Tensor) -> Fused | None:
@@ -117,7 +121,7 @@ def _code(first: Tensor, *others: Tensor) -> Fused | None:
 
 
 def _run(
-    entry: object,
+    entry: Pass,
     first: Tensor,
     read: Sequence[Tensor | None],
     written: Sequence[Tensor | None],
@@ -146,7 +150,7 @@ def _run(
     task[:-5] = numbers
     task[-5:].view(np.float64)[:] = (*factors, MOMENTUM, SCALE, TINY)
     threads = torch.get_num_threads() if rows * count >= ALONE else 1
-    entry(ctypes.c_void_p(task.ctypes.data), threads, parallel())  # type: ignore[operator]
+    entry(ctypes.c_void_p(task.ctypes.data), threads, parallel())
 
 
 def _rows(x: Tensor, rows: int, shape: torch.Size) -> Tensor:

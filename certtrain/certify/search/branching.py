@@ -15,7 +15,7 @@ from torch import Tensor
 
 from certtrain.bounds.optimised.choice import Choice
 from certtrain.bounds.optimised.kernels import chosen
-from certtrain.bounds.optimised.passes import backward, forward
+from certtrain.bounds.optimised.passes import forward
 from certtrain.bounds.optimised.space import Part
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.subdomains import Subdomains
@@ -29,8 +29,7 @@ def candidates(root: Root, decisions: Tensor, goal: Tensor, choice: Choice, coun
     Where fewer are left to split, the rest are `NOT_SPLIT`.
     """
     rows = root.rows(root.single, decisions, goal)
-    region, shifts = rows.held(choice)
-    found = backward(region, rows.begun(choice), shifts)
+    region, found = rows.passed(choice)
     values = forward(region, found)
 
     functions = {index: op.function for index, op in root.graph.activations}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from certtrain.bounds.optimised.choice import Rows
 from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Held, Region
 from certtrain.bounds.optimised.space import Space
-from certtrain.certify.attack import float32_inside
+from certtrain.certify.counterexamples import float32_inside
 from certtrain.networks import Graph, Params
 
 # Numbers per output of an operation that a row keeps: coefficients, three lines, values, and what makes them.
@@ -158,7 +158,7 @@ class Root:
             held[part.activation] = Held(
                 line.lower, part.spread(upper[:, own], line.upper), part.spread(intercept[:, own], line.intercept)
             )
-        region = Region(self.graph, relaxed.region.values, relaxed.region.center, relaxed.region.radius, held)
+        region = replace(relaxed.region, held=held)
         forms, constants = relaxed.goals.forms[goal], relaxed.goals.constants[goal]
         if forms.shape[1] == 1:
             forms, constants = forms[:, 0], constants[:, 0]
