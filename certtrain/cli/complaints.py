@@ -25,7 +25,7 @@ def complaint(error: ValidationError) -> str:
     match first["type"]:
         case "extra_forbidden" if key.split(".")[0] == "experiment":
             return f"unknown key '{key}': a file of experiment/ begins with the line '# @package _global_'"
-        case "extra_forbidden":
+        case "extra_forbidden" | "invalid_key":  # the latter is one that is no word, such as 1
             return f"unknown key '{key}'"
         case "missing" if isinstance(first["loc"][-1], int):
             parent = key.rpartition(".")[0]
