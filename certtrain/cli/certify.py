@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -30,6 +30,7 @@ from certtrain.report import check_failures, print_verdict, write_report, write_
 from certtrain.report.certifications import FOLDER
 from certtrain.report.eps_curve import write_eps_curve
 from certtrain.report.images import write_images
+from certtrain.report.origin import command_line, commit, hardware
 
 SHARD = "certify.shard"
 DIGITS = 8
@@ -81,8 +82,9 @@ def certify_command(arguments: list[str]) -> None:
     data = make_data(questions[0].config)
     with heartbeat.during("reading the data"):
         data.setup()
+    origin = {"command": command_line(["certify", *arguments]), "overrides": found.override, "commit": commit()}
     with heartbeat.during("certifying"):
-        records = [_answer(question, target, data, shard, console) for question in questions]
+        records = [_answer(question, target, data, shard, console, origin) for question in questions]
     if len(records) > 1 and None not in records:
         known = [record for record in records if record is not None]
         curve = target.home / FOLDER / f"curve-{_digest([q.directory.name for q in questions])}"
@@ -167,7 +169,12 @@ def _digest(parts: Any) -> str:
 
 
 def _answer(
-    question: Question, target: Target, data: ImageData, shard: tuple[int, int] | None, console: Console
+    question: Question,
+    target: Target,
+    data: ImageData,
+    shard: tuple[int, int] | None,
+    console: Console,
+    origin: Mapping[str, Any],
 ) -> dict[str, Any] | None:
     """Judges images and writes what came out; None where shards have left some to others."""
     config, directory = question.config, question.directory
@@ -192,9 +199,10 @@ def _answer(
             train_seconds=None,
             certify_seconds=seconds if shard is None else None,
             parameters=sum(p.numel() for p in network.parameters()),
-            **target.training(config),
-            eps=config.eps,
-            seed=config.seed,
+            identity=target.identity(question.node),
+            trained_eps=target.trained_eps,
+            origin={**origin, "hardware": hardware()},
+            config=question.node,
             data=describe_data(data.source, data.splits, [verdict.index for verdict in verdicts]),
             checkpoint=target.weights.name,
         )

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, WandbLogger
 from rich.console import Console
 from rich.markup import escape
 
-from certtrain.certify import Verdict, summarize
 from certtrain.cli import cluster, handover
 from certtrain.cli.assemble import (
     begin_from_checkpoint,
@@ -29,7 +28,7 @@ from certtrain.cli.assemble import (
     make_training,
     make_warm_start,
 )
-from certtrain.cli.certification import certify_test_images
+from certtrain.cli.conclusion import Trained, conclude
 from certtrain.cli.explain import as_typed
 from certtrain.cli.heartbeat import Heartbeat
 from certtrain.cli.lock import locked
@@ -37,19 +36,15 @@ from certtrain.cli.logs import quiet_libraries, run_loggers
 from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import RunConfig, parse, plain
 from certtrain.cli.supervisor import run_ranks
-from certtrain.data.fingerprint import describe_data
 from certtrain.data.module import ImageData
 from certtrain.errors import CerttrainError
 from certtrain.gradients import Distributed
 from certtrain.gradients.distributed import noticing_lost_peers
-from certtrain.report import accuracies_of, check_failures, print_verdict, write_report, write_summary
+from certtrain.report import check_failures
+from certtrain.report.origin import record_start
 from certtrain.sweep.jobs import certified_accuracy
 from certtrain.training.checkpoints import (
     AtomicCheckpointIO,
-    is_averaged,
-    load_network,
-    load_state,
-    unaveraged_state,
 )
 from certtrain.training.metrics import drop_rows
 from certtrain.training.module import CertifiedTraining
@@ -61,7 +56,6 @@ from certtrain.training.survival import BEST, LAST, MONITOR, Survival, newest, r
 
 Record = dict[str, Any]
 
-UNAVERAGED_LEDGER = "ledger-unaveraged.jsonl"
 # Number of the standard error.
 STDERR = 2
 
@@ -80,6 +74,7 @@ def run(composed: DictConfig) -> float | None:
     directory = Path(HydraConfig.get().runtime.output_dir).absolute()
     with locked(directory):
         RunDirectory(directory).write_configuration(node)
+        record_start(directory, sys.argv[1:], _typed_keys())
         cluster.tell(cluster.Orders(node, directory))
         if config.trainer.ranks > 1 and not dist.is_initialized():
             handover.forget()  # the ranks are other processes
@@ -126,6 +121,13 @@ def run_in(directory: Path, node: Record) -> Record:
                 raise KeyboardInterrupt from None
             raise SystemExit(config.preemption.exit_code) from None
     return record
+
+
+def _typed_keys() -> list[str]:
+    """The keys that the command sets, as they were typed."""
+    typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(typed, list)
+    return [str(override) for override in typed]
 
 
 def _tell(line: str) -> None:
@@ -190,20 +192,8 @@ class Job:
         cluster.leave()
         if ranks.rank > 0:
             return {}
-        load_network(network, checkpoint)
-        with self.heartbeat.during("certifying"):
-            device = training.trainer.strategy.root_device
-            verdicts, certify_seconds = (
-                # Lightning has put the network back on the CPU.
-                certify_test_images(config, network, data.splits, self.directory, device, console)
-                if config.certify.enabled
-                else ([], None)
-            )
-            beside = self._certify_unaveraged(network, checkpoint, data, device)
-        parameters = sum(p.numel() for p in network.parameters())
-        facts = describe_data(data.source, data.splits, [verdict.index for verdict in verdicts])
-        with self.heartbeat.during("writing the report"):
-            return self._conclude(verdicts, train_seconds, certify_seconds, parameters, checkpoint, facts, beside)
+        trained = Trained(network, checkpoint, train_seconds, training.trainer.strategy.root_device)
+        return conclude(config, trained, data, self.directory, console, self.heartbeat)
 
     def _trainer(self, loggers: list[Logger], callbacks: list[Callback]) -> pl.Trainer:
         options = self.config.trainer
@@ -280,58 +270,3 @@ class Job:
         for logger in loggers:
             logger.log_metrics({**found, "epoch": training.phases.place(step)[0]}, step=step)
         return last if self.survival.best is None or found[MONITOR] > self.survival.best else best
-
-    def _certify_unaveraged(
-        self, network: torch.nn.Module, checkpoint: Path, data: ImageData, trained_on: torch.device
-    ) -> Record | None:
-        """The weights at the same step, which an average is compared with; None where nothing was averaged."""
-        if not self.config.certify.enabled or not is_averaged(checkpoint):
-            return None
-        load_state(network, unaveraged_state(checkpoint), checkpoint)
-        verdicts, _ = certify_test_images(
-            self.config, network, data.splits, self.directory, trained_on, self.console, ledger=UNAVERAGED_LEDGER
-        )
-        return summarize(verdicts, self.config.certify.verifiers)
-
-    def _conclude(
-        self,
-        verdicts: list[Verdict],
-        train_seconds: float,
-        certify_seconds: float | None,
-        parameters: int,
-        checkpoint: Path,
-        data: Record,
-        unaveraged: Record | None,
-    ) -> Record:
-        config = self.config
-        result = summarize(verdicts, config.certify.verifiers) if verdicts else {}
-        record = write_summary(
-            self.directory / "summary.json",
-            result=result,
-            train_seconds=train_seconds,
-            certify_seconds=certify_seconds,
-            parameters=parameters,
-            relaxation=config.relaxation.name,
-            backend=config.relaxation.backend,
-            relaxation_options=config.relaxation.options,
-            method=config.method,
-            eps=config.eps,
-            seed=config.seed,
-            data=data,
-            checkpoint=checkpoint.name,
-            unaveraged=unaveraged,
-        )
-        write_report(self.directory)
-        if verdicts:
-            print_verdict(self.console, record)
-        if unaveraged is not None:
-            self.console.print(f"without averaging: {accuracies_of(record['unaveraged'])}", highlight=False)
-        self.console.print(
-            f"trained in {train_seconds:.1f} s"
-            + (f", certified in {certify_seconds:.1f} s" if certify_seconds is not None else "")
-            + f"; judged {checkpoint.name}\nreport: {self.directory / 'report.html'}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-        return record

@@ -15,6 +15,8 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from certtrain.cli.schema import Node, RunConfig
 from certtrain.errors import ConfigError
 from certtrain.files import naming
+from certtrain.report.identity import identify
+from certtrain.report.rows import title
 from certtrain.training.metrics import JsonlLogger
 
 
@@ -29,9 +31,10 @@ def run_loggers(config: RunConfig, node: Node, directory: Path) -> Iterator[list
 
     # Written before anything is logged, so that whoever resumes this directory finds the same W&B run.
     run_id = _run_id(directory / "wandb_id.txt")
+    told = identify(node) | {"data": {"name": config.data.name}}
     group = config.logger.group or directory.parent.name
     view = WandbLogger(
-        project=config.logger.project, save_dir=directory, id=run_id, group=group, config=node, name=_title(config)
+        project=config.logger.project, save_dir=directory, id=run_id, group=group, config=node, name=title(told)
     )
     exit_code = 1
     try:
@@ -54,11 +57,6 @@ def _run_id(file: Path) -> str:
     if not re.fullmatch(r"[\w-]{1,64}", run_id, re.ASCII):
         raise ConfigError(f"{file} holds no id of a W&B run: without this file the run gets a new one")
     return run_id
-
-
-def _title(config: RunConfig) -> str:
-    parts = [config.data.name, config.method, config.relaxation.name, f"eps{config.eps:g}", f"seed{config.seed}"]
-    return "-".join(parts)
 
 
 @contextmanager

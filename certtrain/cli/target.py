@@ -22,14 +22,15 @@ from certtrain.data.source import Source
 from certtrain.earlier import completed
 from certtrain.errors import CerttrainError, ConfigError
 from certtrain.networks.onnx import from_onnx
+from certtrain.report.identity import identify
 from certtrain.report.summary import read_summary
 from certtrain.training.checkpoints import load_network, network_state
 from certtrain.training.survival import BEST, LAST
 
 # A checkpoint of a run lies in a folder of this name in the run directory.
 CHECKPOINTS = "checkpoints"
-# Of the training, where a file does not tell.
-UNKNOWN: Mapping[str, Any] = {"relaxation": None, "backend": None, "relaxation_options": {}, "method": None}
+# Of a configuration that is not the one of the training: what was asked, and what the network is.
+ASKED = ("eps", "seed", "model", "model_options")
 
 
 class Target(ABC):
@@ -54,8 +55,17 @@ class Target(ABC):
         """
 
     @abstractmethod
-    def training(self, config: RunConfig) -> Mapping[str, Any]:
-        """What is known of the training, as `certtrain.report.write_summary` takes it."""
+    def identity(self, node: Node) -> Mapping[str, Any]:
+        """What is known of network and training, as `certtrain.report.write_summary` takes it.
+
+        Args:
+            node: The configuration of the certification.
+        """
+
+    @property
+    def trained_eps(self) -> float | None:
+        """The radius that was trained for; None where it is not known."""
+        return None
 
     @abstractmethod
     def network(self, config: RunConfig, source: Source) -> nn.Module:
@@ -95,11 +105,15 @@ class TrainedRun(Target):
             raise ConfigError(f"certify: {self.run.path} has no config.yaml that can be read")
         return compose_upon(completed(node), overrides)
 
-    def training(self, config: RunConfig) -> Mapping[str, Any]:
+    def identity(self, node: Node) -> Mapping[str, Any]:
+        """See `Target`: what the run has decided, a certification leaves as it is."""
+        return identify(node)
+
+    @property
+    def trained_eps(self) -> float | None:
         """See `Target`."""
-        bounds = config.relaxation
-        known = {"relaxation": bounds.name, "backend": bounds.backend, "relaxation_options": bounds.options}
-        return known | {"method": config.method, "trained_eps": (self.run.configuration() or {}).get("eps")}
+        eps = (self.run.configuration() or {}).get("eps")
+        return float(eps) if isinstance(eps, (int, float)) else None
 
     def network(self, config: RunConfig, source: Source) -> nn.Module:
         """See `Target`."""
@@ -132,9 +146,9 @@ class LooseCheckpoint(Target):
             raise ConfigError(f"certify: {self.checkpoint} does not name its network: add model=... and data=...")
         return compose_anew(overrides)
 
-    def training(self, config: RunConfig) -> Mapping[str, Any]:
+    def identity(self, node: Node) -> Mapping[str, Any]:
         """See `Target`: whatever the configuration says, the file does not tell what trained it."""
-        return UNKNOWN
+        return {key: value for key, value in identify(node).items() if key in ASKED}
 
     def network(self, config: RunConfig, source: Source) -> nn.Module:
         """See `Target`."""
@@ -169,9 +183,9 @@ class OnnxFile(Target):
             raise ConfigError(f"certify: {self.file} is a network already: leave out model=...")
         return compose_anew(overrides)
 
-    def training(self, config: RunConfig) -> Mapping[str, Any]:
-        """See `Target`: unknown."""
-        return UNKNOWN
+    def identity(self, node: Node) -> Mapping[str, Any]:
+        """See `Target`: of the training nothing is known."""
+        return {key: node.get(key) for key in ("eps", "seed")} | {"model": self.file.name}
 
     def network(self, config: RunConfig, source: Source) -> nn.Module:
         """See `Target`; images are reshaped where the file wants them in another shape of the same size."""

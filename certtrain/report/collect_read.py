@@ -16,6 +16,7 @@ from certtrain._paths import config_dir
 from certtrain.earlier import ALWAYS, BEFORE
 from certtrain.errors import DataError
 from certtrain.report.certifications import FOLDER
+from certtrain.report.identity import flatten
 from certtrain.report.summary import read_summary
 
 CONFIG, SUMMARY = "config.yaml", "summary.json"
@@ -158,10 +159,11 @@ def read_run(directory: Path) -> Run:
     """Reads one run.
 
     Raises:
-        DataError: If its configuration or its result is missing or damaged; one line that names the file.
+        DataError: If its configuration or its result is missing or damaged; one line that names the file. A result
+            that holds its configuration needs no other file.
     """
-    flat = _configuration(directory / CONFIG)
     record = read_summary(directory / SUMMARY)
+    flat = _configuration(directory, record)
     try:
         summary = Summary.model_validate(record)
         written = (directory / SUMMARY).stat().st_mtime_ns
@@ -180,12 +182,15 @@ def read_run(directory: Path) -> Run:
     return Run(directory, written, flat["seed"], _setting(flat, summary), summary)
 
 
-def _configuration(path: Path) -> Setting:
-    """Dotted key -> value.
+def _configuration(directory: Path, record: Mapping[str, Any]) -> Setting:
+    """Dotted key -> value, from config.yaml, or where there is none from the copy in summary.json.
 
     Raises:
         DataError: If the file is no complete configuration of a run.
     """
+    path = directory / CONFIG
+    if not path.exists() and isinstance(record.get("config"), Mapping):
+        return _checked(record["config"], directory / SUMMARY)
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.safe_load(text)
@@ -194,10 +199,15 @@ def _configuration(path: Path) -> Setting:
         raise DataError(f"{path} cannot be read: {reason}") from error
     if not isinstance(node, dict):
         raise DataError(f"{path} is no configuration of a run: it holds no keys")
-    flat = dict(_flatten(node, ""))
-    missing = [key for key in TOLD_TWICE if key not in flat]
-    if missing or not text.endswith("\n"):
-        raise DataError(f"{path} is not complete: it " + (f"lacks {missing[0]}" if missing else "ends inside a line"))
+    if not text.endswith("\n"):
+        raise DataError(f"{path} is not complete: it ends inside a line")
+    return _checked(node, path)
+
+
+def _checked(node: Mapping[str, Any], path: Path) -> Setting:
+    flat = dict(flatten(node))
+    if missing := [key for key in TOLD_TWICE if key not in flat]:
+        raise DataError(f"{path} is not complete: it lacks {missing[0]}")
     if not isinstance(flat["seed"], int):
         raise DataError(f"{path} is no configuration of a run: seed is {flat['seed']!r}")
     return flat
@@ -235,7 +245,7 @@ def _setting(flat: Mapping[str, Any], summary: Summary) -> Setting:
     setting = {k: v for k, v in flat.items() if k not in ignored and k.split(".")[0] not in ignored}
     setting = {key: value for key, value in setting.items() if not _goes_without_saying(key, flat)}
     then = {**ALWAYS, **{key: BEFORE[key] for key in ("certify", str(flat.get("method"))) if key in BEFORE}}
-    setting = {**dict(_flatten(then, "")), **setting}
+    setting = {**dict(flatten(then)), **setting}
     if summary.images is not None:
         setting[IMAGES] = summary.images
     if summary.data is None:
@@ -266,11 +276,3 @@ def _walk(directory: Path, seen: set[str], damaged: list[str]) -> Iterator[tuple
 
 def _is_wandb(folder: Path) -> bool:
     return folder.name == "files" and folder.parent.name.startswith(("run-", "offline-run-"))
-
-
-def _flatten(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

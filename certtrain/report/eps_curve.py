@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certtrain.files import replacing
-from certtrain.report.rows import UNDECIDED_NAMES, title
+from certtrain.report.rows import UNDECIDED_NAMES, subject
 from certtrain.report.style import BLUE, GREEN, GREY, ORANGE, drawing, figure, save
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def draw_eps_curve(records: Sequence[Mapping[str, Any]]) -> Figure:
         records: As in `write_eps_curve`, by ascending eps.
     """
     radii = [record["eps"] for record in records]
-    heading = title({**records[0], "eps": None, "trained_eps": None}).rpartition(", eps")[0]
     with drawing():
-        canvas, (ax,) = figure(1, 1, f"Accuracy over eps: {heading}, {records[0]['images']:,} images", size=(6.4, 3.6))
+        heading = f"Accuracy over eps: {subject(records[0])}, {records[0]['images']:,} images"
+        canvas, (ax,) = figure(1, 1, heading, size=(6.4, 3.6))
         percent = {name: [_percent(record, name) for record in records] for name, *_ in LINES}
         ax.fill_between(
             radii,

@@ -16,8 +16,11 @@ from certtrain.files import replacing
 from certtrain.report.analysis import analysis_tables
 from certtrain.report.certifications import find_certifications, find_curves
 from certtrain.report.curves import write_curves
+from certtrain.report.facts import facts
+from certtrain.report.identity import identify
 from certtrain.report.margins import write_margins
-from certtrain.report.rows import failure_lines, result_rows, stage_rows, stages_heading, title, variant, verifiers
+from certtrain.report.origin import read_origin
+from certtrain.report.rows import failure_lines, result_rows, stage_rows, stages_heading, title, verifiers
 from certtrain.report.summary import read_summary
 from certtrain.report.template import PAGE
 
@@ -82,6 +85,7 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
     verdicts = read_ledger(run / "ledger.jsonl")
     config = _read_config(run / "config.yaml")
     record = _record(run, config, verdicts)
+    config = config or record.get("config") or {}
     heading = title(record)
     pictures = (
         ("Training", write_curves(run / "metrics.jsonl", run / "curves.png", heading)),
@@ -106,7 +110,7 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
         certifications=find_certifications(run),
         plots=plots,
         tables=analysis_tables(run / "analysis"),
-        facts=list(_facts(record)),
+        facts=list(facts(record)),
         config=list(_flatten(config)),
         directory=run.resolve(),
         version=(record.get("versions") or {}).get("certtrain") or "",
@@ -121,16 +125,7 @@ def _record(run: Path, config: Mapping[str, Any], verdicts: Sequence[Verdict]) -
     """summary.json, or as much of it as is known without."""
     if (run / "summary.json").is_file():
         return read_summary(run / "summary.json")
-    relaxation = config.get("relaxation")
-    options = dict(relaxation) if isinstance(relaxation, Mapping) else {"name": relaxation}
-    known = {
-        "relaxation": options.pop("name", None),
-        "backend": options.pop("backend", None),
-        "relaxation_options": options,
-        "method": config.get("method"),
-        "eps": config.get("eps"),
-        "seed": config.get("seed"),
-    }
+    known = read_origin(run) | identify(config) | {"data": {"name": (config.get("data") or {}).get("name")}}
     return {**known, **(summarize(verdicts, read_verifiers(run / "ledger.jsonl")) if verdicts else {})}
 
 
@@ -170,32 +165,6 @@ def _status_rows(verdicts: Sequence[Verdict]) -> list[StatusRow]:
 
 def _remarks(verdict: Verdict) -> list[str]:
     return [f"{stage}: {remark}" for stage, remark in verdict.remarks.items()]
-
-
-def _facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What else summary.json knows, in words."""
-    if record.get("relaxation") is not None:
-        yield "trained with", variant(record)
-    for key, name in (("method", "gradient estimator"), ("seed", "seed")):
-        if record.get(key) is not None:
-            yield name, str(record[key])
-    if record.get("eps") is not None:
-        yield "eps", f"{record['eps']:g} (pixel units, L-infinity)"
-    if record.get("parameters") is not None:
-        yield "parameters", f"{record['parameters']:,}"
-    for key, name in (("train_seconds", "training"), ("certify_seconds", "certification")):
-        if record.get(key) is not None:
-            yield name, _duration(record[key])
-    found = [f"{name} {number}" for name, number in (record.get("versions") or {}).items() if number]
-    if found:
-        yield "versions", ", ".join(found)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
 
 
 def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 from certtrain.bounds.registry import NATIVE
 from certtrain.certify.cascade import AskFirst
 from certtrain.certify.verdict import FAILURES
+from certtrain.report.identity import UNBOUNDED, named
 
 UNKNOWN = "–"
 # Statuses of images of which neither a proof nor a counterexample is known.
@@ -156,12 +157,27 @@ def _failure_line(row: Mapping[str, Any], rate: float | None, in_turn: bool) -> 
 
 
 def title(record: Mapping[str, Any]) -> str:
-    """What trained, how, and for which radius: no number is shown without it."""
-    eps, trained = record.get("eps"), record.get("trained_eps")
+    """Which run it is, in one line: no number is shown without it.
+
+    Data, network, loss, relaxation, method and radius, of each the options that are not its defaults, and the seed:
+    runs that were told anything else of these have other titles. Older records do not know all of it.
+    """
+    eps, trained, seed = record.get("eps"), record.get("trained_eps"), record.get("seed")
     radius = f"eps {'unknown' if eps is None else f'{eps:g}'}"
     if trained is not None:
         radius = f"eps {trained:g}, certified at {radius}"
-    return f"trained with {variant(record)}, {record.get('method') or 'unknown method'}, {radius}"
+    return f"{subject(record)}, {radius}" + ("" if seed is None else f", seed {seed}")
+
+
+def subject(record: Mapping[str, Any]) -> str:
+    """What was trained on what and how, without radius and seed: see `title`."""
+    data = record.get("data")
+    known = [data.get("name") if isinstance(data, Mapping) else None, record.get("model") and named(record, "model")]
+    place = ", ".join(str(name) for name in known if name)
+    how = variant(record)
+    if (loss := record.get("loss")) is not None:
+        how = named(record, "loss") if loss in UNBOUNDED else f"{named(record, 'loss')} on {how}"
+    return (f"{place}: " if place else "") + f"trained with {how}, {named(record, 'method')}"
 
 
 def variant(record: Mapping[str, Any]) -> str:

@@ -1,52 +1,45 @@
-"""summary.json: the numbers of a run, for people and scripts."""
+"""summary.json: the numbers of a run and what run it is, for people and scripts; it needs no other file."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from certtrain.errors import CerttrainError, DataError
 from certtrain.files import replacing
+from certtrain.report.origin import versions
+from certtrain.report.rows import title
 
 STAGES = ("prediction", "attack")
 ACCURACIES = ("natural_accuracy", "attacked_accuracy", "certified_accuracy")
-PACKAGES = ("certtrain", "torch", "pytorch_lightning", "auto_LiRPA")
+# Of `certtrain.report.identity.identify`; what nobody knows of a network is None.
+IDENTITY = (
+    *("model", "model_options", "loss", "loss_options"),
+    *("relaxation", "backend", "relaxation_options", "method", "method_options", "eps", "seed"),
+)
+# Of where it comes from: see `certtrain.report.origin`.
+ORIGIN = ("command", "overrides", "commit", "hardware")
 
 
 class CertificationFailed(CerttrainError):
     """Something that was to judge images failed on some; what else was found stands in the run directory."""
 
 
-def versions() -> dict[str, str | None]:
-    """Versions of what a result depends on; None for what is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
-
-
 def write_summary(
     path: str | os.PathLike[str],
     *,
     result: Mapping[str, Any],
+    identity: Mapping[str, Any],
     train_seconds: float | None,
     certify_seconds: float | None,
     parameters: int,
-    relaxation: str | None,
-    method: str | None,
-    eps: float,
-    seed: int,
-    backend: str | None,
-    relaxation_options: Mapping[str, Any],
+    origin: Mapping[str, Any] = MappingProxyType({}),
+    config: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
     checkpoint: str | None = None,
     trained_eps: float | None = None,
@@ -57,27 +50,28 @@ def write_summary(
     Args:
         path: The file; its folder exists.
         result: What `certtrain.certify.summarize` counted; empty if nothing was certified.
+        identity: What `certtrain.report.identity.identify` says of the run; None under a key that is not known. Its
+            eps is the radius that was certified, in pixel units.
         train_seconds: Wall-clock time of training; None if nothing was trained.
         certify_seconds: Wall-clock time of certification; None if nothing was certified.
         parameters: Number of trainable parameters.
-        relaxation: What the network was trained with; None where it is not known.
-        method: How its gradients were estimated, likewise.
-        eps: Radius that was certified, in pixel units.
-        seed: Of the run.
-        backend: Whose implementation of the relaxation trained, likewise.
-        relaxation_options: The relaxation's options.
+        origin: command, overrides, commit and hardware, as far as they are known, and what else is to be told of where
+            the run comes from.
+        config: The resolved configuration, so that this file says all that config.yaml says; None leaves it out.
         data: What `certtrain.data.fingerprint.describe_data` says; None where it is not known.
         checkpoint: Name of the file whose weights were judged; None where it is not known.
         trained_eps: The radius that was trained for, where it is not `eps` that was.
         unaveraged: What was counted of the weights that an average is compared with; None where nothing was averaged.
 
     Returns:
-        What was written: accuracies as fractions of 1, None where there is none or where it was not finite; beside
-        them `prediction`, `attack` and, by name, `verifiers`: how many images each judged, failed on and skipped; and
-        `stages`, what each of these settled in how long.
+        What was written: `title`, what identifies the run and where it comes from; accuracies as fractions of 1, None
+        where there is none or where it was not finite; beside them `prediction`, `attack` and, by name, `verifiers`:
+        how many images each judged, failed on and skipped; and `stages`, what each of these settled in how long.
     """
     record = finite(
         {
+            **{name: identity.get(name) for name in IDENTITY},
+            **({} if trained_eps in (None, identity.get("eps")) else {"trained_eps": trained_eps}),
             **{name: result.get(name) for name in ACCURACIES},
             "certified_accuracy_by": dict(result.get("certified_accuracy_by", {})),
             "images": result.get("images", 0),
@@ -92,17 +86,14 @@ def write_summary(
             "certify_seconds": certify_seconds,
             "parameters": parameters,
             "checkpoint": checkpoint,
-            "relaxation": relaxation,
-            "backend": backend,
-            "relaxation_options": relaxation_options,
-            "method": method,
-            "eps": eps,
-            **({} if trained_eps in (None, eps) else {"trained_eps": trained_eps}),
-            "seed": seed,
             **({} if unaveraged is None else {"unaveraged": {name: unaveraged.get(name) for name in ACCURACIES}}),
+            **dict.fromkeys(ORIGIN),
+            **origin,
             "versions": versions(),
+            **({} if config is None else {"config": config}),
         }
     )
+    record = {"title": title(record), **record}
     with replacing(Path(path)) as partial:
         partial.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return record

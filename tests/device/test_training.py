@@ -78,7 +78,7 @@ def test_noise_is_the_same_bit_by_bit(device: torch.device, dtype: torch.dtype) 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take longer than these runs."""
-    monkeypatch.setattr("certtrain.cli.job.write_report", lambda directory: None)
+    monkeypatch.setattr("certtrain.cli.conclusion.write_report", lambda directory: None)
 
 
 SHORT = ("trainer.max_steps=4", "data.batch_size=256", "trainer.log_every_n_steps=1", "certify.limit=20")

@@ -35,7 +35,7 @@ QUICK = ("method=grad", "relaxation=ibp", "data.batch_size=256", "certify.limit=
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take longer than these runs."""
-    monkeypatch.setattr("certtrain.cli.job.write_report", lambda directory: None)
+    monkeypatch.setattr("certtrain.cli.conclusion.write_report", lambda directory: None)
 
 
 def config(*overrides: str) -> RunConfig:

@@ -59,7 +59,7 @@ RUNS = {
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take longer than these runs."""
-    monkeypatch.setattr("certtrain.cli.job.write_report", lambda directory: None)
+    monkeypatch.setattr("certtrain.cli.conclusion.write_report", lambda directory: None)
 
 
 def replacing(key: str, value: Any) -> Callable[..., Any]:
