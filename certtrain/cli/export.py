@@ -17,7 +17,6 @@ from certtrain.errors import ConfigError
 from certtrain.files import replacing
 from certtrain.networks import to_onnx
 from certtrain.training.checkpoints import load_network
-from certtrain.training.survival import BEST, LAST
 
 # Where a run has no `certify.timeout_s`; the seconds are the last column of an instance list, which must have them.
 TIMEOUT_S = 300.0
@@ -36,9 +35,9 @@ def export_command(arguments: list[str]) -> None:
     """
     parser = Parser(
         prog="python -m certtrain export",
-        description="Writes what a run certifies as VNN-COMP has it, for other tools: onnx/network.onnx, the best "
-        "checkpoint with its normalisation; with --format=vnnlib, the default, also vnnlib/image_N.vnnlib for the N-th "
-        "test image, misclassified ones too, at the run's eps, and instances.csv with the run's certify.timeout_s.",
+        description="Writes what a run certifies as VNN-COMP has it, for other tools: onnx/network.onnx, the weights "
+        "that it has judged, normalisation included; with --format=vnnlib, the default, vnnlib/image_N.vnnlib for "
+        "the N-th test image, misclassified ones too, at the run's eps, and instances.csv with its certify.timeout_s.",
     )
     parser.add_argument("run", type=Path, help="a run directory")
     parser.add_argument("--format", choices=("onnx", "vnnlib"), default="vnnlib", help="the network, or all of it")
@@ -81,8 +80,7 @@ class Export:
             raise ConfigError(f"export: {run} is no run directory: it has no config.yaml of a run")
         config = parse(node)
         network, graph = make_network(config, make_source(config))
-        best, last = directory.checkpoints / BEST, directory.checkpoints / LAST
-        load_network(network, best if best.is_file() else last)
+        load_network(network, directory.judged)
         return Export(config, network.eval(), graph.num_outputs, folder)
 
     def network_only(self) -> str:

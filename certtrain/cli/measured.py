@@ -37,7 +37,7 @@ class Options(Strict):
 
     images: int = Field(16, ge=1, description="the first so many of the split")
     split: Literal["train", "validation", "test"] = Field("train", description="whose images; never augmented")
-    checkpoint: str = Field("best", description="best, last, or a file; without a best one the last")
+    checkpoint: str = Field("judged", description="judged (what the run certified), best, last, or a file")
     eps: float | None = Field(None, gt=0, le=1, description="radius in pixel units; null: the run's")
     relaxations: tuple[str, ...] = Field(
         RELAXATIONS, min_length=1, strict=False, description="by name; the run's own has its options, others defaults"
@@ -176,10 +176,9 @@ def _device(name: str) -> torch.device:
 
 
 def _checkpoint(directory: RunDirectory, asked: str) -> Path:
-    best, last = directory.checkpoints / BEST, directory.checkpoints / LAST
-    if asked == "best":
-        return best if best.is_file() else last
-    return last if asked == "last" else Path(asked)
+    if asked == "judged":
+        return directory.judged
+    return {"best": directory.checkpoints / BEST, "last": directory.checkpoints / LAST}.get(asked, Path(asked))
 
 
 def _images(data: Any, options: Options, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,9 @@ from certtrain.cli.schema import Node
 from certtrain.earlier import completed
 from certtrain.errors import ConfigError
 from certtrain.files import replacing
-from certtrain.sweep.jobs import OUTPUT, TRACEBACK
+from certtrain.report.summary import read_summary
+from certtrain.sweep.jobs import OUTPUT, REPORT, SUMMARY, TRACEBACK
+from certtrain.training.survival import BEST, LAST
 
 CONFIG = "config.yaml"
 # How a run is watched over, not what it computes: these keys may be others when it goes on.
@@ -47,7 +49,7 @@ class RunDirectory:
     @property
     def finished(self) -> bool:
         """Whether the run has come to its end: the report is the last thing that is written."""
-        return (self.path / "summary.json").is_file() and (self.path / "report.html").is_file()
+        return (self.path / SUMMARY).is_file() and (self.path / REPORT).is_file()
 
     @property
     def holder(self) -> str | None:
@@ -58,6 +60,27 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """Its checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def judged(self) -> Path:
+        """The checkpoint of the weights that the run judges: what its numbers are about.
+
+        summary.json names it. A run that has not come that far, or of before that was recorded, judges its best one,
+        and the last one where it never validated.
+
+        Raises:
+            CerttrainError: If there is none, or the one that was judged is gone: others have other numbers.
+        """
+        summary = self.path / SUMMARY
+        name = read_summary(summary).get("checkpoint") if summary.is_file() else None
+        if isinstance(name, str):
+            if not (self.checkpoints / name).is_file():
+                raise ConfigError(f"{self.checkpoints / name}, which the run has judged, is gone")
+            return self.checkpoints / name
+        found = next((self.checkpoints / n for n in (BEST, LAST) if (self.checkpoints / n).is_file()), None)
+        if found is None:
+            raise ConfigError(f"{self.checkpoints} holds no checkpoint: the run has not got so far")
+        return found
 
     def configuration(self) -> Node | None:
         """The resolved configuration; None where no run has begun."""

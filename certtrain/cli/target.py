@@ -23,9 +23,7 @@ from certtrain.earlier import completed
 from certtrain.errors import CerttrainError, ConfigError
 from certtrain.networks.onnx import from_onnx
 from certtrain.report.identity import identify
-from certtrain.report.summary import read_summary
 from certtrain.training.checkpoints import load_network, network_state
-from certtrain.training.survival import BEST, LAST
 
 # A checkpoint of a run lies in a folder of this name in the run directory.
 CHECKPOINTS = "checkpoints"
@@ -236,11 +234,7 @@ def _run_in(path: Path) -> tuple[RunDirectory, Path]:
     run = RunDirectory(path)
     if run.configuration() is None:
         raise ConfigError(f"certify: {path} is no run directory: it has no config.yaml that can be read")
-    known = read_summary(path / "summary.json").get("checkpoint") if (path / "summary.json").is_file() else None
-    for name in (known, BEST, LAST):  # a run of before this was recorded has judged its best one, if it validated
-        if isinstance(name, str) and (run.checkpoints / name).is_file():
-            return run, run.checkpoints / name
-    raise ConfigError(f"certify: {run.checkpoints} holds no checkpoint: the run has not got so far")
+    return run, run.judged
 
 
 def _with_weights(checkpoint: Path, config: RunConfig, source: Source) -> nn.Module:

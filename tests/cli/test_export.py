@@ -1,6 +1,7 @@
 """`export`: what is written is the run's own question, read back bit by bit, and answered alike by other tools."""
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -34,10 +35,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def trained(run: Path) -> torch.nn.Module:
+def trained(run: Path, checkpoint: Path | None = None) -> torch.nn.Module:
     config = parse(RunDirectory(run).configuration())
     network, _ = make_network(config, make_source(config))
-    load_network(network, run / "checkpoints" / "best.ckpt")
+    load_network(network, checkpoint or run / "checkpoints" / "best.ckpt")
     return network.eval()
 
 
@@ -73,14 +74,29 @@ def test_it_goes_into_the_run_directory_and_takes_its_limit(run: Path, tmp_path:
     assert len(list((copy / "export" / "vnnlib").iterdir())) == 7
 
 
-def test_without_validation_the_last_checkpoint_is_written(run: Path, tmp_path: Path):
-    copy = shutil.copytree(run, tmp_path / "copy")
-    (copy / "checkpoints" / "best.ckpt").unlink()
-    export_command([str(copy), "--format=onnx"])
-    assert (copy / "export" / "onnx" / "network.onnx").is_file()
-    (copy / "checkpoints" / "last.ckpt").unlink()
-    with pytest.raises(CerttrainError, match=r"no checkpoint at .*last\.ckpt"):
-        export_command([str(copy), "--format=onnx"])
+def test_the_weights_that_the_run_judged_are_written(run: Path, tmp_path: Path):
+    """Which summary.json says; without it the best ones, and the last ones where none were validated."""
+    copy = RunDirectory(Path(shutil.copytree(run, tmp_path / "copy")))
+    best, last = copy.checkpoints / "best.ckpt", copy.checkpoints / "last.ckpt"
+    assert copy.judged == best
+    summary = json.loads((copy.path / "summary.json").read_text())
+    (copy.path / "summary.json").write_text(json.dumps(summary | {"checkpoint": "last.ckpt"}))
+    assert copy.judged == last
+    export_command([str(copy.path), "--format=onnx"])
+    x = torch.rand(5, 1, 8, 8)
+    written = certtrain.networks.from_onnx(copy.path / "export" / "onnx" / "network.onnx")
+    torch.testing.assert_close(written(x), trained(copy.path, last)(x), rtol=1e-5, atol=1e-5)
+    last.rename(tmp_path / "away")
+    with pytest.raises(CerttrainError, match=r"last\.ckpt, which the run has judged, is gone"):
+        export_command([str(copy.path), "--format=onnx"])
+    (copy.path / "summary.json").unlink()
+    assert copy.judged == best
+    (tmp_path / "away").rename(last)
+    best.unlink()
+    assert copy.judged == last
+    last.unlink()
+    with pytest.raises(CerttrainError, match="holds no checkpoint: the run has not got so far"):
+        export_command([str(copy.path), "--format=onnx"])
 
 
 @pytest.mark.parametrize(
