@@ -11,6 +11,8 @@ ALWAYS: Mapping[str, Any] = {
     "batch_norm": "running",
     "average": {"_target_": "certtrain.training.average.NoAverage"},
     "stop": {"patience": None},
+    # Those that go on are validated as the default has it from there on.
+    "validation": {"relaxation": None, "images": 1000},
     "schedule": {"eps": {"shape": "linear"}},
     "loss": {"shi": 0.0},
     "trainer": {"accumulate": 1},

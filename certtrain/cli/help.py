@@ -75,6 +75,7 @@ KEYS = {
     "optimizer.lr": "learning rate",
     "init": "initial weights: default or shi",
     "batch_norm": "statistics that are judged: running, or recomputed over the training images",
+    "validation.relaxation": "whose certified accuracy chooses best.ckpt: training, or a name; null: as the loss needs",
     "stop.patience": "validations without progress after which training ends",
     "trainer.max_epochs": "length of the training",
     "trainer.max_steps": "the same in steps (generations)",

@@ -184,6 +184,9 @@ class Job:
         begin_from_checkpoint(config, network)
         ranks = make_ranks(config, make_layout(config))
         training = make_training(config, network, graph, ranks, make_warm_start(config))
+        validation = training.objective.validation
+        if validation.relaxation is not None:
+            console.print(f"validation is {validation}", highlight=False, markup=False, soft_wrap=True)
         with noticing_lost_peers(ranks), self.heartbeat.during(lambda: training.doing):
             checkpoint = self._fit(training, data, loggers)
         train_seconds = self.survival.seconds
@@ -203,7 +206,16 @@ class Job:
         parameters = sum(p.numel() for p in network.parameters())
         facts = describe_data(data.source, data.splits, [verdict.index for verdict in verdicts])
         with self.heartbeat.during("writing the report"):
-            return self._conclude(verdicts, train_seconds, certify_seconds, parameters, checkpoint, facts, beside)
+            return self._conclude(
+                verdicts,
+                train_seconds,
+                certify_seconds,
+                parameters,
+                checkpoint,
+                facts,
+                beside,
+                validation.name if len(data.validation_rows) else None,
+            )
 
     def _trainer(self, loggers: list[Logger], callbacks: list[Callback]) -> pl.Trainer:
         options = self.config.trainer
@@ -302,6 +314,7 @@ class Job:
         checkpoint: Path,
         data: Record,
         unaveraged: Record | None,
+        validated_by: str | None,
     ) -> Record:
         config = self.config
         result = summarize(verdicts, config.certify.verifiers) if verdicts else {}
@@ -320,6 +333,7 @@ class Job:
             data=data,
             checkpoint=checkpoint.name,
             unaveraged=unaveraged,
+            validated_by=validated_by,
         )
         write_report(self.directory)
         if verdicts:

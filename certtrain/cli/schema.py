@@ -153,6 +153,13 @@ class Stop(Strict):
     patience: int | None = Field(default=None, ge=1)
 
 
+class Validation(Strict):
+    """See conf/config.yaml."""
+
+    relaxation: str | None = None
+    images: int | None = Field(default=None, ge=1)
+
+
 class Trainer(Strict):
     """See conf/trainer."""
 
@@ -251,6 +258,7 @@ class RunConfig(Strict):
     batch_norm: Literal["running", "recomputed"] = "running"
     average: Node = Field(default_factory=lambda: {"_target_": "certtrain.training.average.NoAverage"})
     stop: Stop = Field(default_factory=Stop)
+    validation: Validation = Field(default_factory=Validation)
     relaxation: Relaxation
     method: Literal["grad", "pgpe", "rgs"]
     pgpe: Pgpe | None = None
@@ -299,6 +307,8 @@ class RunConfig(Strict):
             raise ValueError(f"trainer.accumulate is for gradients of one part after the other: {reason}")
         if self.stop.patience is not None and self.data.validation == 0:
             raise ValueError("stop.patience needs validation: data.validation=0 holds out no image")
+        if self.validation.relaxation is not None and self.data.validation == 0:
+            raise ValueError("validation.relaxation needs validation: data.validation=0 holds out no image")
         return self
 
     def _refuse_idle_ranks(self, pgpe: Pgpe) -> None:

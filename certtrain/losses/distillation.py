@@ -49,6 +49,11 @@ class Distillation(Loss):
         """See `Loss`."""
         return self.base.differentiates_its_value
 
+    @property
+    def certifies(self) -> bool:
+        """See `Loss`."""
+        return self.base.certifies
+
     def prepare(self, problem: Problem, params: Params, generation: int) -> Prepared:
         """See `Loss`."""
         with torch.no_grad():

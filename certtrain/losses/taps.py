@@ -88,6 +88,11 @@ class Taps(Mixed):
         """See `Loss`."""
         return self.connector == 1 and self.scale == 1
 
+    @property
+    def certifies(self) -> bool:
+        """See `Loss`: what an attack finds counts as much as what is bounded."""
+        return False
+
     def prepare_robust(self, problem: Problem, params: Params, generation: int) -> Prepared:
         """See `Mixed`."""
         return {"places": self._attack(problem, params, generation)}

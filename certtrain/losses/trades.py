@@ -44,6 +44,11 @@ class Trades(Mixed):
         super().__post_init__()
         check_number("weight", self.weight)
 
+    @property
+    def certifies(self) -> bool:
+        """See `Loss`: nothing is bounded."""
+        return False
+
     def prepare_robust(self, problem: Problem, params: Params, generation: int) -> Prepared:
         """See `Mixed`."""
         with torch.no_grad():
