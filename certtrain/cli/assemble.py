@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import hydra.utils
+import torch
 from hydra.errors import InstantiationException
 from torch import nn
 
@@ -21,7 +23,17 @@ from certtrain.data.augment import Augmentation
 from certtrain.data.module import EarlyBatches, ImageData
 from certtrain.data.source import Source
 from certtrain.errors import CerttrainError, ConfigError, one_line
-from certtrain.gradients import PGPE, RGS, Backprop, Distributed, GradientEstimator, LayerScale, Layout, Ranks
+from certtrain.gradients import (
+    PGPE,
+    RGS,
+    Backprop,
+    Distributed,
+    GradientEstimator,
+    LayerScale,
+    Layout,
+    Ranks,
+    SharpnessAware,
+)
 from certtrain.gradients.base import ALONE
 from certtrain.gradients.control_variate import make as make_control_variate
 from certtrain.gradients.noise import Noise, NoiseFamily
@@ -43,6 +55,8 @@ TRAINING = "training"
 # Relaxations that certify next to nothing of what other losses than those of bounds have trained; and one that costs
 # little more, and certifies much of it.
 LOOSE, TIGHTER = ("ibp", "hbox"), "crown_ibp"
+# trainer.forwards -> what plain evaluations are cast to.
+FORWARDS: Mapping[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
 # How Hydra begins when there is nothing of a target's name.
 _ABSENT = re.compile(r"Error loading|Cannot instantiate|Unsupported target|Expected a callable target|Error locating")
 
@@ -168,7 +182,7 @@ def make_estimator(config: RunConfig) -> GradientEstimator:
     if config.rgs is not None:
         rgs = config.rgs
         return RGS(rgs.sigma, rgs.samples, config.seed, rgs.sampling, rgs.strategy, rgs.member_chunk)
-    return Backprop()
+    return Backprop() if config.sam.rho is None else SharpnessAware(config.sam.rho)
 
 
 def _make_pgpe(options: Pgpe, seed: int) -> PGPE:
@@ -240,6 +254,14 @@ def make_validation(config: RunConfig, loss: Loss) -> Validation:
     return Validation(asked, build(asked), images)
 
 
+def _check_divided(config: RunConfig, loss: Loss) -> None:
+    if not loss.divisible and (config.trainer.ranks > 1 or config.trainer.accumulate > 1):
+        raise ConfigError(
+            "loss: it is one of whole batches, which nothing may divide: "
+            "trainer.devices, trainer.num_nodes and trainer.accumulate must be 1"
+        )
+
+
 def make_training(
     config: RunConfig,
     network: nn.Module,
@@ -250,6 +272,7 @@ def make_training(
     """The LightningModule of a run."""
     eps, natural = config.schedule.eps, config.schedule.natural_weight
     loss = _part(config.loss, "loss", Loss)
+    _check_divided(config, loss)
     objective = Objective(
         make_relaxation(config),
         loss,
@@ -259,6 +282,7 @@ def make_training(
         Ramp(natural.start, natural.end, natural.warmup, natural.ramp),
         config.seed,
         make_validation(config, loss),
+        FORWARDS[config.trainer.forwards],
     )
     optimization = Optimization(
         instantiate({**config.optimizer.target, "_partial_": True}, "optimizer"),

@@ -50,6 +50,11 @@ class Loss(ABC):
         """
         return True
 
+    @property
+    def divisible(self) -> bool:
+        """Whether an image has the loss that it has in any other batch: then a batch may be divided."""
+        return True
+
     @abstractmethod
     def per_image(self, problem: Problem, params: Params, prepared: Prepared = NOTHING) -> Float[Tensor, " batch"]:
         """The loss of each image; what validation reports is its mean."""

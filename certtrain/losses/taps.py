@@ -153,4 +153,4 @@ def _margins(
     """Margin of each point, of which every image has one for each row; of some of these, if `items` says so."""
     rows = problem.spec.flatten(0, 1)
     chosen = rows if items is None else rows[items]
-    return (chosen * halves.tail.forward(params, points)).sum(1)
+    return (chosen * problem.evaluate(params, points, halves.tail)).sum(1)

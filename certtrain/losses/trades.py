@@ -55,7 +55,7 @@ class Trades(Mixed):
             logits = problem.logits(params)
 
         def moved(points: Tensor, images: Tensor) -> Tensor:
-            return divergence(logits[images], problem.graph.forward(params, points))
+            return divergence(logits[images], problem.evaluate(params, points))
 
         box = problem.ball(self.attack.eps_factor)
         return {"points": self.attack.highest(moved, box, problem.keys(generation))}
@@ -64,4 +64,4 @@ class Trades(Mixed):
         """See `Mixed`."""
         logits = problem.logits(params)
         natural = F.cross_entropy(logits, problem.labels, reduction="none")
-        return natural + self.weight * divergence(logits, problem.graph.forward(params, prepared["points"]))
+        return natural + self.weight * divergence(logits, problem.evaluate(params, prepared["points"]))

@@ -48,7 +48,8 @@ def judge(
         first: Place of the first of the images in the batch, of which they may be a rank's part.
         place: Its place among all images that are validated.
     """
-    end = Generation(graph, objective, number, objective.target_eps, objective.natural_weight.end)
+    exact = replace(objective, forwards=None)
+    end = Generation(graph, exact, number, objective.target_eps, objective.natural_weight.end)
     problem = end.problem(inputs, labels, first)
     other = objective.validation.relaxation
     if other is None:

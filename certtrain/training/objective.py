@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -56,6 +57,7 @@ class Objective:
         natural_weight: Weight κ of the natural loss over the epochs.
         seed: Of what a loss draws.
         validation: By which bounds validation certifies.
+        forwards: See `Problem`; validation evaluates in full precision.
     """
 
     relaxation: Relaxation
@@ -66,6 +68,7 @@ class Objective:
     natural_weight: Ramp
     seed: int = 0
     validation: Validation = BY_TRAINING
+    forwards: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
