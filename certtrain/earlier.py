@@ -11,9 +11,12 @@ ALWAYS: Mapping[str, Any] = {
     "batch_norm": "running",
     "average": {"_target_": "certtrain.training.average.NoAverage"},
     "stop": {"patience": None},
+    # Those that go on are validated as the default has it from there on.
+    "validation": {"relaxation": None, "images": 1000},
+    "sam": {"rho": None},
     "schedule": {"eps": {"shape": "linear"}},
     "loss": {"shi": 0.0},
-    "trainer": {"accumulate": 1},
+    "trainer": {"accumulate": 1, "forwards": "float32"},
 }
 # Node -> its later keys -> what they would have been, where there is such a node.
 BEFORE: Mapping[str, Mapping[str, Any]] = {

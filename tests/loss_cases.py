@@ -9,9 +9,10 @@ from certtrain.cli.assemble import instantiate
 from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.help import choices
 from certtrain.cli.schema import parse, plain
-from certtrain.losses import Distillation, Loss
+from certtrain.losses import AdCert, Distillation, FeatureDistillation, Loss
 from certtrain.networks import Params
 
+TAUGHT = (AdCert, Distillation, FeatureDistillation)
 NAMES = list(choices(config_dir() / "loss"))
 # With derivatives as published, which are not those of its value, and with those of its value.
 VARIANTS = {
@@ -19,9 +20,13 @@ VARIANTS = {
     "staps_exact": ("loss=staps", "loss.connector=1.0"),
     "distillation_of_sabr": ("loss=distillation", "loss@loss.base=sabr"),
     "sabr_restarts": ("loss=sabr", "loss.attack.restarts=2", "loss.attack.step_size=0.5"),
+    "feature_distillation_of_staps": ("loss=feature_distillation", "loss@loss.base=staps", "loss.layer=0"),
+    "optimised_slopes_to_intervals": ("loss=optimised_slopes", "loss.beta_end=0.0", "relaxation=crown_ibp"),
     "mtl_ibp_wide": ("loss=mtl_ibp", "loss.attack.eps_factor=2.1", "loss.alpha=0.5", "loss.l1=1e-3"),
 }
-COMMANDS = {name: (f"loss={name}",) for name in NAMES} | VARIANTS
+# What else than the defaults a loss needs.
+NEEDS = {"optimised_slopes": ("relaxation=crown_ibp",)}
+COMMANDS = {name: (f"loss={name}", *NEEDS.get(name, ())) for name in NAMES} | VARIANTS
 
 
 @cache
@@ -35,4 +40,4 @@ def _made(name: str) -> Loss:
 def loss(name: str, teacher: Params | None = None, **options: Any) -> Loss:
     """As a run makes it; what distils, from a teacher that is given."""
     made = replace(_made(name), **options)
-    return replace(made, teacher=teacher) if isinstance(made, Distillation) else made
+    return replace(made, teacher=teacher) if isinstance(made, TAUGHT) else made

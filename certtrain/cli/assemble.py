@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import hydra.utils
+import torch
 from hydra.errors import InstantiationException
 from torch import nn
 
-from certtrain.bounds import Relaxation, build
+from certtrain.bounds import Relaxation, build, relaxations
 from certtrain.certify import Attack, AttackEnsemble, Falsifier
 from certtrain.certify.arithmetic import arithmetic_named
 from certtrain.certify.verifiers import Verifier, choose
@@ -21,7 +23,17 @@ from certtrain.data.augment import Augmentation
 from certtrain.data.module import EarlyBatches, ImageData
 from certtrain.data.source import Source
 from certtrain.errors import CerttrainError, ConfigError, one_line
-from certtrain.gradients import PGPE, RGS, Backprop, Distributed, GradientEstimator, LayerScale, Layout, Ranks
+from certtrain.gradients import (
+    PGPE,
+    RGS,
+    Backprop,
+    Distributed,
+    GradientEstimator,
+    LayerScale,
+    Layout,
+    Ranks,
+    SharpnessAware,
+)
 from certtrain.gradients.base import ALONE
 from certtrain.gradients.control_variate import make as make_control_variate
 from certtrain.gradients.noise import Noise, NoiseFamily
@@ -29,14 +41,22 @@ from certtrain.gradients.sigma import SigmaRule
 from certtrain.losses import Loss
 from certtrain.networks import Graph, trace
 from certtrain.networks.initialisation import initialise
+from certtrain.spelling import did_you_mean
 from certtrain.training.average import Average
 from certtrain.training.checkpoints import load_network
 from certtrain.training.judged import Judged
 from certtrain.training.module import CertifiedTraining
-from certtrain.training.objective import Objective, Optimization
+from certtrain.training.objective import Objective, Optimization, Validation
 from certtrain.training.phases import NO_WARM_START, WarmStart
 from certtrain.training.schedules import Ramp
 
+# By its name among the others, the relaxation that trains.
+TRAINING = "training"
+# Relaxations that certify next to nothing of what other losses than those of bounds have trained; and one that costs
+# little more, and certifies much of it.
+LOOSE, TIGHTER = ("ibp", "hbox"), "crown_ibp"
+# trainer.forwards -> what plain evaluations are cast to.
+FORWARDS: Mapping[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
 # How Hydra begins when there is nothing of a target's name.
 _ABSENT = re.compile(r"Error loading|Cannot instantiate|Unsupported target|Expected a callable target|Error locating")
 
@@ -162,7 +182,7 @@ def make_estimator(config: RunConfig) -> GradientEstimator:
     if config.rgs is not None:
         rgs = config.rgs
         return RGS(rgs.sigma, rgs.samples, config.seed, rgs.sampling, rgs.strategy, rgs.member_chunk)
-    return Backprop()
+    return Backprop() if config.sam.rho is None else SharpnessAware(config.sam.rho)
 
 
 def _make_pgpe(options: Pgpe, seed: int) -> PGPE:
@@ -214,6 +234,34 @@ def make_warm_start(config: RunConfig) -> WarmStart:
     return WarmStart(epochs, make_ranks(config, Layout.batch(config.trainer.ranks))) if epochs else NO_WARM_START
 
 
+def make_validation(config: RunConfig, loss: Loss) -> Validation:
+    """By which bounds validation certifies.
+
+    Raises:
+        ConfigError: If there is no such relaxation.
+    """
+    own, asked, images = config.relaxation.name, config.validation.relaxation, config.validation.images
+    if asked is None:
+        asked = TIGHTER if own in LOOSE and not loss.certifies else TRAINING
+    if asked in (TRAINING, own):
+        return Validation(own)
+    if asked not in relaxations():
+        legal = (TRAINING, *relaxations())
+        raise ConfigError(
+            f"validation.relaxation must be null or one of {', '.join(legal)}, got '{asked}'"
+            + did_you_mean(asked, legal)
+        )
+    return Validation(asked, build(asked), images)
+
+
+def _check_divided(config: RunConfig, loss: Loss) -> None:
+    if not loss.divisible and (config.trainer.ranks > 1 or config.trainer.accumulate > 1):
+        raise ConfigError(
+            "loss: it is one of whole batches, which nothing may divide: "
+            "trainer.devices, trainer.num_nodes and trainer.accumulate must be 1"
+        )
+
+
 def make_training(
     config: RunConfig,
     network: nn.Module,
@@ -223,14 +271,18 @@ def make_training(
 ) -> CertifiedTraining:
     """The LightningModule of a run."""
     eps, natural = config.schedule.eps, config.schedule.natural_weight
+    loss = _part(config.loss, "loss", Loss)
+    _check_divided(config, loss)
     objective = Objective(
         make_relaxation(config),
-        _part(config.loss, "loss", Loss),
+        loss,
         config.eps,
         config.clip,
         Ramp(0.0, config.eps * eps.scale, eps.warmup, eps.ramp, eps.shape),
         Ramp(natural.start, natural.end, natural.warmup, natural.ramp),
         config.seed,
+        make_validation(config, loss),
+        FORWARDS[config.trainer.forwards],
     )
     optimization = Optimization(
         instantiate({**config.optimizer.target, "_partial_": True}, "optimizer"),

@@ -35,12 +35,14 @@ class Trained:
         checkpoint: Holds the weights to judge.
         seconds: That training took, in all processes that the run has had.
         device: Where it was trained.
+        validated_by: The relaxation by which validation certified, and chose the checkpoint; None where nothing was.
     """
 
     network: nn.Module
     checkpoint: Path
     seconds: float
     device: torch.device
+    validated_by: str | None
 
 
 def conclude(
@@ -82,6 +84,7 @@ def conclude(
             data=describe_data(data.source, data.splits, [verdict.index for verdict in verdicts]),
             checkpoint=checkpoint.name,
             unaveraged=beside,
+            validated_by=trained.validated_by,
         )
         report = write_report(directory)
     _show(record, report, console)

@@ -186,13 +186,22 @@ class Job:
         begin_from_checkpoint(config, network)
         ranks = make_ranks(config, make_layout(config))
         training = make_training(config, network, graph, ranks, make_warm_start(config))
+        validation = training.objective.validation
+        if validation.relaxation is not None:
+            console.print(f"validation is {validation}", highlight=False, markup=False, soft_wrap=True)
         with noticing_lost_peers(ranks), self.heartbeat.during(lambda: training.doing):
             checkpoint = self._fit(training, data, loggers)
         train_seconds = self.survival.seconds
         cluster.leave()
         if ranks.rank > 0:
             return {}
-        trained = Trained(network, checkpoint, train_seconds, training.trainer.strategy.root_device)
+        trained = Trained(
+            network,
+            checkpoint,
+            train_seconds,
+            training.trainer.strategy.root_device,
+            validation.name if len(data.validation_rows) else None,
+        )
         return conclude(config, trained, data, self.directory, console, self.heartbeat)
 
     def _trainer(self, loggers: list[Logger], callbacks: list[Callback]) -> pl.Trainer:

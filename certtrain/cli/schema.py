@@ -153,6 +153,19 @@ class Stop(Strict):
     patience: int | None = Field(default=None, ge=1)
 
 
+class Validation(Strict):
+    """See conf/config.yaml."""
+
+    relaxation: str | None = None
+    images: int | None = Field(default=None, ge=1)
+
+
+class Sam(Strict):
+    """See conf/config.yaml."""
+
+    rho: float | None = Field(default=None, gt=0)
+
+
 class Trainer(Strict):
     """See conf/trainer."""
 
@@ -165,6 +178,7 @@ class Trainer(Strict):
     log_every_n_steps: int = Field(ge=1)
     validate_every: int = Field(ge=1)
     accumulate: int = Field(default=1, ge=1)
+    forwards: Literal["float32", "bfloat16"] = "float32"
 
     @property
     def ranks(self) -> int:
@@ -251,10 +265,12 @@ class RunConfig(Strict):
     batch_norm: Literal["running", "recomputed"] = "running"
     average: Node = Field(default_factory=lambda: {"_target_": "certtrain.training.average.NoAverage"})
     stop: Stop = Field(default_factory=Stop)
+    validation: Validation = Field(default_factory=Validation)
     relaxation: Relaxation
     method: Literal["grad", "pgpe", "rgs"]
     pgpe: Pgpe | None = None
     rgs: Rgs | None = None
+    sam: Sam = Field(default_factory=Sam)
     warm_start: WarmStart
     loss: Node
     schedule: Schedule
@@ -297,8 +313,13 @@ class RunConfig(Strict):
         if self.trainer.accumulate > 1 and (self.method == "pgpe" or vectorised):
             reason = "rgs.strategy=vmap takes all at once" if vectorised else "method=pgpe reads values of the whole"
             raise ValueError(f"trainer.accumulate is for gradients of one part after the other: {reason}")
+        if self.sam.rho is not None and self.method != "grad":
+            reason = "reads values at random weights" if self.method == "pgpe" else "takes gradients at random weights"
+            raise ValueError(f"sam.rho is for method=grad, whose gradient is the way up: method={self.method} {reason}")
         if self.stop.patience is not None and self.data.validation == 0:
             raise ValueError("stop.patience needs validation: data.validation=0 holds out no image")
+        if self.validation.relaxation is not None and self.data.validation == 0:
+            raise ValueError("validation.relaxation needs validation: data.validation=0 holds out no image")
         return self
 
     def _refuse_idle_ranks(self, pgpe: Pgpe) -> None:

@@ -1,7 +1,8 @@
 """How the gradient of a loss is estimated: `backprop` differentiates it, `pgpe` smooths it by its values.
 
-Between them stands `rgs`, the mean of gradients at perturbed weights. An estimator takes `loss(params) -> scalar` and
-never looks inside: it does not know which relaxation, network or data the loss is made of. `noise` (Gaussian) and
+`sharpness` does so a step uphill. Between them stands `rgs`, the mean of gradients at perturbed weights. An estimator
+takes `loss(params) -> scalar` and never looks inside: it does not know which relaxation, network or data the loss is
+made of. `noise` (Gaussian) and
 `low_rank` are pure functions of (seed, generation, pair). `population` evaluates many members, and `strategy` finds out
 which way to do so is the faster one. PGPE is composed of `fitness` (what is made of losses), `sigma` (how the noise
 changes), `layer_scale` (where it differs) and `pairs` (sums over noise). `ranks` is what an estimator sees of the
@@ -25,6 +26,7 @@ from certtrain.gradients.pgpe import PGPE
 from certtrain.gradients.population import STRATEGIES, evaluate
 from certtrain.gradients.ranks import Alone, Ranks
 from certtrain.gradients.rgs import RGS
+from certtrain.gradients.sharpness import SharpnessAware
 from certtrain.gradients.strategy import fastest
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "LowRankNoise",
     "Noise",
     "Ranks",
+    "SharpnessAware",
     "State",
     "evaluate",
     "fastest",

@@ -4,16 +4,20 @@
 share, `adversary` the attack of those that attack, `small_box` what SABR and STAPS bound.
 """
 
+from certtrain.losses.ad_cert import AdCert
+from certtrain.losses.adv_ibp import AdvIbp
 from certtrain.losses.adversary import Adversary
 from certtrain.losses.base import NOTHING, Loss, Prepared
 from certtrain.losses.cc_ibp import CcIbp
 from certtrain.losses.crown_ibp import CrownIBP
 from certtrain.losses.distillation import Distillation
 from certtrain.losses.exp_ibp import ExpIbp
+from certtrain.losses.feature_distillation import FeatureDistillation
 from certtrain.losses.loss_fusion import LossFusion
 from certtrain.losses.mixed import Mixed
 from certtrain.losses.mtl_ibp import MtlIbp
 from certtrain.losses.natural import Natural
+from certtrain.losses.optimised_slopes import OptimisedSlopes
 from certtrain.losses.pgd import Adversarial
 from certtrain.losses.problem import Problem
 from certtrain.losses.robust_cross_entropy import RobustCrossEntropy, robust_cross_entropy
@@ -24,17 +28,21 @@ from certtrain.losses.trades import Trades
 
 __all__ = [
     "NOTHING",
+    "AdCert",
+    "AdvIbp",
     "Adversarial",
     "Adversary",
     "CcIbp",
     "CrownIBP",
     "Distillation",
     "ExpIbp",
+    "FeatureDistillation",
     "Loss",
     "LossFusion",
     "Mixed",
     "MtlIbp",
     "Natural",
+    "OptimisedSlopes",
     "Prepared",
     "Problem",
     "RobustCrossEntropy",

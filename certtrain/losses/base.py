@@ -41,6 +41,20 @@ class Loss(ABC):
         """Whether its derivatives are those of its values; False where a publication put others in their place."""
         return True
 
+    @property
+    def certifies(self) -> bool:
+        """Whether what it bounds is the whole box, and all that it weighs: then the relaxation that trains certifies.
+
+        False where little or nothing of it is a bound over the box. Loose bounds say next to nothing of such networks,
+        and validation asks tighter ones.
+        """
+        return True
+
+    @property
+    def divisible(self) -> bool:
+        """Whether an image has the loss that it has in any other batch: then a batch may be divided."""
+        return True
+
     @abstractmethod
     def per_image(self, problem: Problem, params: Params, prepared: Prepared = NOTHING) -> Float[Tensor, " batch"]:
         """The loss of each image; what validation reports is its mean."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from certtrain.errors import ConfigError
 from certtrain.losses.base import NOTHING, Loss, Prepared
 from certtrain.losses.options import check_number
 from certtrain.losses.problem import Problem
+from certtrain.losses.teacher import Teacher, teacher_parameters
 from certtrain.losses.trades import divergence
 from certtrain.networks.graph import Params
 
@@ -23,7 +22,7 @@ LOGITS = "teacher_logits"
 class Distillation(Loss):
     """base + weight · T² · KL(teacher ‖ student) of softmax(logits / T) at the unperturbed images.
 
-    The teacher has the student's architecture (Hinton et al., 2015; of certified training, AD-CERT distils logits).
+    The teacher has the student's architecture (Hinton et al., 2015).
 
     Attributes:
         base: What is minimised beside.
@@ -36,7 +35,7 @@ class Distillation(Loss):
     """
 
     base: Loss
-    teacher: Mapping[str, Tensor] | None = field(default=None, repr=False)
+    teacher: Teacher = field(default=None, repr=False)
     weight: float = 1.0
     temperature: float = 1.0
 
@@ -49,10 +48,20 @@ class Distillation(Loss):
         """See `Loss`."""
         return self.base.differentiates_its_value
 
+    @property
+    def certifies(self) -> bool:
+        """See `Loss`."""
+        return self.base.certifies
+
+    @property
+    def divisible(self) -> bool:
+        """See `Loss`."""
+        return self.base.divisible
+
     def prepare(self, problem: Problem, params: Params, generation: int) -> Prepared:
         """See `Loss`."""
         with torch.no_grad():
-            logits = problem.graph.forward(self._parameters(problem), problem.inputs)
+            logits = problem.evaluate(teacher_parameters(self.teacher, problem), problem.inputs)
         return {**self.base.prepare(problem, params, generation), LOGITS: logits}
 
     def per_image(self, problem: Problem, params: Params, prepared: Prepared = NOTHING) -> Float[Tensor, " batch"]:
@@ -68,19 +77,3 @@ class Distillation(Loss):
     def penalty_of_bounds(self, problem: Problem, params: Params) -> Tensor | float:
         """See `Loss`."""
         return self.base.penalty_of_bounds(problem, params)
-
-    def _parameters(self, problem: Problem) -> Params:
-        if self.teacher is None:
-            raise ConfigError("loss.teacher: name the checkpoint of a teacher")
-        found: Params = {}
-        for name, (shape, is_buffer) in problem.graph.tensors.items():
-            tensor = self.teacher.get(name)
-            if tensor is None and is_buffer:
-                continue  # as wherever parameters are given: the network's own
-            if tensor is None or tensor.shape != shape:
-                has = "no such tensor" if tensor is None else list(tensor.shape)
-                raise ConfigError(
-                    f"loss.teacher has another architecture: '{name}' must be {list(shape)}, it has {has}"
-                )
-            found[name] = tensor.to(problem.inputs)
-        return found

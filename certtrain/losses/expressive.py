@@ -35,6 +35,11 @@ class Expressive(Mixed):
         super().__post_init__()
         check_number("alpha", self.alpha, high=1.0)
 
+    @property
+    def certifies(self) -> bool:
+        """See `Loss`: below 1 the attack counts, and mostly for more."""
+        return self.alpha == 1
+
     def prepare_robust(self, problem: Problem, params: Params, generation: int) -> Prepared:
         """See `Mixed`; at α = 1 nothing is attacked."""
         return {"points": self.attack.misclassify(problem, params, generation)} if self.alpha < 1 else NOTHING

@@ -17,6 +17,11 @@ from certtrain.networks.graph import Params
 class Natural(Mixed):
     """Cross-entropy + l1 · Σ|weights|, whatever the box: what certified training is compared with."""
 
+    @property
+    def certifies(self) -> bool:
+        """See `Loss`: nothing is bounded."""
+        return False
+
     def robust(self, problem: Problem, params: Params, prepared: Prepared) -> Float[Tensor, " batch"]:
         """See `Mixed`: there is nothing but the natural part."""
         return problem.cross_entropy(params, problem.inputs)

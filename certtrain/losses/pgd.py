@@ -26,6 +26,11 @@ class Adversarial(Mixed):
 
     attack: Adversary = STANDARD
 
+    @property
+    def certifies(self) -> bool:
+        """See `Loss`: nothing is bounded."""
+        return False
+
     def prepare_robust(self, problem: Problem, params: Params, generation: int) -> Prepared:
         """See `Mixed`."""
         return {"points": self.attack.misclassify(problem, params, generation)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -51,6 +52,8 @@ class Problem:
         clip: Range of legal pixels; None where there is none.
         progress: How far the ramp of eps is, from 0 (it has not begun) to 1 (it has ended): what a loss mixes on the
             way follows it.
+        forwards: Type that products and convolutions of plain evaluations are cast to, natural ones and those of
+            attacks; None leaves them. Bounds are never.
         known: Bounds that need not be computed again; None where there are none.
     """
 
@@ -66,6 +69,7 @@ class Problem:
     eps: float
     clip: tuple[float, float] | None
     progress: float = 1.0
+    forwards: torch.dtype | None = None
     known: Known | None = None
 
     @staticmethod
@@ -80,6 +84,7 @@ class Problem:
         seed: int = 0,
         first: int = 0,
         progress: float = 1.0,
+        forwards: torch.dtype | None = None,
     ) -> Problem:
         """All inputs within eps of the given ones, and all margins of their labels.
 
@@ -94,6 +99,7 @@ class Problem:
             seed: See `Problem`.
             first: Place of the first of the images in the whole batch.
             progress: See `Problem`.
+            forwards: See `Problem`.
         """
         return Problem(
             graph,
@@ -108,21 +114,39 @@ class Problem:
             eps,
             clip,
             progress,
+            forwards,
         )
+
+    def evaluate(self, params: Params, points: Float[Tensor, "some *shape"], graph: Graph | None = None) -> Tensor:
+        """Outputs of the network, or of a part of it, at points: the one place where a loss evaluates what it trains.
+
+        Args:
+            params: See `Loss`.
+            points: In the shape of what is evaluated.
+            graph: The part.
+
+        Returns:
+            [some, outputs] in the type of the points, whatever `forwards` is.
+        """
+        evaluated = self.graph if graph is None else graph
+        if self.forwards is None:
+            return evaluated.forward(params, points)
+        with torch.autocast(points.device.type, self.forwards):
+            return evaluated.forward(params, points).to(points.dtype)
 
     def logits(self, params: Params) -> Float[Tensor, "batch classes"]:
         """Outputs at the unperturbed inputs."""
-        return self.graph.forward(params, self.inputs)
+        return self.evaluate(params, self.inputs)
 
     def cross_entropy(self, params: Params, points: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
         """Of each image's label at a point."""
-        return F.cross_entropy(self.graph.forward(params, points), self.labels, reduction="none")
+        return F.cross_entropy(self.evaluate(params, points), self.labels, reduction="none")
 
     def losses_at(self, params: Params) -> Callable[[Tensor, Tensor], Tensor]:
         """(points, images) -> the cross-entropy of points, for attacks."""
 
         def losses(points: Tensor, images: Tensor) -> Tensor:
-            return F.cross_entropy(self.graph.forward(params, points), self.labels[images], reduction="none")
+            return F.cross_entropy(self.evaluate(params, points), self.labels[images], reduction="none")
 
         return losses
 
@@ -140,7 +164,7 @@ class Problem:
         """The margins of points, for attacks."""
 
         def margins(points: Tensor, images: Tensor) -> Tensor:
-            return (self.spec[images] @ self.graph.forward(params, points)[:, :, None]).squeeze(-1)
+            return (self.spec[images] @ self.evaluate(params, points)[:, :, None]).squeeze(-1)
 
         return margins
 

@@ -39,6 +39,11 @@ class Sabr(Mixed):
         SmallBox(self.subselection_ratio, self.attack)  # which checks the ratio
 
     @property
+    def certifies(self) -> bool:
+        """See `Loss`: a small box is not the whole one."""
+        return self.subselection_ratio == 1
+
+    @property
     def _small(self) -> SmallBox:
         return SmallBox(self.subselection_ratio, self.attack)
 

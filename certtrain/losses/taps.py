@@ -88,6 +88,11 @@ class Taps(Mixed):
         """See `Loss`."""
         return self.connector == 1 and self.scale == 1
 
+    @property
+    def certifies(self) -> bool:
+        """See `Loss`: what an attack finds counts as much as what is bounded."""
+        return False
+
     def prepare_robust(self, problem: Problem, params: Params, generation: int) -> Prepared:
         """See `Mixed`."""
         return {"places": self._attack(problem, params, generation)}
@@ -148,4 +153,4 @@ def _margins(
     """Margin of each point, of which every image has one for each row; of some of these, if `items` says so."""
     rows = problem.spec.flatten(0, 1)
     chosen = rows if items is None else rows[items]
-    return (chosen * halves.tail.forward(params, points)).sum(1)
+    return (chosen * problem.evaluate(params, points, halves.tail)).sum(1)

@@ -44,13 +44,18 @@ class Trades(Mixed):
         super().__post_init__()
         check_number("weight", self.weight)
 
+    @property
+    def certifies(self) -> bool:
+        """See `Loss`: nothing is bounded."""
+        return False
+
     def prepare_robust(self, problem: Problem, params: Params, generation: int) -> Prepared:
         """See `Mixed`."""
         with torch.no_grad():
             logits = problem.logits(params)
 
         def moved(points: Tensor, images: Tensor) -> Tensor:
-            return divergence(logits[images], problem.graph.forward(params, points))
+            return divergence(logits[images], problem.evaluate(params, points))
 
         box = problem.ball(self.attack.eps_factor)
         return {"points": self.attack.highest(moved, box, problem.keys(generation))}
@@ -59,4 +64,4 @@ class Trades(Mixed):
         """See `Mixed`."""
         logits = problem.logits(params)
         natural = F.cross_entropy(logits, problem.labels, reduction="none")
-        return natural + self.weight * divergence(logits, problem.graph.forward(params, prepared["points"]))
+        return natural + self.weight * divergence(logits, problem.evaluate(params, prepared["points"]))

@@ -44,6 +44,7 @@ def write_summary(
     checkpoint: str | None = None,
     trained_eps: float | None = None,
     unaveraged: Mapping[str, Any] | None = None,
+    validated_by: str | None = None,
 ) -> dict[str, Any]:
     """Writes summary.json, replacing it at once.
 
@@ -62,6 +63,7 @@ def write_summary(
         checkpoint: Name of the file whose weights were judged; None where it is not known.
         trained_eps: The radius that was trained for, where it is not `eps` that was.
         unaveraged: What was counted of the weights that an average is compared with; None where nothing was averaged.
+        validated_by: The relaxation by which validation certified, and chose the checkpoint; None where nothing was.
 
     Returns:
         What was written: `title`, what identifies the run and where it comes from; accuracies as fractions of 1, None
@@ -86,6 +88,7 @@ def write_summary(
             "certify_seconds": certify_seconds,
             "parameters": parameters,
             "checkpoint": checkpoint,
+            **({} if validated_by is None else {"validated_by": validated_by}),
             **({} if unaveraged is None else {"unaveraged": {name: unaveraged.get(name) for name in ACCURACIES}}),
             **dict.fromkeys(ORIGIN),
             **origin,

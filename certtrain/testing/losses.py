@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from certtrain.bounds import Relaxation, build
+from certtrain.errors import ConfigError
 from certtrain.gradients.backprop import differentiate
 from certtrain.losses import Loss, Prepared, Problem
 from certtrain.networks import Params
@@ -75,7 +76,9 @@ def preparation_is_a_function_of_its_generation(loss: Loss, subject: Subject, re
 
 
 def a_rank_prepares_its_part_as_the_whole_batch_does(loss: Loss, subject: Subject, relaxation: Relaxation) -> None:
-    """The losses of some images are what they are among all."""
+    """The losses of some images are what they are among all, unless the loss says that they are not (`divisible`)."""
+    if not loss.divisible:
+        return
     whole, part = problem_of(subject, relaxation), problem_of(subject, relaxation, images=slice(2, None))
     among_all = loss.per_image(whole, subject.params, _prepared(loss, whole, subject))[2:]
     alone = loss.per_image(part, subject.params, _prepared(loss, part, subject))
@@ -129,6 +132,24 @@ def derivatives_may_be_vectorised(loss: Loss, subject: Subject, relaxation: Rela
         torch.testing.assert_close({name: g[i] for name, g in found.items()}, gradient)
 
 
+def accepted(loss: Loss, subject: Subject) -> list[Relaxation]:
+    """Of the relaxations that losses are checked with, those that it does not refuse; at least one.
+
+    Raises:
+        ConfigError: If it refuses all.
+    """
+    found, refusal = [], None
+    for relaxation in map(build, RELAXATIONS):
+        try:
+            _prepared(loss, problem_of(subject, relaxation), subject)
+            found.append(relaxation)
+        except ConfigError as error:
+            refusal = error
+    if not found and refusal is not None:
+        raise refusal
+    return found
+
+
 LossCheck = Callable[[Loss, Subject, Relaxation], None]
 LOSS_CHECKS: Mapping[str, LossCheck] = {
     check.__name__: check
@@ -145,13 +166,13 @@ LOSS_CHECKS: Mapping[str, LossCheck] = {
 
 
 def check_loss(loss: Loss) -> None:
-    """Runs every check on a loss: on a fully connected and a convolutional network, by intervals and by lines.
+    """Runs every check on a loss: on two kinds of networks, by intervals and by lines, if it takes them.
 
     Raises:
         AssertionError: At the first one that fails.
     """
     networks = subjects()
     for name in ("fully_connected", "convolutional"):
-        for relaxation in RELAXATIONS:
+        for relaxation in accepted(loss, networks[name]):
             for check in LOSS_CHECKS.values():
-                check(loss, networks[name], build(relaxation))
+                check(loss, networks[name], relaxation)

@@ -73,6 +73,7 @@ class Generation:
             objective.seed,
             first,
             self.progress,
+            objective.forwards,
         )
 
     def statistics(self, params: Params, shard: Shard) -> Params:

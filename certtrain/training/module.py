@@ -101,6 +101,7 @@ class CertifiedTraining(pl.LightningModule):
         self.strategy = ""
         self._settled = False
         self._settled_step = -1
+        self._validated = 0
         self.doing = "prepares the training"
         self.natural_accuracy = MulticlassAccuracy(classes, average="micro")
         self.certified_accuracy = MeanMetric()
@@ -269,11 +270,12 @@ class CertifiedTraining(pl.LightningModule):
             logger.log_metrics(row, step=self.global_step - 1)
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
-        """Natural and certified accuracy at the final eps, by the relaxation that trains; each rank judges a part."""
+        """Natural and certified accuracy at the final eps, by `objective.validation`; each rank judges a part."""
         own = portion(len(batch[0]), self.ranks.rank, self.ranks.size)
         if len(own):
             inputs, labels = (part[own.start : own.stop] for part in batch[:2])
             self._judge(inputs, labels, own.start)
+        self._validated += len(batch[0])
         # Also where nothing was judged: every rank takes part when the numbers are added up at the end of the epoch.
         self.log("val/natural_accuracy", self.natural_accuracy, on_epoch=True, prog_bar=True)
         self.log("val/certified_accuracy", self.certified_accuracy, on_epoch=True, prog_bar=True)
@@ -281,7 +283,9 @@ class CertifiedTraining(pl.LightningModule):
 
     def _judge(self, inputs: Tensor, labels: Tensor, first: int) -> None:
         params = self.judged.weights(self.network)
-        found = judge(self.graph, self.objective, params, inputs, labels, self.global_step, first)
+        found = judge(
+            self.graph, self.objective, params, inputs, labels, self.global_step, first, self._validated + first
+        )
         with full_float32(inputs.device):
             logits = functional_call(self.network, params, inputs)
         self.natural_accuracy.update(logits, labels)
@@ -291,6 +295,7 @@ class CertifiedTraining(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Says what comes now, and makes ready what is judged."""
         self.doing = "validates"
+        self._validated = 0
         self._settle()
 
     def on_validation_epoch_end(self) -> None:

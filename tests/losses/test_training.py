@@ -49,9 +49,12 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "checkpoints" / "last.ckpt"
 
 
+TAUGHT = ("loss=distillation", "loss=feature_distillation", "loss=ad_cert")
+
+
 def command(name: str, teacher: Path) -> tuple[str, ...]:
     own = COMMANDS[name]
-    return (*own, f"loss.teacher='{teacher}'") if "loss=distillation" in own else own
+    return (*own, f"loss.teacher='{teacher}'") if own[0] in TAUGHT else own
 
 
 # Others than these have nothing of their own for tight bounds or vectorised derivatives.
@@ -101,15 +104,25 @@ BAD = {
     ("loss=taps", "loss.split=nowhere"): "loss.split: there is no layer 'nowhere'",
     ("loss=distillation",): "loss.teacher: name the checkpoint of a teacher",
     ("loss=distillation", "loss.teacher=nothing.ckpt"): "loss.teacher: no checkpoint at nothing.ckpt",
+    (
+        "loss=feature_distillation",
+        "loss.layer=nowhere",
+        "loss.teacher=TEACHER",
+    ): "loss.layer: there is no layer 'nowhere'",
+    ("loss=ad_cert",): "loss.teacher: name the checkpoint of a teacher",
+    ("loss=optimised_slopes",): "loss=optimised_slopes chooses lower slopes of lines: take relaxation=crown_ibp or",
+    ("loss=adv_ibp", "trainer.accumulate=2"): "loss: it is one of whole batches, which nothing may divide",
+    ("loss=feature_distillation", "loss@loss.base=adv_ibp", "trainer.accumulate=2"): "loss: it is one of whole batches",
     ("loss=pgd", "loss.attack.stepps=2"): "loss",
     ("loss=pgd", "loss.attack.steps=-1"): "loss.attack: steps and restarts must be whole numbers",
 }
 
 
 @pytest.mark.parametrize("overrides", BAD)
-def test_what_cannot_run_is_one_line_before_the_run(overrides: tuple[str, ...]) -> None:
+def test_what_cannot_run_is_one_line_before_the_run(overrides: tuple[str, ...], teacher: Path) -> None:
+    named = [word.replace("TEACHER", f"'{teacher}'") for word in overrides]
     with pytest.raises(ConfigError, match=BAD[overrides]) as found:
-        check_parts(config("method=grad", "relaxation=ibp", *overrides))
+        check_parts(config("method=grad", "relaxation=ibp", *named))
     assert "\n" not in str(found.value)
 
 
