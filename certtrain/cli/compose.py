@@ -22,12 +22,22 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from certtrain._paths import config_dir
-from certtrain.cli.explain import LIBRARY_ERRORS, choices_of, explain, explaining, not_text, switched_off
+from certtrain.cli.explain import (
+    LIBRARY_ERRORS,
+    choices_of,
+    explain,
+    explaining,
+    not_text,
+    switched_off,
+    unknown_choice,
+)
 from certtrain.cli.parser import read_arguments
 from certtrain.errors import ConfigError
 from certtrain.sweep import plugins
 
 CONFIG = "config"
+# Groups of which several choices can be made at once.
+SEVERAL = ("logger",)
 
 
 @dataclass(frozen=True)
@@ -163,6 +173,8 @@ def _check_choice(override: Override) -> None:
     if group != key and isinstance(value, str) and (config_dir() / group).is_dir():
         raise ConfigError(f"'{line}': {group} is a group, whose choice is written {group}={value}")
     named = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    if key in SEVERAL and named and (unknown := [name for name in value if name not in choices_of(key)]):
+        raise ConfigError(unknown_choice(key, unknown[0]))
     if isinstance(value, (str, dict)) or named or override.is_delete() or override.is_sweep_override():
         return
     if (config_dir() / key).is_dir():

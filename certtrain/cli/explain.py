@@ -47,7 +47,7 @@ def explain(error: Exception) -> str:
         return _unparsed(error.override)
     text = "\n".join(filter(None, [str(error), str(error.__cause__ or "")]))
     if found := re.search(r"Could not find '([^']+)/([^'/]*)'", text):
-        return _unknown_choice(*found.groups())
+        return unknown_choice(*found.groups())
     absent = re.search(r"Key '[^']+' is not in struct\s+full_key: (\S+)", text)
     if found := re.search(r"Could not override '([^']+)'", text):
         # A dictionary is given to a node; what is wrong is a key inside.
@@ -99,7 +99,8 @@ def _parses(override: str) -> bool:
     return True
 
 
-def _unknown_choice(group: str, choice: str) -> str:
+def unknown_choice(group: str, choice: str) -> str:
+    """For a choice that a group has not got: those that it has."""
     legal = choices_of(group)
     possible = ", ".join(legal) or "none that certtrain brings along: is its plugin installed?"
     return f"unknown {group} '{choice}': possible are {possible}{did_you_mean(choice, legal)}{switched_off(group)}"
@@ -132,6 +133,8 @@ def _unknown_key(key: str) -> str:
     node = key.split(".")[0]
     if key in leaves and (config_dir() / "method" / f"{node}.yaml").is_file():
         return f"unknown key '{key}' here: it needs method={node}"
+    if key in leaves and node == "logger":
+        return f"unknown key '{key}' here: it needs logger={key.split('.')[1]}"
     # What stands left of a dot, and groups, can be set as well as a key.
     nodes = {leaf.rsplit(".", n)[0] for leaf in leaves for n in range(1, leaf.count(".") + 1)}
     groups = {file.parent.relative_to(config_dir()).as_posix() for file in config_dir().rglob("*/*.yaml")}
@@ -144,10 +147,12 @@ def _unknown_key(key: str) -> str:
 
 @cache
 def _all_keys() -> list[str]:
-    """Dotted keys of the default configuration and of every method's own node."""
+    """Dotted keys of the default configuration, of every method's own node and of all loggers."""
     keys: set[str] = set()
+    loggers = ",".join(file.stem for file in sorted((config_dir() / "logger").glob("*.yaml")))
     for method in (file.stem for file in (config_dir() / "method").glob("*.yaml")):
-        keys.update(_dotted(OmegaConf.to_container(compose("config", [f"method={method}"])), ""))
+        composed = compose("config", [f"method={method}", f"logger=[{loggers}]"])
+        keys.update(_dotted(OmegaConf.to_container(composed), ""))
     return sorted(keys)
 
 

@@ -19,7 +19,7 @@ GROUPS = {
     "scheduler": "how the learning rate changes",
     "average": "which weights are judged",
     "trainer": "where and how long",
-    "logger": "who else sees the numbers",
+    "logger": "who else sees the numbers; several: logger=[wandb,csv]",
     "certify": "how the result is judged",
     "certify/attack": "how counterexamples are searched",
     "verifier": "how each verifier computes",
@@ -33,6 +33,8 @@ INTRO = """certtrain trains networks whose robustness can be proved, and proves 
 usage: python -m certtrain [group=choice ...] [key=value ...]
        python -m certtrain -m key=a,b,c ...             every combination, one run each
        python -m certtrain collect DIRECTORY ...        mean and deviation over seeds of all runs below directories
+       python -m certtrain sync DIRECTORY ...           W&B runs made of the record, also of crashed or offline runs
+       python -m certtrain dashboard [PROJECT]          the W&B project's workspace and report
        python -m certtrain export RUN                   network and properties of a run as ONNX and VNN-LIB files
        python -m certtrain certify RUN [key=value ...]  other questions about what a run has trained: eps=[0.05,0.1]
        python -m certtrain landscape RUN                certified loss around a run's weights, as it is and smoothed

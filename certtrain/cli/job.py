@@ -14,7 +14,7 @@ import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers.logger import Logger
 from rich.console import Console
 from rich.markup import escape
 
@@ -37,6 +37,7 @@ from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import RunConfig, parse, plain
 from certtrain.cli.supervisor import run_ranks
 from certtrain.data.module import ImageData
+from certtrain.data.source import Splits
 from certtrain.errors import CerttrainError
 from certtrain.gradients import Distributed
 from certtrain.gradients.distributed import noticing_lost_peers
@@ -105,12 +106,15 @@ def run_in(directory: Path, node: Record) -> Record:
     with request.listening(), quiet_libraries():
         try:
             with ExitStack() as stack:
-                loggers = stack.enter_context(run_loggers(config, node, directory)) if first else []
                 start = newest(directory / "checkpoints")
-                record = Job(config, directory, console, request, start).run(loggers)
-                for logger in loggers:
-                    if isinstance(logger, WandbLogger):
-                        logger.experiment.summary.update(record)
+                step = 0 if start is None else reached_step(start)
+                loggers = stack.enter_context(run_loggers(config, node, directory, step)) if first else []
+                job = Job(config, directory, console, request, start)
+                record = job.run(loggers)
+                if config.logger.wandb is not None:
+                    from certtrain.cli.views import conclude  # the others do without its imports
+
+                    conclude(loggers, node, record, job.splits)
                 check_failures(record)
         except Stopped as stop:
             again = as_typed("resume", str(directory))
@@ -145,6 +149,9 @@ class Job:
         console: Where people read.
         request: Who may ask the run to stop.
         start: The checkpoint that training goes on from; None begins at the first generation.
+
+    Attributes:
+        splits: The data, once they are read.
     """
 
     def __init__(
@@ -159,6 +166,7 @@ class Job:
         self.directory = directory
         self.console = console
         self.start = start
+        self.splits: Splits | None = None
         self.heartbeat = Heartbeat(console)
         self.survival = Survival(directory / "checkpoints", config.checkpoint.every_generations, request)
 
@@ -181,6 +189,7 @@ class Job:
         handover.forget()
         with self.heartbeat.during("reading the data"):
             data.setup()
+        self.splits = data.splits
         console.print("\n".join(data.describe()), highlight=False, markup=False, soft_wrap=True)
         network, graph = make_network(config, data.source)
         begin_from_checkpoint(config, network)

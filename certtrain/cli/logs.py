@@ -3,60 +3,49 @@
 from __future__ import annotations
 
 import logging
-import re
-import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers.logger import Logger
 
 from certtrain.cli.schema import Node, RunConfig
-from certtrain.errors import ConfigError
-from certtrain.files import naming
-from certtrain.report.identity import identify
-from certtrain.report.rows import title
 from certtrain.training.metrics import JsonlLogger
 
 
 @contextmanager
-def run_loggers(config: RunConfig, node: Node, directory: Path) -> Iterator[list[Logger]]:
-    """metrics.jsonl always, W&B on request; a W&B run is finished with this job, as failed if the job failed."""
-    loggers: list[Logger] = [JsonlLogger(directory / "metrics.jsonl")]
-    if config.logger.name == "local":
-        yield loggers
-        return
-    import wandb
+def run_loggers(config: RunConfig, node: Node, directory: Path, step: int = 0) -> Iterator[list[Logger]]:
+    """metrics.jsonl always, and the views that were asked for; these are complete when the block ends.
 
-    # Written before anything is logged, so that whoever resumes this directory finds the same W&B run.
-    run_id = _run_id(directory / "wandb_id.txt")
-    told = identify(node) | {"data": {"name": config.data.name}}
-    group = config.logger.group or directory.parent.name
-    view = WandbLogger(
-        project=config.logger.project, save_dir=directory, id=run_id, group=group, config=node, name=title(told)
-    )
-    exit_code = 1
-    try:
-        yield [*loggers, view]
-        exit_code = 0
-    finally:
-        wandb.finish(exit_code=exit_code)
-
-
-def _run_id(file: Path) -> str:
-    """The name of the W&B run that belongs to a directory, which a file there remembers.
-
-    Raises:
-        ConfigError: If the file holds something else.
+    Args:
+        config: Of the run.
+        node: The same, as it is recorded.
+        directory: Of the run.
+        step: That it goes on from; 0 for one that begins.
     """
-    if not file.is_file():
-        with naming(file):
-            file.write_text(uuid.uuid4().hex[:8] + "\n", encoding="utf-8")
-    run_id = file.read_text(encoding="utf-8", errors="replace").strip()
-    if not re.fullmatch(r"[\w-]{1,64}", run_id, re.ASCII):
-        raise ConfigError(f"{file} holds no id of a W&B run: without this file the run gets a new one")
-    return run_id
+    options = config.logger
+    loggers: list[Logger] = [JsonlLogger(directory / "metrics.jsonl")]
+    with ExitStack() as stack:
+        if options.csv is not None:
+            from certtrain.tracking.files import csv_view
+
+            loggers.append(_saved(stack, csv_view(directory, options.csv.folder, step)))
+        if options.tensorboard is not None:
+            from certtrain.tracking.files import tensorboard_view
+
+            loggers.append(_saved(stack, tensorboard_view(directory, options.tensorboard.folder, step)))
+        if options.wandb is not None:
+            from certtrain.cli.views import wandb_view
+
+            loggers.append(stack.enter_context(wandb_view(config, node, directory, step)))
+        yield loggers
+
+
+def _saved(stack: ExitStack, view: Logger) -> Logger:
+    stack.callback(view.finalize, "success")
+    stack.callback(view.save)
+    return view
 
 
 @contextmanager

@@ -14,10 +14,12 @@ COMMANDS = {
     "analyze": ("certtrain.cli.analyze", "analyze_command"),
     "certify": ("certtrain.cli.certify", "certify_command"),
     "collect": ("certtrain.cli.collect", "collect_command"),
+    "dashboard": ("certtrain.cli.dashboard", "dashboard_command"),
     "export": ("certtrain.cli.export", "export_command"),
     "landscape": ("certtrain.cli.landscape", "landscape_command"),
     "presets": ("certtrain.cli.presets", "presets_command"),
     "study": ("certtrain.cli.study", "study_command"),
+    "sync": ("certtrain.cli.sync", "sync_command"),
     "vnncomp": ("certtrain.cli.vnncomp", "vnncomp_command"),
 }
 CFG = ("job", "hydra", "all")

@@ -35,6 +35,7 @@ from certtrain.networks.statistics import check_batch
 from certtrain.sweep.launcher import subdirectory, typed_overrides
 from certtrain.sweep.plugins import check as check_launcher
 from certtrain.sweep.record import check_continues
+from certtrain.tracking.packages import check_login, require
 from certtrain.training.generation import Generation
 from certtrain.training.judging import judge
 from certtrain.training.module import CertifiedTraining
@@ -186,12 +187,12 @@ def _rehearse(config: RunConfig, training: CertifiedTraining, source: Source) ->
 
 
 def _check_logger(config: RunConfig) -> None:
-    if config.logger.name != "wandb" or os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
-        return
-    import wandb
-
-    if not wandb.api.api_key:
-        raise ConfigError("logger=wandb: not logged in; run `wandb login`, or set WANDB_API_KEY or WANDB_MODE=offline")
+    """Refuses a view whose package is missing, or a W&B that nobody is logged in to."""
+    for name in ("wandb", "tensorboard"):
+        if getattr(config.logger, name) is not None:
+            require(name, f"logger={name}")
+    if config.logger.wandb is not None:
+        check_login("logger=wandb")
 
 
 def _fingerprint(node: Node) -> str:

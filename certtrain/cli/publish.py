@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytorch_lightning.loggers import WandbLogger
 from rich.console import Console
 
-from certtrain.cli.logs import run_loggers
 from certtrain.cli.measured import Measured
+from certtrain.cli.views import bring_up_to_date
 from certtrain.report import write_report
 
 
@@ -22,12 +21,7 @@ def publish(console: Console, measured: Measured, written: Sequence[Path]) -> No
         written: Files below its directory.
     """
     report = write_report(measured.directory)
-    pictures = [path for path in written if path.suffix == ".png"]
-    with run_loggers(measured.config, measured.node, measured.directory) as loggers:
-        for logger in loggers:
-            if isinstance(logger, WandbLogger):
-                for picture in pictures:
-                    logger.log_image(f"{picture.parent.name}/{picture.stem}", [str(picture)])
+    bring_up_to_date(measured.config, measured.node, measured.directory)
     console.print(
         f"written: {' '.join(map(str, written))}\nreport: {report}", markup=False, highlight=False, soft_wrap=True
     )

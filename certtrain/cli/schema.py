@@ -205,12 +205,39 @@ class Preemption(Strict):
     exit_code: int = Field(ge=0, le=255)
 
 
-class Logger(Strict):
-    """See conf/logger."""
+class Wandb(Strict):
+    """See conf/logger/wandb.yaml."""
 
-    name: Literal["local", "wandb"]
-    project: str | None = None
+    project: str = Field(default="certtrain", min_length=1)
+    entity: str | None = None
     group: str | None = None
+    artifacts: tuple[Literal["checkpoint", "ledger", "record"], ...] = Field(
+        default=("checkpoint", "ledger", "record"), strict=False
+    )
+    images: int = Field(default=32, ge=0)
+
+
+class Folder(Strict):
+    """A view that is files: see conf/logger/csv.yaml and tensorboard.yaml."""
+
+    folder: str = Field(min_length=1)
+
+
+class Logger(Strict):
+    """Views of a run beside its record, any number of them; see conf/logger."""
+
+    wandb: Wandb | None = None
+    tensorboard: Folder | None = None
+    csv: Folder | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, value: Any) -> Any:
+        """A run that was recorded when there was one logger, with a name, can still be read."""
+        if not isinstance(value, dict) or value.get("name") not in ("local", "wandb"):
+            return value
+        kept = {key: value[key] for key in ("project", "group") if value.get(key) is not None}
+        return {"wandb": kept} if value["name"] == "wandb" else {}
 
 
 class Attack(Strict):
@@ -280,7 +307,7 @@ class RunConfig(Strict):
     resume: str
     checkpoint: Checkpoint
     preemption: Preemption
-    logger: Logger
+    logger: Logger = Field(default_factory=Logger)
     certify: Certify
     verifier: dict[str, Named] = Field(default_factory=dict)
     sweep: Sweep

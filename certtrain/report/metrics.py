@@ -48,6 +48,19 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[str, Series]:
     return {key: _series(points) for key, points in found.items()}
 
 
+def read_rows(path: str | os.PathLike[str]) -> list[tuple[int, dict[str, float]]]:
+    """The same by step, in ascending order: what was logged of a step, in one row.
+
+    Raises:
+        DataError: See `read_metrics`.
+    """
+    rows: dict[int, dict[str, float]] = {}
+    for key, series in read_metrics(path).items():
+        for step, value in zip(series.steps, series.values, strict=True):
+            rows.setdefault(int(step), {})[key] = value
+    return sorted(rows.items(), key=lambda row: row[0])
+
+
 def _row(path: Path, number: int, line: str) -> Mapping[str, Any]:
     try:
         row = json.loads(line)

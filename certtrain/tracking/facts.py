@@ -1,0 +1,168 @@
+"""What a run is, in the words by which it is found among others: title, tags, configuration, results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from certtrain._paths import config_dir
+
+Record = Mapping[str, Any]
+# Names of W&B's tags have so many characters at most.
+LONGEST_TAG = 64
+# Of summary.json: what was told, not found. It stands in the configuration.
+TOLD = frozenset({"eps", "trained_eps", "seed", "relaxation_options", "versions", "data", "hardware", "failures"})
+# Texts of summary.json that say where a run comes from.
+PROVENANCE = ("command", "commit", "checkpoint")
+# Folders above a run in which a sweep may have its own record.
+LEVELS = 3
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run among others.
+
+    Attributes:
+        data: The data set.
+        model: The network, as it was chosen.
+        loss: As it was chosen.
+        relaxation: Which trained.
+        method: How gradients were estimated.
+        eps: Radius, in pixel units.
+        seed: Of the run.
+        sigma: Of the weight noise; 0 for plain gradients.
+        population_size: Members, or gradients, per step; 1 for plain gradients.
+    """
+
+    data: str
+    model: str
+    loss: str
+    relaxation: str
+    method: str
+    eps: float
+    seed: int
+    sigma: float
+    population_size: int
+
+    @property
+    def setting(self) -> str:
+        """What most comparisons are between."""
+        return f"{self.relaxation} × {self.method}"
+
+    @property
+    def title(self) -> str:
+        """One line; runs of different parts have different ones."""
+        parts = [self.data, self.model, self.loss, self.method, self.relaxation]
+        return f"{' '.join(parts)} eps {self.eps:g} seed {self.seed}"
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Data, model, loss, relaxation and method; each once."""
+        return tuple(
+            dict.fromkeys(
+                tag[:LONGEST_TAG] for tag in (self.data, self.model, self.loss, self.relaxation, self.method) if tag
+            )
+        )
+
+    def row(self) -> dict[str, Any]:
+        """All of it by name, the setting included."""
+        return {**vars(self), "setting": self.setting}
+
+
+def facts_of(node: Record, directory: Path) -> Facts:
+    """Reads what a run is off its configuration, whichever version wrote it.
+
+    Args:
+        node: Resolved.
+        directory: Of the run: there Hydra has noted which choices were made.
+    """
+    chosen = _choices(directory)
+    noisy: Record = next((node[name] for name in ("pgpe", "rgs") if isinstance(node.get(name), Mapping)), {})
+    return Facts(
+        data=str(_part(node, "data").get("name", "")),
+        model=_choice(node, chosen, "model"),
+        loss=_choice(node, chosen, "loss"),
+        relaxation=str(_part(node, "relaxation").get("name", "")),
+        method=str(node.get("method", "")),
+        eps=float(node.get("eps") or 0.0),
+        seed=int(node.get("seed") or 0),
+        sigma=float(noisy.get("sigma", 0.0)),
+        population_size=int(noisy.get("population_size", noisy.get("samples", 1))),
+    )
+
+
+def flat(node: Record, prefix: str = "") -> dict[str, Any]:
+    """One key per value: pgpe.sigma becomes pgpe/sigma.
+
+    W&B takes a dot in a name for a nested node where it filters and groups, and finds nothing then.
+    """
+    return dict(_flatten(node, prefix))
+
+
+def configuration(node: Record, facts: Facts, record: Record) -> dict[str, Any]:
+    """What W&B holds as a run's configuration: every key, the facts that runs are compared by, and where it comes from.
+
+    Args:
+        node: Resolved.
+        facts: Of the same run.
+        record: Its summary.json; empty before it is written.
+    """
+    told = {key: record[key] for key in PROVENANCE if isinstance(record.get(key), (str, int, float))}
+    nested = {key: record[key] for key in ("data", "versions", "hardware") if isinstance(record.get(key), Mapping)}
+    return {**flat(node), **facts.row(), **flat(told, "provenance/"), **flat(nested, "provenance/")}
+
+
+def results(record: Record) -> dict[str, float]:
+    """The numbers of summary.json under flat names, such as certified_accuracy_by/ibp and stages/attack/seconds."""
+    found = {key: value for key, value in record.items() if key not in TOLD}
+    stages = found.pop("stages", None) or ()
+    numbers = {**flat(found), **{k: v for stage in stages for k, v in flat(stage, f"stages/{stage['name']}/").items()}}
+    numbers["failures"] = sum(int(row.get("images", 0)) for row in record.get("failures") or ())
+    return {key: value for key, value in numbers.items() if isinstance(value, (int, float)) and value == value}
+
+
+def sweep_of(directory: Path) -> str | None:
+    """The name of the sweep that a run is a job of; None for a single run."""
+    above = list(directory.resolve().parents)[:LEVELS]
+    return next((folder.name for folder in above if (folder / "sweep.json").is_file()), None)
+
+
+def _flatten(node: Record, prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _part(node: Record, key: str) -> Record:
+    part = node.get(key)
+    return part if isinstance(part, Mapping) else {"name": part}
+
+
+def _choices(directory: Path) -> Record:
+    """Group -> choice; nothing where Hydra's file is missing or is none."""
+    try:
+        node = yaml.safe_load((directory / ".hydra" / "hydra.yaml").read_text(encoding="utf-8"))
+        chosen = node["hydra"]["runtime"]["choices"]
+    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError):
+        return {}
+    return chosen if isinstance(chosen, Mapping) else {}
+
+
+def _choice(node: Record, chosen: Record, group: str) -> str:
+    """The choice of a group if its target is still the one of that choice, otherwise the target's last name."""
+    target, choice = str(_part(node, group).get("_target_") or ""), chosen.get(group)
+    if not isinstance(choice, str):
+        return _last(target)
+    file = config_dir() / group / f"{choice}.yaml"
+    usual = yaml.safe_load(file.read_text(encoding="utf-8")).get("_target_") if file.is_file() else target
+    return choice if usual in (target, None) else _last(target)
+
+
+def _last(target: str) -> str:
+    return target.rsplit(".", 1)[-1]
