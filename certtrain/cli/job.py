@@ -32,7 +32,6 @@ from certtrain.cli.assemble import (
 from certtrain.cli.certification import certify_test_images
 from certtrain.cli.explain import as_typed
 from certtrain.cli.heartbeat import Heartbeat
-from certtrain.cli.lock import locked
 from certtrain.cli.logs import quiet_libraries, run_loggers
 from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import RunConfig, parse, plain
@@ -42,8 +41,9 @@ from certtrain.data.module import ImageData
 from certtrain.errors import CerttrainError
 from certtrain.gradients import Distributed
 from certtrain.gradients.distributed import noticing_lost_peers
+from certtrain.lock import locked
 from certtrain.report import accuracies_of, check_failures, print_verdict, write_report, write_summary
-from certtrain.sweep.jobs import certified_accuracy
+from certtrain.sweep.jobs import PRUNED, certified_accuracy
 from certtrain.training.checkpoints import (
     AtomicCheckpointIO,
     is_averaged,
@@ -101,7 +101,7 @@ def run_in(directory: Path, node: Record) -> Record:
     Raises:
         CertificationFailed: If something failed on images that it was to judge; everything is written by then.
         KeyboardInterrupt: If Ctrl-C has stopped it.
-        SystemExit: If another signal has; it goes on later.
+        SystemExit: If another signal has; it goes on later, unless its search has no use for it any more.
     """
     config = parse(node)
     first = not dist.is_initialized() or dist.get_rank() == 0
@@ -118,6 +118,10 @@ def run_in(directory: Path, node: Record) -> Record:
                         logger.experiment.summary.update(record)
                 check_failures(record)
         except Stopped as stop:
+            if (directory / PRUNED).is_file():
+                why = (directory / PRUNED).read_text(encoding="utf-8").strip()
+                console.print(f"pruned by its search: {why}", markup=False, highlight=False, soft_wrap=True)
+                raise SystemExit(0) from None
             again = as_typed("resume", str(directory))
             console.print(
                 f"{stop}: the same command, or {again}, goes on", markup=False, highlight=False, soft_wrap=True

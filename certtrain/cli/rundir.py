@@ -12,19 +12,19 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from certtrain.certify.verifiers import choose
-from certtrain.cli.lock import NAME, holder
 from certtrain.cli.schema import Node
 from certtrain.earlier import completed
 from certtrain.errors import ConfigError
 from certtrain.files import replacing
-from certtrain.sweep.jobs import OUTPUT, TRACEBACK
+from certtrain.lock import NAME, holder
+from certtrain.sweep.jobs import OUTPUT, PRUNED, TRACEBACK
 
 CONFIG = "config.yaml"
 # How a run is watched over, not what it computes: these keys may be others when it goes on.
 WATCHING = ("resume", "checkpoint", "preemption", "logger", "sweep")
 PARTIAL = f"{CONFIG}.partial"
 # What is there before a run has begun: Hydra's files, the lock, and what a sweep keeps of its jobs.
-PRELIMINARY = (".hydra", "certtrain.log", NAME, PARTIAL, OUTPUT, "output-*.log", TRACEBACK)
+PRELIMINARY = (".hydra", "certtrain.log", NAME, PARTIAL, OUTPUT, "output-*.log", TRACEBACK, PRUNED)
 
 
 @dataclass(frozen=True)
