@@ -18,7 +18,6 @@ from certtrain.cli.assemble import make_attack, make_data, make_verifiers
 from certtrain.cli.certification import LEDGER, certify_test_images
 from certtrain.cli.explain import explaining
 from certtrain.cli.heartbeat import Heartbeat
-from certtrain.cli.lock import locked
 from certtrain.cli.parser import Parser
 from certtrain.cli.rundir import RunDirectory, difference
 from certtrain.cli.schema import Node, RunConfig, parse
@@ -26,6 +25,7 @@ from certtrain.cli.target import Target, find_target
 from certtrain.data.fingerprint import describe_data
 from certtrain.data.module import ImageData
 from certtrain.errors import ConfigError
+from certtrain.lock import locked
 from certtrain.report import check_failures, print_verdict, write_report, write_summary
 from certtrain.report.certifications import FOLDER
 from certtrain.report.eps_curve import write_eps_curve

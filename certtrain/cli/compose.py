@@ -34,6 +34,7 @@ from certtrain.cli.explain import (
 from certtrain.cli.parser import read_arguments
 from certtrain.errors import ConfigError
 from certtrain.sweep import plugins
+from certtrain.tuning.plan import is_search
 
 CONFIG = "config"
 # Groups of which several choices can be made at once.
@@ -117,8 +118,10 @@ def with_configured_sweep(command: Command) -> Command:
             return command  # perhaps the swept values are what makes it complete; if not, the jobs will tell
         if not command.multirun and node.mode != RunMode.MULTIRUN:
             return command
-        params = node.sweeper.get("params") if "BasicSweeper" in str(node.sweeper.get("_target_")) else None
-        added = [f"{key}={value}" for key, value in (params or {}).items()]
+        own = "BasicSweeper" in str(node.sweeper.get("_target_")) or is_search(node.sweeper)
+        params = (node.sweeper.get("params") if own else None) or {}
+        typed = {o.get_key_element() for o in parsed_overrides(command)} if is_search(node.sweeper) else set()
+        added = [f"{key}={value}" for key, value in params.items() if key not in typed]
         return replace(command, overrides=(*added, *command.overrides), multirun=True)
 
 

@@ -26,6 +26,9 @@ GROUPS = {
     "recipe": "data, network and schedule that several experiments share",
     "experiment": "complete settings on top of all this",
     "hydra/launcher": "how the jobs of a sweep are run",
+    "hydra/sweeper": "how the jobs of a sweep are chosen; without a choice, all combinations",
+    "hydra/sweeper/sampler": "what chooses (hydra/sweeper=optuna)",
+    "hydra/sweeper/pruner": "which jobs end early (hydra/sweeper=optuna)",
 }
 
 INTRO = """certtrain trains networks whose robustness can be proved, and proves it.
@@ -53,6 +56,8 @@ EXAMPLES = """Examples
       a convolutional network on MNIST; PATH is a folder with Parquet files, or leave it out to use the hub
   python -m certtrain -m relaxation=ibp,hbox,crown_ibp,deeppoly pgpe.sigma=1e-3,1e-2 pgpe.population_size=64,128
       a sweep: 16 runs under outputs/multirun/
+  python -m certtrain -m hydra/sweeper=optuna "optimizer.lr=tag(log,interval(1e-4,1e-2))" relaxation=ibp,deeppoly
+      a search: 20 trials, each chosen by what earlier ones reached on validation images
 
 See also
   --cfg job        the configuration that a command composes, without running it

@@ -31,7 +31,6 @@ from certtrain.cli.assemble import (
 from certtrain.cli.conclusion import Trained, conclude
 from certtrain.cli.explain import as_typed
 from certtrain.cli.heartbeat import Heartbeat
-from certtrain.cli.lock import locked
 from certtrain.cli.logs import quiet_libraries, run_loggers
 from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import RunConfig, parse, plain
@@ -41,9 +40,10 @@ from certtrain.data.source import Splits
 from certtrain.errors import CerttrainError
 from certtrain.gradients import Distributed
 from certtrain.gradients.distributed import noticing_lost_peers
+from certtrain.lock import locked
 from certtrain.report import check_failures
 from certtrain.report.origin import record_start
-from certtrain.sweep.jobs import certified_accuracy
+from certtrain.sweep.jobs import PRUNED, certified_accuracy
 from certtrain.training.checkpoints import (
     AtomicCheckpointIO,
 )
@@ -97,7 +97,7 @@ def run_in(directory: Path, node: Record) -> Record:
     Raises:
         CertificationFailed: If something failed on images that it was to judge; everything is written by then.
         KeyboardInterrupt: If Ctrl-C has stopped it.
-        SystemExit: If another signal has; it goes on later.
+        SystemExit: If another signal has; it goes on later, unless its search has no use for it any more.
     """
     config = parse(node)
     first = not dist.is_initialized() or dist.get_rank() == 0
@@ -112,11 +112,15 @@ def run_in(directory: Path, node: Record) -> Record:
                 job = Job(config, directory, console, request, start)
                 record = job.run(loggers)
                 if config.logger.wandb is not None:
-                    from certtrain.cli.views import conclude  # the others do without its imports
+                    from certtrain.cli.views import send  # the others do without its imports
 
-                    conclude(loggers, node, record, job.splits)
+                    send(loggers, node, record, job.splits)
                 check_failures(record)
         except Stopped as stop:
+            if (directory / PRUNED).is_file():
+                why = (directory / PRUNED).read_text(encoding="utf-8").strip()
+                console.print(f"pruned by its search: {why}", markup=False, highlight=False, soft_wrap=True)
+                raise SystemExit(0) from None
             again = as_typed("resume", str(directory))
             console.print(
                 f"{stop}: the same command, or {again}, goes on", markup=False, highlight=False, soft_wrap=True

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import setup_globals
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from certtrain.cli import handover
 from certtrain.cli.assemble import (
@@ -21,7 +22,7 @@ from certtrain.cli.assemble import (
     make_training,
     make_verifiers,
 )
-from certtrain.cli.compose import Command, compose_jobs
+from certtrain.cli.compose import Command, compose_jobs, hydra_for, parsed_overrides
 from certtrain.cli.estimate import announcement, noise_images
 from certtrain.cli.explain import explaining
 from certtrain.cli.resume import Place, find_place
@@ -41,6 +42,8 @@ from certtrain.training.judging import judge
 from certtrain.training.module import CertifiedTraining
 from certtrain.training.schedules import with_horizon
 from certtrain.training.shards import Shard
+from certtrain.tuning.plan import check as check_search
+from certtrain.tuning.plan import is_search
 
 
 def preflight(command: Command) -> Place:
@@ -64,7 +67,7 @@ def _check_jobs(command: Command, jobs: list[DictConfig]) -> Place:
     seen: set[str] = set()
     configs: list[RunConfig] = []
     if command.multirun:
-        _check_sweep(jobs)
+        _check_sweep(command, jobs)
     place = Place()
     for composed in jobs:
         node = plain(composed)
@@ -90,10 +93,13 @@ def _check_jobs(command: Command, jobs: list[DictConfig]) -> Place:
     return place
 
 
-def _check_sweep(jobs: list[DictConfig]) -> None:
+def _check_sweep(command: Command, jobs: list[DictConfig]) -> None:
     node = jobs[0].hydra
     check_launcher(dict(node.launcher or {}))
-    check_continues(Path(node.sweep.dir), [typed_overrides(job, "task") for job in jobs])
+    if is_search(node.sweeper):
+        _check_search(command, jobs)
+    else:
+        check_continues(Path(node.sweep.dir), [typed_overrides(job, "task") for job in jobs])
     places: dict[str, int] = {}
     for number, job in enumerate(jobs):
         place = subdirectory(job, number)
@@ -102,6 +108,21 @@ def _check_sweep(jobs: list[DictConfig]) -> None:
     for job in jobs:
         if str(job.resume) not in ("auto", "never"):
             raise ConfigError(f"resume={job.resume} is one run: leave -m out")
+
+
+def _check_search(command: Command, jobs: list[DictConfig]) -> None:
+    node = jobs[0].hydra
+    options = OmegaConf.to_container(node.sweeper, resolve=True)
+    assert isinstance(options, dict)
+    with hydra_for(command):
+        typed = [str(o.input_line) for o in parsed_overrides(command) if not o.is_hydra_override()]
+        check_search(
+            {str(name): value for name, value in options.items() if name not in ("_target_", "_recursive_")},
+            typed,
+            GlobalHydra.instance().config_loader(),
+            Path(node.sweep.dir),
+            all(float(job.data.validation) > 0 for job in jobs),
+        )
 
 
 def check_parts(config: RunConfig) -> None:

@@ -12,13 +12,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from certtrain.certify.verifiers import choose
-from certtrain.cli.lock import NAME, holder
 from certtrain.cli.schema import Node
 from certtrain.earlier import completed
 from certtrain.errors import ConfigError
 from certtrain.files import replacing
+from certtrain.lock import NAME, holder
 from certtrain.report.summary import read_summary
-from certtrain.sweep.jobs import OUTPUT, REPORT, SUMMARY, TRACEBACK
+from certtrain.sweep.jobs import OUTPUT, PRUNED, REPORT, SUMMARY, TRACEBACK
 from certtrain.training.survival import BEST, LAST
 
 CONFIG = "config.yaml"
@@ -26,7 +26,7 @@ CONFIG = "config.yaml"
 WATCHING = ("resume", "checkpoint", "preemption", "logger", "sweep")
 PARTIAL = f"{CONFIG}.partial"
 # What is there before a run has begun: Hydra's files, the lock, and what a sweep keeps of its jobs.
-PRELIMINARY = (".hydra", "certtrain.log", NAME, PARTIAL, OUTPUT, "output-*.log", TRACEBACK)
+PRELIMINARY = (".hydra", "certtrain.log", NAME, PARTIAL, OUTPUT, "output-*.log", TRACEBACK, PRUNED)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def target_of(config: RunConfig) -> Target:
     return Target(options.project, options.entity, options.group, options.artifacts, options.images)
 
 
-def conclude(loggers: Sequence[Logger], node: Node, record: Mapping[str, Any], splits: Splits | None) -> None:
+def send(loggers: Sequence[Logger], node: Node, record: Mapping[str, Any], splits: Splits | None) -> None:
     """Hands W&B what stands in the run directory when the run is over.
 
     Args:

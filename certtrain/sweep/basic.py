@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,9 +20,11 @@ class Basic(Runner):
 
     side_by_side: ClassVar[bool] = False
 
-    def run(self, jobs: Sequence[Job], sweep: Sweep) -> None:
+    def run(self, jobs: Iterable[Job], sweep: Sweep) -> None:
         def run_one(job: Job) -> Outcome:
             return process.run(job, for_job(os.environ), sweep.stop, sweep.board.passed_on)
 
         for job in jobs:
+            if sweep.stop.asked:
+                return
             sweep.run(job, run_one)

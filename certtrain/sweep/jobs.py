@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from certtrain.files import replacing
+
 # In the directory of a job: everything that it printed, why it failed, its result.
 OUTPUT, TRACEBACK, SUMMARY, REPORT = "output.log", "traceback.txt", "summary.json", "report.html"
+METRICS = "metrics.jsonl"
+# There, too: why a search wants it to end before its end. A process that looks after the job ends it then.
+PRUNED = "pruned.txt"
 
-Status = Literal["waiting", "running", "done", "done before", "failed", "stopped", "not run"]
+Status = Literal["waiting", "running", "done", "done before", "failed", "stopped", "pruned", "not run"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Job:
         folder: Where the command is run.
         processes: How many processes it starts on a machine: its ranks there.
         stop_code: The exit code by which it says that a signal has stopped it and it can go on.
+        epochs: How long it trains; None if that is not known.
+        steps: The same in steps; the shorter counts, and less than 1 is no limit.
     """
 
     number: int
@@ -35,11 +42,28 @@ class Job:
     folder: Path
     processes: int = 1
     stop_code: int = 75
+    epochs: int | None = None
+    steps: int | None = None
 
     @property
     def is_finished(self) -> bool:
         """Whether its result and its report, the last thing that a run writes, are there, and nothing failed."""
         return (self.directory / REPORT).is_file() and _is_complete(_summary(self.directory))
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether a search does not want it any more."""
+        return (self.directory / PRUNED).is_file()
+
+    def prune(self, reason: str) -> None:
+        """Asks for its end, wherever it runs.
+
+        Args:
+            reason: In words.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with replacing(self.directory / PRUNED) as partial:
+            partial.write_text(f"{reason}\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -47,7 +71,8 @@ class Outcome:
     """What became of a job.
 
     Attributes:
-        status: `stopped` jobs go on when the same sweep is run again; `failed` ones are tried again.
+        status: `stopped` jobs go on when the same sweep is run again; `failed` ones are tried again; `pruned` ones were
+            behind others of a search.
         exit_code: Of its process; minus the signal that ended it; None if it did not run.
         seconds: Wall-clock time; None if it did not run.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from certtrain.sweep.jobs import Job, certified_accuracy
 from certtrain.sweep.runner import Runner
-from certtrain.sweep.sweep import current_sweep
+from certtrain.sweep.sweep import Sweep, current_sweep
 
 # Hydra's own settings that belong to the sweep and not to a job.
 OF_THE_SWEEP = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep", "hydra.mode")
@@ -39,20 +39,34 @@ class FreshProcesses(Launcher):
         self.context = hydra_context
         self.config = config
 
+    @property
+    def directory(self) -> Path:
+        """Of the sweep, absolute."""
+        return Path(os.path.abspath(self.config.hydra.sweep.dir))
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        jobs = [self.job(initial_job_idx + i, overrides) for i, overrides in enumerate(job_overrides)]
         sweep = current_sweep()
-        directory = Path(os.path.abspath(self.config.hydra.sweep.dir))
-        jobs = [self._job(directory, initial_job_idx + i, overrides) for i, overrides in enumerate(job_overrides)]
-        waiting = sweep.plan(directory, jobs, self.config.sweep.fail_fast)
-        with sweep.running(self.runner.side_by_side):
-            self.runner.run(waiting, sweep)
-        if sweep.stop.asked:
-            sweep.conclude()
+        self.run(sweep.plan(self.directory, jobs, self.config.sweep.fail_fast), sweep, len(jobs))
         return [self._returned(job) for job in jobs]
 
-    def _job(self, directory: Path, number: int, overrides: Sequence[str]) -> Job:
+    def run(self, jobs: Iterable[Job], sweep: Sweep, total: int | None) -> None:
+        """Runs planned jobs.
+
+        Args:
+            jobs: Each is asked for when there is room for it.
+            sweep: Which they were planned in.
+            total: How many there will be in this sweep; None if nobody knows.
+        """
+        with sweep.running(self.runner.side_by_side, self.runner.at_a_time(total), total):
+            self.runner.run(jobs, sweep)
+        if sweep.stop.asked:
+            sweep.conclude()
+
+    def job(self, number: int, overrides: Sequence[str]) -> Job:
+        """The job of some overrides."""
         composed = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-        own = directory / subdirectory(composed, number)
+        own = self.directory / subdirectory(composed, number)
         devices = OmegaConf.select(composed, "trainer.devices")
         return Job(
             number,
@@ -62,6 +76,8 @@ class FreshProcesses(Launcher):
             Path(str(self.config.hydra.runtime.cwd)),
             processes=devices if isinstance(devices, int) and devices > 0 else 1,
             stop_code=int(composed.preemption.exit_code),
+            epochs=OmegaConf.select(composed, "trainer.max_epochs"),
+            steps=OmegaConf.select(composed, "trainer.max_steps"),
         )
 
     def _arguments(self, directory: Path, number: int) -> list[str]:

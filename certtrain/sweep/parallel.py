@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -38,15 +39,26 @@ class Joblib(Runner):
         if find_spec("joblib") is None:
             raise ConfigError('hydra/launcher=joblib needs joblib: pip install "certtrain[joblib]"')
 
-    def run(self, jobs: Sequence[Job], sweep: Sweep) -> None:
+    def at_a_time(self, jobs: int | None) -> int:
+        wanted = self.n_jobs if self.n_jobs > 0 else max(1, cores() + 1 + self.n_jobs)
+        return wanted if jobs is None else max(1, min(wanted, jobs))
+
+    def run(self, jobs: Iterable[Job], sweep: Sweep) -> None:
         from joblib import Parallel, delayed
 
-        wanted = self.n_jobs if self.n_jobs > 0 else max(1, cores() + 1 + self.n_jobs)
-        at_a_time = max(1, min(wanted, len(jobs)))
+        at_a_time = self.at_a_time(len(jobs) if isinstance(jobs, Sized) else None)
+        left, one = iter(jobs), threading.Lock()
 
         def run_one(job: Job) -> Outcome:
             environment = for_job(os.environ, at_a_time, job.processes)
             return process.run(job, environment, sweep.stop, partial(sweep.board.said, job))
 
-        pool = Parallel(n_jobs=at_a_time, backend="threading", batch_size=1, pre_dispatch="all")
-        pool(delayed(sweep.run)(job, run_one) for job in jobs)
+        def take() -> Job | None:
+            with one:
+                return None if sweep.stop.asked else next(left, None)
+
+        def work() -> None:
+            while (job := take()) is not None:
+                sweep.run(job, run_one)
+
+        Parallel(n_jobs=at_a_time, backend="threading", batch_size=1)(delayed(work)() for _ in range(at_a_time))

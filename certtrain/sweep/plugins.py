@@ -1,4 +1,4 @@
-"""The launchers that run sweeps, and their places in Hydra.
+"""The launchers that run sweeps, the sweeper that searches, and their places in Hydra.
 
 Hydra finds the plugins themselves in the package `hydra_plugins`.
 """
@@ -18,22 +18,26 @@ from certtrain.sweep.runner import Runner
 from certtrain.sweep.slurm import Submitit
 
 RUNNERS: dict[str, type[Runner]] = {"basic": Basic, "joblib": Joblib, "submitit": Submitit}
+# conf/hydra/sweeper/optuna.yaml.
+SWEEPER = "optuna"
 
 
 def take_places() -> None:
-    """Lets conf/hydra/launcher stand for Hydra's own launchers, and those of plugins, of the same names.
+    """Lets conf/hydra stand for Hydra's own launchers and sweepers, and those of plugins, of the same names.
 
     Hydra's basic launcher runs all jobs in one process. A stored configuration would be merged with a file of its name.
     Hydra's own search does not find ours where certtrain is installed to be edited.
     """
     from hydra_plugins import certtrain_launchers as own
+    from hydra_plugins.certtrain_sweepers import Optuna
 
     known = Plugins.instance()  # whose discovery is what stores them
-    for launcher in (own.Basic, own.Joblib, own.Submitit):
-        known.register(launcher)
-    stored = ConfigStore.instance().repo["hydra"]["launcher"]
+    for plugin in (own.Basic, own.Joblib, own.Submitit, Optuna):
+        known.register(plugin)
+    stored = ConfigStore.instance().repo["hydra"]
     for name in RUNNERS:
-        stored.pop(f"{name}.yaml", None)
+        stored["launcher"].pop(f"{name}.yaml", None)
+    stored["sweeper"].pop(f"{SWEEPER}.yaml", None)
 
 
 def check(node: Mapping[str, Any]) -> None:

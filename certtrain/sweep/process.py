@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 
+from certtrain.lock import holder
 from certtrain.sweep.jobs import OUTPUT, TRACEBACK, Job, Outcome, Status
 from certtrain.sweep.lines import Lines, Watch
 from certtrain.sweep.stop import Stopping
@@ -36,6 +37,8 @@ def run(job: Job, environment: Mapping[str, str], stop: Stopping, watch: Watch, 
         rank: Of the process, where ranks are started by someone else; each appends to a file of its own.
     """
     job.directory.mkdir(parents=True, exist_ok=True)
+    if rank == 0 and (before := _await_earlier(job, stop, watch)) is not None:
+        return before
     if rank == 0:
         (job.directory / TRACEBACK).unlink(missing_ok=True)
     log = job.directory / (f"output-{rank}.log" if rank else OUTPUT)
@@ -52,7 +55,7 @@ def run(job: Job, environment: Mapping[str, str], stop: Stopping, watch: Watch, 
             start_new_session=True,
         )
     try:
-        stopped = _follow(process, stop, lambda: lines.pass_on(watch))
+        stopped = _follow(process, job, stop, lambda: lines.pass_on(watch))
     except BaseException:  # submitit ends the process that waits here by an exception
         _signal(process, signal.SIGTERM)
         _wait(process, GRACE_SECONDS)
@@ -69,16 +72,33 @@ def run(job: Job, environment: Mapping[str, str], stop: Stopping, watch: Watch, 
 def _status(job: Job, exit_code: int, stopped: bool) -> Status:
     if exit_code == 0 and job.is_finished:
         return "done"
+    if job.is_pruned:
+        return "pruned"
     # Someone else may have told the job to stop: it saved and left without a result and without an error.
     return "stopped" if stopped or exit_code in (0, job.stop_code) else "failed"
 
 
-def _follow(process: subprocess.Popen[bytes], stop: Stopping, look: Callable[[], None]) -> bool:
+def _await_earlier(job: Job, stop: Stopping, watch: Watch) -> Outcome | None:
+    """Waits for a process that an earlier sweep has left behind at this job; None if there is something left to do."""
+    started, lines = time.monotonic(), Lines(job.directory / OUTPUT)
+    waited = False
+    while (who := holder(job.directory)) is not None:
+        if not waited:
+            watch(f"{who} of an earlier call is still at work here")
+        waited = True
+        if stop.asked:
+            return Outcome("stopped")
+        lines.pass_on(watch)
+        time.sleep(POLL_SECONDS)
+    return Outcome("done", 0, time.monotonic() - started) if waited and job.is_finished else None
+
+
+def _follow(process: subprocess.Popen[bytes], job: Job, stop: Stopping, look: Callable[[], None]) -> bool:
     """Waits for a process; True if it was told to stop."""
     told: float | None = None
     while process.poll() is None:
         look()
-        if stop.asked and told is None:
+        if told is None and (stop.asked or job.is_pruned):
             told = time.monotonic()
             _signal(process, signal.SIGTERM)
         if told is not None and (stop.urgent or time.monotonic() - told > GRACE_SECONDS):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -60,21 +60,27 @@ class Submitit(Runner):
             except (ValueError, TypeError, NameError, RuntimeError, AssertionError) as error:
                 raise ConfigError(f"hydra.launcher: {one_line(error)}") from error
 
-    def run(self, jobs: Sequence[Job], sweep: Sweep) -> None:
+    def at_a_time(self, jobs: int | None) -> int:
+        return self.n_jobs if jobs is None else max(1, min(self.n_jobs, jobs))
+
+    def run(self, jobs: Iterable[Job], sweep: Sweep) -> None:
         assert sweep.directory is not None
         folder = sweep.directory / FOLDER
         ends = StopFile(folder / "stop")
         ends.path.unlink(missing_ok=True)
         executor = self._executor(folder)
-        waiting, running = list(jobs), dict[Job, tuple[Any, Lines]]()
-        while waiting or running:
-            while waiting and len(running) < self.n_jobs and not sweep.stop.asked:
-                job = waiting.pop(0)
+        left, running = iter(jobs), dict[Job, tuple[Any, Lines]]()
+        more = True
+        while more or running:
+            while more and len(running) < self.n_jobs and not sweep.stop.asked:
+                if (job := next(left, None)) is None:
+                    more = False
+                    break
                 sweep.started(job)
                 task = Task(job, self.nodes * self.tasks_per_node, ends)
                 running[job] = (executor.submit(task), Lines(job.directory / OUTPUT))
             if sweep.stop.asked:
-                waiting.clear()
+                more = False
                 ends.tell(sweep.stop.urgent)
                 self._cancel([handle for handle, _ in running.values()])
             for job, (handle, lines) in list(running.items()):

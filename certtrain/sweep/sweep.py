@@ -16,6 +16,9 @@ from certtrain.sweep.board import Board
 from certtrain.sweep.jobs import Job, Outcome
 from certtrain.sweep.stop import Stop
 
+# Nothing is left to do for jobs of which this is said.
+ENDED = ("done", "done before", "pruned")
+
 _current: ContextVar[Sweep] = ContextVar("sweep")
 
 
@@ -36,6 +39,9 @@ class Sweep:
         self.directory: Path | None = None
         self._jobs: list[Job] = []
         self._outcomes: dict[int, Outcome] = {}
+        # Who chooses jobs by what became of others hears it here, and prints what came out in another table.
+        self.told: Callable[[Job, Outcome], None] = lambda job, outcome: None
+        self.present: Callable[[], None] = self._present
         self._fail_fast = False
         # Jobs that run side by side report from threads of their own.
         self._lock = threading.RLock()
@@ -52,16 +58,26 @@ class Sweep:
         self.directory, self._fail_fast = directory, fail_fast
         before = {row["job"]: row["overrides"] for row in record.read(directory)}
         for job in jobs:
-            known = job.is_finished and before.get(job.number) == list(job.overrides)
-            self._outcomes[job.number] = Outcome("done before" if known else "waiting")
-        self._jobs += jobs
-        self._write()
+            known = before.get(job.number) == list(job.overrides)
+            pruned = known and job.is_pruned
+            done = known and job.is_finished
+            self._outcomes[job.number] = Outcome("done before" if done else "pruned" if pruned else "waiting")
+        with self._lock:
+            self._jobs += jobs
+            self.board.knows(self._jobs, self._outcomes)
+            self._write()
         return [job for job in jobs if self._outcomes[job.number].status == "waiting"]
 
     @contextmanager
-    def running(self, side_by_side: bool) -> Iterator[None]:
-        """Inside, jobs are shown while they run, and signals stop them; afterwards, none is left waiting."""
-        self.board.open(self._jobs, side_by_side)
+    def running(self, side_by_side: bool, at_a_time: int = 1, total: int | None = None) -> Iterator[None]:
+        """Inside, jobs are shown while they run, and signals stop them; afterwards, none is left waiting.
+
+        Args:
+            side_by_side: Whether what a job prints is kept from the terminal.
+            at_a_time: Jobs that run beside each other.
+            total: How many there will be; None: those that are planned.
+        """
+        self.board.open(side_by_side, at_a_time, total)
         try:
             with self.stop.on_signals():
                 yield
@@ -94,9 +110,10 @@ class Sweep:
             self.board.ended(job, outcome)
             if outcome.status == "failed" and self._fail_fast and not self.stop.asked:
                 self.stop.ask()
+        self.told(job, outcome)
 
     def conclude(self) -> None:
-        """Prints the table.
+        """Prints what came out.
 
         Raises:
             SweepFailed: If a job failed.
@@ -104,16 +121,20 @@ class Sweep:
         """
         if self.directory is None:
             return
-        self.board.table(f"sweep {self.directory}", self._jobs, self._outcomes)
+        self.present()
         statuses = [outcome.status for outcome in self._outcomes.values()]
         if self.stop.signal is not None:
             raise KeyboardInterrupt
         if failed := statuses.count("failed"):
-            undone = len(statuses) - failed - sum(status.startswith("done") for status in statuses)
+            undone = len(statuses) - failed - sum(status in ENDED for status in statuses)
             rest = f", {undone} stopped or not run (sweep.fail_fast)" if undone else ""
             raise SweepFailed(f"{failed} of {len(statuses)} jobs failed{rest}; the same command runs them again")
         if "stopped" in statuses:
             raise SweepFailed(f"{statuses.count('stopped')} jobs were stopped; the same command goes on with them")
+
+    def _present(self) -> None:
+        assert self.directory is not None
+        self.board.table(self.directory, self._jobs, self._outcomes)
 
     def _write(self) -> None:
         if self.directory is not None:

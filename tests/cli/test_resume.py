@@ -15,12 +15,12 @@ from omegaconf import OmegaConf
 
 from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.explain import as_typed
-from certtrain.cli.lock import InUse, holder, locked
 from certtrain.cli.preflight import preflight
 from certtrain.cli.resume import Place, find_place
 from certtrain.cli.rundir import RunDirectory, difference
 from certtrain.cli.schema import Node, plain
 from certtrain.errors import CerttrainError, ConfigError
+from certtrain.lock import InUse, holder, locked
 from certtrain.sweep.launcher import quoted
 
 SMALL = ("method=grad", "relaxation=ibp", "optimizer.lr=1e-5")
@@ -211,7 +211,7 @@ def test_one_process_per_directory() -> None:
 
 def test_a_killed_process_leaves_no_lock() -> None:
     run = begun(Path("run"))
-    code = "import sys, time; from pathlib import Path; from certtrain.cli.lock import locked\n"
+    code = "import sys, time; from pathlib import Path; from certtrain.lock import locked\n"
     code += "with locked(Path('run')): print('locked', flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
