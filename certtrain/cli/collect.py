@@ -23,8 +23,8 @@ def collect_command(arguments: list[str]) -> None:
         prog="python -m certtrain collect",
         description="Groups finished runs by everything that was set but the seed and how the run was carried out "
         "(devices, logger, resume, ...), and by what their data are, wherever these lie; prints mean and standard "
-        "deviation of natural and certified accuracy, and writes collected.csv, .json, .md and .png. Every key that "
-        "differs is a column; what all runs share stands above the table.",
+        "deviation of natural and certified accuracy, and writes collected.csv, .json, .md, .tex (booktabs) and .png. "
+        "Every key that differs is a column; what all runs share stands above the table.",
     )
     parser.add_argument("directory", type=Path, nargs="+", help="run directories, sweeps, or folders of them")
     parser.add_argument("--output", type=Path, help="where to write; default: the first directory")

@@ -1,4 +1,4 @@
-"""The collected runs as a table: in the terminal, as CSV, JSON and Markdown."""
+"""The collected runs as a table: in the terminal, as CSV, JSON, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rich.text import Text
 from certtrain.files import naming
 from certtrain.report.collect import Collection, Group
 from certtrain.report.collected_figure import write_figure
+from certtrain.report.collected_latex import latex
 from certtrain.report.collected_text import headline, notes, setting_cells, shared_lines, value_text
 from certtrain.report.summary import finite
 
@@ -59,9 +60,9 @@ def printable(console: Console, text: str) -> Text:
 
 
 def write_collection(collection: Collection, directory: Path) -> list[Path]:
-    """Writes collected.csv, .json, .md and .png into a directory, which is made if it is not there."""
+    """Writes collected.csv, .json, .md, .tex and .png into a directory, which is made if it is not there."""
     directory.mkdir(parents=True, exist_ok=True)
-    texts = {"csv": _csv(collection), "json": _json(collection), "md": _markdown(collection)}
+    texts = {"csv": _csv(collection), "json": _json(collection), "md": _markdown(collection), "tex": latex(collection)}
     written = []
     for suffix, text in texts.items():
         path = directory / f"collected.{suffix}"

@@ -54,6 +54,22 @@ def shared_lines(collection: Collection) -> list[str]:
     return lines
 
 
+def union_of(group: Group) -> tuple[str, ...]:
+    """The verifiers that a setting's certified accuracy is the union of, in the order in which they were asked.
+
+    Where none has a rate of its own, since each was asked only what others had left, those that were configured.
+    """
+    configured = group.setting.get("certify.verifiers")
+    listed = tuple(map(str, configured)) if isinstance(configured, (list, tuple)) else ()
+    return tuple(group.by) or listed
+
+
+def unions(collection: Collection) -> list[tuple[str, ...]]:
+    """The different ones among them; certified accuracies can be compared within one only."""
+    certified = (union_of(group) for group in collection.groups if group.certified.mean is not None)
+    return list(dict.fromkeys(certified))
+
+
 def notes(collection: Collection) -> list[str]:
     """What the rows do not show."""
     return [*_about_numbers(collection), *_about_runs(collection)]
@@ -66,6 +82,9 @@ def _about_numbers(collection: Collection) -> Iterator[str]:
             "(n of m): of m images, all seeds together, n are decided; on the others something failed or no time was "
             "left: rates leave them out, the union counts them as not certified"
         )
+    if len(found := unions(collection)) > 1:
+        named = "; ".join(", ".join(union) or "not named" for union in found)
+        yield f"certified by different verifiers, so unions are not comparable between them: {named}"
     for group in collection.groups:
         gaps = [_accounted(name, by) for name, by in group.by.items() if not by.certified.complete]
         if gaps:

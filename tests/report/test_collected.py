@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from certtrain.cli.collect import collect_command, write
 from certtrain.report.collect import Statistic, collect
 from certtrain.report.collected import cells, write_collection
 from certtrain.report.collected_figure import _lines, draw_collection
+from certtrain.report.collected_latex import latex
 from certtrain.report.collected_text import notes
 
 
@@ -111,6 +113,36 @@ def test_everything_is_written(study: Path, capsys: pytest.CaptureFixture[str]) 
     assert (study / "out" / "collected.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_latex_escapes_text_and_never_mixes_verifiers(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        relaxation="crown_ibp",
+        model__widths="50%_wide",
+        record={"certified_accuracy_by": {"crown_ibp": 0.25}},
+    )
+    for seed in (0, 1):
+        by = {"ibp": 0.1 + 0.1 * seed, "deeppoly": None}
+        run(tmp_path, seed=seed, model__widths="#1 & $x^2$", record={"certified_accuracy_by": by})
+    collection = collect([tmp_path])
+    text = latex(collection)
+    lines = [line for line in text.splitlines() if line.endswith("\\")]
+    columns = len(re.search(r"tabular}{(\w+)}", text)[1])
+    assert {line.count(" & ") + 1 for line in lines[1:]} == {columns}, "every row has every column"
+    assert lines[0].count("&") + 4 + 1 == columns - 1, (
+        "over the three verifiers, their union and its name; then seconds"
+    )
+    assert lines[1].startswith(
+        "relaxation & method & model.widths & seeds & natural & ibp & deeppoly & crown\\_ibp & any"
+    )
+    cells_of = [line.removesuffix(" \\\\").split(" & ") for line in lines[2:]]
+    assert cells_of[0] == [
+        *("ibp", "grad", "\\#1 \\& \\$x\\textasciicircum{}2\\$", "2", "60.00 $\\pm$ 0.00"),
+        *("15.00 $\\pm$ 7.07", "-- (0 of 200)", "--", "50.00 $\\pm$ 0.00", "ibp, deeppoly", "2.0"),
+    ]
+    assert cells_of[1][2:] == ["50\\%\\_wide", "1", "60.00", "--", "--", "25.00", "50.00", "crown\\_ibp", "2.0"]
+    assert "certified by different verifiers" in notes(collection)[0]
+
+
 def test_every_setting_is_a_row_of_the_figure(study: Path) -> None:
     collection = collect([study])
     canvas = draw_collection(collection)
@@ -167,11 +199,11 @@ def test_every_terminal_gets_the_table(tmp_path: Path, encoding: str) -> None:
 def test_few_runs_and_runs_without_a_usual_value_are_drawn(tmp_path: Path) -> None:
     run(tmp_path, model__widths=[32])
     assert cells(collect([tmp_path]))[1] == [["ibp", "grad", "1", "60.00", "50.00", "25.00", "2.0"]]
-    assert len(write_collection(collect([tmp_path]), tmp_path / "out")) == 4
+    assert len(write_collection(collect([tmp_path]), tmp_path / "out")) == 5
     run(tmp_path, model__widths=[16])
     run(tmp_path, "pgpe", "hbox", certified=None, eps=0.1, pgpe__sigma=0.3)
     run(tmp_path, "pgpe", "deeppoly", eps=0.1, pgpe__sigma=0.1, a__b=["x" * 200, "$"], pgpe__layer_scale={})
-    assert len(write_collection(collect([tmp_path]), tmp_path / "out")) == 4
+    assert len(write_collection(collect([tmp_path]), tmp_path / "out")) == 5
 
 
 def test_a_line_joins_groups_that_differ_in_one_number_only(study: Path) -> None:
