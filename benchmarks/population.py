@@ -13,6 +13,7 @@ from benchmarks.methods import AUTO_LIRPA, METHODS, NATIVE
 from benchmarks.settings import Population
 from benchmarks.tables import COMPARISON, comparison, make_table
 from benchmarks.timing import Call, Comparison, alternate
+from certtrain.gradients.members import Drawn
 from certtrain.gradients.population import evaluate
 from certtrain.losses import Problem, RobustCrossEntropy
 from certtrain.networks import Params
@@ -66,7 +67,7 @@ def losses(case: Case, backend: str, eps: float, strategy: str, members: int) ->
     def of_member(params: Params) -> torch.Tensor:
         return loss(problem, params)
 
-    return lambda: evaluate(of_member, case.params, noise, strategy=strategy)
+    return lambda: evaluate(of_member, Drawn(case.params, noise), strategy=strategy)
 
 
 def _measure(bench: Bench, what: Population, case: Case) -> list[PopulationRow]:

@@ -18,8 +18,8 @@ import torch
 
 from certtrain.analysis.subject import CHUNK
 from certtrain.gradients import LossFunction, evaluate
+from certtrain.gradients.members import Antithetic
 from certtrain.gradients.noise import GaussianNoise
-from certtrain.gradients.pairs import antithetic
 from certtrain.networks.graph import Params
 
 
@@ -51,10 +51,10 @@ def sensitivity(loss: LossFunction, params: Params, sigma: float, pairs: int, se
         seed: Of the noise.
         strategy: See `gradients.evaluate`.
     """
-    noise = antithetic(GaussianNoise(seed, sigma).sample(params, 0, range(pairs)))
+    members = Antithetic(params, GaussianNoise(seed, sigma).sample(params, 0, range(pairs)))
     with torch.no_grad():
         centre = float(loss(params))
-    changes = evaluate(loss, params, noise, strategy=strategy, chunk=CHUNK).to(torch.float64) / centre - 1
+    changes = evaluate(loss, members, strategy=strategy, chunk=CHUNK).to(torch.float64) / centre - 1
     means = changes.reshape(2, pairs).mean(0)
     change = math.sqrt(float(changes.square().mean()))
     return Sensitivity(centre, change, float(means.mean()), float(means.std()) / math.sqrt(pairs))

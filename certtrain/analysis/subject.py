@@ -13,6 +13,7 @@ from torch import Tensor
 from certtrain.bounds import Relaxation
 from certtrain.errors import ConfigError
 from certtrain.gradients import LossFunction
+from certtrain.gradients.members import Drawn
 from certtrain.gradients.strategy import fastest
 from certtrain.losses import Problem
 from certtrain.losses.robust_cross_entropy import robust_cross_entropy
@@ -81,4 +82,4 @@ class Subject:
 def strategy_for(loss: LossFunction, params: Params) -> str:
     """The faster way of evaluating several weights; see `gradients.population`."""
     noise = {name: torch.zeros((8, *p.shape), dtype=p.dtype, device=p.device) for name, p in params.items()}
-    return fastest(loss, params, noise, CHUNK).strategy
+    return fastest(loss, Drawn(params, noise), CHUNK).strategy

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from certtrain.analysis.subject import CHUNK
 from certtrain.gradients import LossFunction, evaluate
+from certtrain.gradients.members import Antithetic, Drawn
 from certtrain.gradients.noise import GaussianNoise
-from certtrain.gradients.pairs import antithetic
 from certtrain.networks.graph import Params
 
 
@@ -72,7 +72,7 @@ def values(loss: LossFunction, plane: Plane, strategy: str) -> Values:
         strategy: See `gradients.evaluate`.
     """
     parts = [
-        evaluate(loss, plane.params, plane.offsets(slice(i, i + CHUNK)), strategy=strategy, chunk=CHUNK)
+        evaluate(loss, Drawn(plane.params, plane.offsets(slice(i, i + CHUNK))), strategy=strategy, chunk=CHUNK)
         for i in range(0, len(plane), CHUNK)
     ]
     mean = torch.cat(parts)
@@ -97,11 +97,6 @@ def smoothed(loss: LossFunction, plane: Plane, sigma: float, pairs: int, seed: i
 
 def _pair(loss: LossFunction, plane: Plane, sigma: float, pair: int, seed: int, strategy: str) -> Tensor:
     """The mean of one pair at every point, [points]."""
-    noise = antithetic(GaussianNoise(seed, sigma).sample(plane.params, 0, range(pair, pair + 1)))
-    moved = [replaced(plane, {name: e[sign] for name, e in noise.items()}) for sign in (0, 1)]
+    members = Antithetic(plane.params, GaussianNoise(seed, sigma).sample(plane.params, 0, range(pair, pair + 1)))
+    moved = [replace(plane, params=members.one(member)) for member in range(len(members))]
     return torch.stack([values(loss, one, strategy).mean for one in moved]).mean(0)
-
-
-def replaced(plane: Plane, epsilon: Params) -> Plane:
-    """The same points around θ + ε."""
-    return Plane({k: p + epsilon[k] for k, p in plane.params.items()}, plane.directions, plane.coordinates)

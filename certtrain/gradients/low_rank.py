@@ -45,7 +45,7 @@ class LowRankNoise(Noise):
     def sample(self, params: Params, generation: int, pairs: range) -> Params:
         """See `Noise.sample`."""
         sizes = [self._numbers(p) for p in params.values()]
-        parts = self.normal(sum(sizes), generation, pairs).split(sizes, dim=1)
+        parts = self.normal(sum(sizes), params, generation, pairs).split(sizes, dim=1)
         return {
             name: self._shaped(part, p).mul_(self.sigma).to(dtype=p.dtype, device=p.device)
             for (name, p), part in zip(params.items(), parts, strict=True)

@@ -1,7 +1,8 @@
 """Weight noise as a pure function of (seed, generation, pair).
 
-Counter-based generation (Philox, Salmon et al., SC 2011) makes every pair's noise its own stream: it does not depend on
-which process, chunk or device asks for it, and it can be generated again instead of being stored.
+Counter-based generation (`philox`) makes every pair's noise its own stream: it does not depend on which process, chunk
+or device asks for it, and it can be generated again instead of being stored. It is drawn on the device of the weights;
+what devices may differ in is the last digit.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from torch import Tensor
 
+from certtrain.gradients import philox
 from certtrain.networks.graph import Params
 
 
@@ -38,14 +38,9 @@ class Noise(ABC):
     def sample(self, params: Params, generation: int, pairs: range) -> Params:
         """Noise of some pairs: name -> [len(pairs), *parameter shape], in the parameter's dtype and device."""
 
-    def normal(self, numbers: int, generation: int, pairs: range) -> Tensor:
-        """Standard normal numbers, float32 [len(pairs), numbers]; every pair's row is its own stream."""
-        flat = np.empty((len(pairs), numbers), dtype=np.float32)
-        for row, pair in enumerate(pairs):
-            # The two upper words of the counter name the stream; the lower two count within it.
-            stream = np.random.Philox(key=[self.seed, 0], counter=[0, 0, generation, pair])
-            np.random.Generator(stream).standard_normal(out=flat[row], dtype=np.float32)
-        return torch.from_numpy(flat)
+    def normal(self, numbers: int, params: Params, generation: int, pairs: range) -> Tensor:
+        """Standard normal numbers [pairs, numbers], float32, on the weights' device; every pair has its own stream."""
+        return philox.normal(self.seed, generation, pairs, numbers, next(iter(params.values())).device)
 
 
 # (seed, sigma) -> noise; sigma may be another one in every generation.
@@ -63,7 +58,7 @@ class GaussianNoise(Noise):
 
     def sample(self, params: Params, generation: int, pairs: range) -> Params:
         """See `Noise.sample`."""
-        vector = self.normal(sum(p.numel() for p in params.values()), generation, pairs).mul_(self.sigma)
+        vector = self.normal(sum(p.numel() for p in params.values()), params, generation, pairs).mul_(self.sigma)
         parts = vector.split([p.numel() for p in params.values()], dim=1)
         return {
             name: part.reshape(len(pairs), *p.shape).to(dtype=p.dtype, device=p.device)

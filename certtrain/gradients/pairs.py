@@ -27,11 +27,6 @@ def pairs_at_once(params: Params, pairs: int) -> int:
     return max(1, min(pairs, MAX_BLOCK, NOISE_NUMBERS // size))
 
 
-def antithetic(epsilon: Params) -> Params:
-    """Noise of the members: all pairs' first halves, then their twins."""
-    return {name: torch.cat([e, -e]) for name, e in epsilon.items()}
-
-
 @dataclass(frozen=True)
 class Blocks:
     """The noise of some pairs, drawn again in every pass.

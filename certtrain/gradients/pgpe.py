@@ -33,8 +33,9 @@ from certtrain.gradients.base import (
 from certtrain.gradients.control_variate import ControlVariate, Draw, product, quality
 from certtrain.gradients.fitness import SHAPINGS, shape
 from certtrain.gradients.layer_scale import LayerScale
+from certtrain.gradients.members import Antithetic
 from certtrain.gradients.noise import GaussianNoise, NoiseFamily
-from certtrain.gradients.pairs import Blocks, Sums, antithetic, pairs_at_once, weigh
+from certtrain.gradients.pairs import Blocks, Sums, pairs_at_once, weigh
 from certtrain.gradients.population import STRATEGIES, evaluate
 from certtrain.gradients.ranks import Ranks
 from certtrain.gradients.shrinkage import SHRINKAGES
@@ -149,7 +150,7 @@ class PGPE(GradientEstimator):
                 return Choice("loop", {"loop": cost.seconds}, {}, {"vmap": reason})
             members = affordable(cost, members)
         epsilon = self.noise(self.seed, self.sigma).sample(params, 0, range((members + 1) // 2))
-        return fastest(loss, params, antithetic(epsilon), members)
+        return fastest(loss, Antithetic(params, epsilon), members)
 
     def decided(self, strategy: str) -> PGPE:
         """See `GradientEstimator.decided`."""
@@ -216,7 +217,7 @@ class PGPE(GradientEstimator):
         losses = [torch.empty((2, 0), dtype=first.dtype, device=first.device)]
         products = [losses[0][0]]
         for epsilon in blocks:
-            values = evaluate(loss, params, antithetic(epsilon), strategy=self.strategy, chunk=self.member_chunk)
+            values = evaluate(loss, Antithetic(params, epsilon), strategy=self.strategy, chunk=self.member_chunk)
             losses.append(values.reshape(2, -1))
             products.append(product(guess, epsilon, like=losses[-1][0]))
         return torch.cat(losses, dim=1), torch.cat(products)

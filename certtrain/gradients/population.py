@@ -7,19 +7,18 @@ from torch import Tensor
 
 from certtrain.errors import ConfigError
 from certtrain.gradients.base import LossFunction
+from certtrain.gradients.members import Members
 from certtrain.gradients.strategy import WAYS, fastest
-from certtrain.networks.graph import Params
 
 STRATEGIES = (*WAYS, "auto")
 
 
-def evaluate(loss: LossFunction, params: Params, noise: Params, *, strategy: str = "vmap", chunk: int = 64) -> Tensor:
-    """Losses [members] at `params + noise[i]`, without gradients.
+def evaluate(loss: LossFunction, members: Members, *, strategy: str = "vmap", chunk: int = 64) -> Tensor:
+    """Losses [members], without gradients.
 
     Args:
         loss: Maps parameters to a scalar.
-        params: Name -> centre.
-        noise: Name -> [members, *shape]; one row per member.
+        members: Whose; made one by one, or chunk by chunk.
         strategy: "vmap" evaluates `chunk` members in one vectorised call, which wins where networks are small and calls
             dominate; "loop" takes one after the other, which wins where matrix products are large or where a single
             member can skip work; "auto" times both first, in every call: see `GradientEstimator.choose` for doing so
@@ -34,6 +33,6 @@ def evaluate(loss: LossFunction, params: Params, noise: Params, *, strategy: str
             f"population strategy must be one of {', '.join(STRATEGIES)} with a chunk >= 1, got {strategy}, {chunk}"
         )
     if strategy == "auto":
-        strategy = fastest(loss, params, noise, chunk).strategy
+        strategy = fastest(loss, members, chunk).strategy
     with torch.no_grad():
-        return WAYS[strategy](loss, params, noise, chunk)
+        return WAYS[strategy](loss, members, chunk)

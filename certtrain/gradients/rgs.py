@@ -18,8 +18,8 @@ from torch import Tensor
 from certtrain.errors import ConfigError
 from certtrain.gradients.backprop import differentiate
 from certtrain.gradients.base import ALONE, Estimate, EstimationError, GradientEstimator, LossFunction, State
+from certtrain.gradients.members import Antithetic, Drawn, Members
 from certtrain.gradients.noise import GaussianNoise
-from certtrain.gradients.pairs import antithetic
 from certtrain.gradients.ranks import Ranks
 from certtrain.gradients.statistics import signal_to_noise, squared_norm, trace_of_covariance
 from certtrain.networks.graph import Params
@@ -40,8 +40,8 @@ def _vectorised(loss: LossFunction, members: Params) -> tuple[Tensor, Params]:
 # Parameters [members, *shape] -> losses [members] and gradients [members, *shape].
 WAYS: Mapping[str, Callable[[LossFunction, Params], tuple[Tensor, Params]]] = {"loop": _in_a_loop, "vmap": _vectorised}
 
-# Sampling -> members that share one draw of noise.
-SAMPLINGS: Mapping[str, int] = {"antithetic": 2, "independent": 1}
+# Sampling -> which members draws of noise make.
+SAMPLINGS: Mapping[str, type[Members]] = {"antithetic": Antithetic, "independent": Drawn}
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class RGS(GradientEstimator):
         for key, value, legal in (("strategy", self.strategy, WAYS), ("sampling", self.sampling, SAMPLINGS)):
             if value not in legal:
                 raise ConfigError(f"rgs.{key} must be one of {', '.join(legal)}, got {value}")
-        if self.samples < 1 or self.samples % SAMPLINGS[self.sampling]:
+        if self.samples < 1 or self.samples % SAMPLINGS[self.sampling].per_draw:
             raise ConfigError(
                 f"rgs.samples must be at least 1, and even with rgs.sampling=antithetic, got {self.samples}"
             )
@@ -98,7 +98,7 @@ class RGS(GradientEstimator):
 
     def rehearsing(self) -> RGS:
         """See `GradientEstimator.rehearsing`."""
-        return replace(self, samples=SAMPLINGS[self.sampling])
+        return replace(self, samples=SAMPLINGS[self.sampling].per_draw)
 
     def estimate(
         self,
@@ -110,7 +110,7 @@ class RGS(GradientEstimator):
     ) -> Estimate:
         """See `GradientEstimator.estimate`. A sample that is not finite is dropped with its twin, and counted."""
         params = {name: p.detach() for name, p in params.items()}
-        draws = self.samples // SAMPLINGS[self.sampling]
+        draws = self.samples // SAMPLINGS[self.sampling].per_draw
         total = {name: torch.zeros_like(p) for name, p in params.items()}
         squares, kept, losses = 0.0, 0, []
         for part_of_values, part_of_gradients in self._draws(loss, params, generation, draws):
@@ -141,12 +141,12 @@ class RGS(GradientEstimator):
     ) -> Iterator[tuple[Tensor, Params]]:
         """Losses [members per draw, draws] and mean gradients [draws, *shape], some draws at a time."""
         noise = GaussianNoise(self.seed, self.sigma)
-        per_draw = SAMPLINGS[self.sampling]
+        per_draw = SAMPLINGS[self.sampling].per_draw
         step = max(1, self.member_chunk // per_draw)
         for start in range(0, draws, step):
             epsilon = noise.sample(params, generation, range(start, min(start + step, draws)))
-            signed = antithetic(epsilon) if per_draw == 2 else epsilon
-            values, gradients = WAYS[self.strategy](loss, {name: p + signed[name] for name, p in params.items()})
+            members = SAMPLINGS[self.sampling](params, epsilon)
+            values, gradients = WAYS[self.strategy](loss, members.some(0, len(members)))
             yield (
                 values.reshape(per_draw, -1),
                 {name: g.reshape(per_draw, -1, *g.shape[1:]).mean(0) for name, g in gradients.items()},

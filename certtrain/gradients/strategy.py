@@ -10,7 +10,7 @@ from torch import Tensor
 
 from certtrain.errors import one_line
 from certtrain.gradients.base import Choice, Cost, LossFunction, about_bytes, about_seconds
-from certtrain.networks.graph import Params
+from certtrain.gradients.members import Members
 
 # Every round takes each way once and the best time counts: the first round pays for what is set up once, and whatever
 # else the machine does only ever adds time. A lead by the factor `CLEAR` needs no further rounds.
@@ -23,23 +23,19 @@ LONG_MEMBER = 1.0
 TURN = 1.0
 
 
-def in_a_loop(loss: LossFunction, params: Params, noise: Params, chunk: int) -> Tensor:
+def in_a_loop(loss: LossFunction, members: Members, chunk: int) -> Tensor:
     """One member after the other; the chunk means nothing here."""
-    members = len(next(iter(noise.values())))
-    return torch.stack([loss({k: p + noise[k][i] for k, p in params.items()}) for i in range(members)])
+    return torch.stack([loss(members.one(i)) for i in range(len(members))])
 
 
-def vectorised(loss: LossFunction, params: Params, noise: Params, chunk: int) -> Tensor:
+def vectorised(loss: LossFunction, members: Members, chunk: int) -> Tensor:
     """`chunk` members per call."""
-    members = len(next(iter(noise.values())))
     call = torch.func.vmap(loss)
-    return torch.cat(
-        [call({k: p + noise[k][i : i + chunk] for k, p in params.items()}) for i in range(0, members, chunk)]
-    )
+    return torch.cat([call(members.some(i, i + chunk)) for i in range(0, len(members), chunk)])
 
 
 # The loop comes last: where neither works, the error that people see is the one without vectorisation in it.
-WAYS: Mapping[str, Callable[[LossFunction, Params, Params, int], Tensor]] = {"vmap": vectorised, "loop": in_a_loop}
+WAYS: Mapping[str, Callable[[LossFunction, Members, int], Tensor]] = {"vmap": vectorised, "loop": in_a_loop}
 
 
 def against_vectorising(cost: Cost, members: int, free: int | None) -> str | None:
@@ -63,25 +59,24 @@ def affordable(cost: Cost, members: int) -> int:
     return min(members, max(2, int(TURN / max(cost.seconds, 1e-9)) // 2 * 2))
 
 
-def fastest(loss: LossFunction, params: Params, noise: Params, chunk: int) -> Choice:
+def fastest(loss: LossFunction, members: Members, chunk: int) -> Choice:
     """Times every way on the first members, at most a chunk of them, in turns.
 
     Args:
         loss: Maps parameters to a scalar.
-        params: Name -> centre.
-        noise: Name -> [members, *shape].
+        members: Whom to measure on.
         chunk: Members per vectorised call.
 
     Raises:
         Exception: What the loop raises, if neither way works.
     """
-    noise = {name: rows[:chunk] for name, rows in noise.items()}
+    members = members.first(chunk)
     seconds: dict[str, float] = {}
     refused: dict[str, str] = {}
     for round_number in range(ROUNDS):
         for name in WAYS:
             try:
-                taken = _seconds_per_member(name, loss, params, noise, chunk)
+                taken = _seconds_per_member(name, loss, members, chunk)
             except Exception as error:  # whatever it is (no batching rule, no memory): the other way may work
                 if refused:
                     raise
@@ -95,9 +90,9 @@ def fastest(loss: LossFunction, params: Params, noise: Params, chunk: int) -> Ch
     return Choice(min(seconds, key=seconds.__getitem__), seconds, refused)
 
 
-def _seconds_per_member(name: str, loss: LossFunction, params: Params, noise: Params, chunk: int) -> float:
+def _seconds_per_member(name: str, loss: LossFunction, members: Members, chunk: int) -> float:
     started = time.perf_counter()
     with torch.no_grad():
         # Copying the losses waits for the device that computes them.
-        losses = WAYS[name](loss, params, noise, chunk).cpu()
+        losses = WAYS[name](loss, members, chunk).cpu()
     return (time.perf_counter() - started) / len(losses)

@@ -7,6 +7,7 @@ import torch
 
 from certtrain.errors import ConfigError, one_line
 from certtrain.gradients import PGPE, Backprop, Choice, evaluate, fastest
+from certtrain.gradients.members import Drawn
 from certtrain.networks.kernels import is_transformed
 
 Params = dict[str, torch.Tensor]
@@ -34,7 +35,7 @@ class Loss:
 
 def test_the_faster_way_is_chosen_and_both_times_are_told() -> None:
     for slow, expected in (("loop", "vmap"), ("vmap", "loop")):
-        choice = fastest(Loss(slow), CENTRE, NOISE, CHUNK)
+        choice = fastest(Loss(slow), Drawn(CENTRE, NOISE), CHUNK)
         assert choice.strategy == expected
         assert choice.refused == {}
         assert set(choice.seconds) == {"vmap", "loop"}
@@ -44,7 +45,7 @@ def test_the_faster_way_is_chosen_and_both_times_are_told() -> None:
 
 def test_a_clear_lead_ends_the_measurement_and_no_more_than_a_chunk_is_evaluated() -> None:
     loss = Loss(slow="loop")
-    fastest(loss, CENTRE, NOISE, CHUNK)
+    fastest(loss, Drawn(CENTRE, NOISE), CHUNK)
     assert loss.calls == {"vmap": 2, "loop": 2 * CHUNK}
 
 
@@ -59,7 +60,7 @@ REFUSALS = [
 @pytest.mark.parametrize("error", REFUSALS, ids=lambda e: type(e).__name__)
 def test_a_way_that_fails_is_not_taken_and_the_reason_is_kept(error: Exception) -> None:
     loss = Loss(vmap=error)
-    choice = fastest(loss, CENTRE, NOISE, CHUNK)
+    choice = fastest(loss, Drawn(CENTRE, NOISE), CHUNK)
     assert choice.strategy == "loop"
     assert list(choice.seconds) == ["loop"]
     reason = one_line(error)
@@ -67,7 +68,7 @@ def test_a_way_that_fails_is_not_taken_and_the_reason_is_kept(error: Exception) 
     assert f"vmap is not possible: {reason}" in str(choice)
     assert "\n" not in str(choice)
     assert loss.calls["vmap"] == 1, "what fails once is not tried again"
-    assert fastest(Loss(loop=error), CENTRE, NOISE, CHUNK).strategy == "vmap"
+    assert fastest(Loss(loop=error), Drawn(CENTRE, NOISE), CHUNK).strategy == "vmap"
 
 
 def test_a_loss_that_branches_on_its_value_is_evaluated_in_a_loop() -> None:
@@ -77,7 +78,7 @@ def test_a_loss_that_branches_on_its_value_is_evaluated_in_a_loop() -> None:
         return p["x"].sum() if p["x"].sum() > 0 else p["x"].sum() * 0
 
     expected = torch.stack([branches({"x": CENTRE["x"] + n}) for n in NOISE["x"]])
-    torch.testing.assert_close(evaluate(branches, CENTRE, NOISE, strategy="auto"), expected)
+    torch.testing.assert_close(evaluate(branches, Drawn(CENTRE, NOISE), strategy="auto"), expected)
 
 
 def test_a_way_that_fails_later_is_not_taken_for_its_earlier_time() -> None:
@@ -87,7 +88,7 @@ def test_a_way_that_fails_later_is_not_taken_for_its_earlier_time() -> None:
                 raise torch.OutOfMemoryError("fragmented")
             return super().__call__(params)
 
-    choice = fastest(FailsLater(slow="loop"), CENTRE, NOISE, CHUNK)
+    choice = fastest(FailsLater(slow="loop"), Drawn(CENTRE, NOISE), CHUNK)
     assert choice.strategy == "loop"
     assert list(choice.seconds) == ["loop"]
     assert choice.refused == {"vmap": "OutOfMemoryError: fragmented"}
@@ -95,12 +96,12 @@ def test_a_way_that_fails_later_is_not_taken_for_its_earlier_time() -> None:
 
 def test_where_neither_works_the_error_is_the_loops() -> None:
     with pytest.raises(ConfigError, match="the loss is wrong"):
-        fastest(Loss(vmap=RuntimeError("no rule"), loop=ConfigError("the loss is wrong")), CENTRE, NOISE, CHUNK)
+        fastest(Loss(vmap=RuntimeError("no rule"), loop=ConfigError("the loss is wrong")), Drawn(CENTRE, NOISE), CHUNK)
 
 
 @pytest.mark.parametrize("slow", ["vmap", "loop"])
 def test_auto_evaluates_like_the_others(slow: str) -> None:
-    found = evaluate(Loss(slow), CENTRE, NOISE, strategy="auto", chunk=CHUNK)
+    found = evaluate(Loss(slow), Drawn(CENTRE, NOISE), strategy="auto", chunk=CHUNK)
     torch.testing.assert_close(found, (CENTRE["x"] + NOISE["x"]).square().sum(1))
 
 
