@@ -22,8 +22,8 @@ from certtrain.data.module import EarlyBatches, ImageData
 from certtrain.data.source import Source
 from certtrain.errors import CerttrainError, ConfigError, one_line
 from certtrain.gradients import PGPE, RGS, Backprop, Distributed, GradientEstimator, LayerScale, Layout, Ranks
+from certtrain.gradients.adaptive import make as make_control_variate
 from certtrain.gradients.base import ALONE
-from certtrain.gradients.control_variate import make as make_control_variate
 from certtrain.gradients.noise import Noise, NoiseFamily
 from certtrain.gradients.sigma import SigmaRule
 from certtrain.losses import Loss
@@ -161,7 +161,7 @@ def make_estimator(config: RunConfig) -> GradientEstimator:
         return _make_pgpe(config.pgpe, config.seed)
     if config.rgs is not None:
         rgs = config.rgs
-        return RGS(rgs.sigma, rgs.samples, config.seed, rgs.sampling, rgs.strategy, rgs.member_chunk)
+        return RGS(rgs.sigma, rgs.samples, config.seed, rgs.sampling, rgs.strategy, rgs.member_chunk, rgs.sigma_unit)
     return Backprop()
 
 
@@ -179,6 +179,7 @@ def _make_pgpe(options: Pgpe, seed: int) -> PGPE:
         options.max_dropped,
         make_control_variate(options.control_variate, options.control_samples),
         options.shrinkage,
+        options.sigma_unit,
     )
 
 
