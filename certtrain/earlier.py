@@ -21,7 +21,8 @@ ALWAYS: Mapping[str, Any] = {
 # Node -> its later keys -> what they would have been, where there is such a node.
 BEFORE: Mapping[str, Mapping[str, Any]] = {
     "certify": {"cascade": "all", "arithmetic": "float64", "attack": {"name": "pgd"}},
-    "pgpe": {"control_variate": "none", "control_samples": None, "shrinkage": "none"},
+    "pgpe": {"control_variate": "none", "control_samples": None, "shrinkage": "none", "sigma_unit": "absolute"},
+    "rgs": {"sigma_unit": "absolute"},
 }
 
 

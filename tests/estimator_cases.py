@@ -26,6 +26,12 @@ OPTIONS = {
     "control_variate_of_layers": ["method=pgpe", "pgpe.shrinkage=none", "pgpe.layer_scale={w: 0.5}"],
     "control_variate": ["method=pgpe", "pgpe.shrinkage=none"],
     "control_variate_rgs": ["method=pgpe", "pgpe.shrinkage=none", "pgpe.control_variate=rgs", "pgpe.control_samples=4"],
+    "control_variate_auto": [
+        "method=pgpe",
+        "pgpe.shrinkage=none",
+        "pgpe.control_variate=rgs",
+        "pgpe.control_samples=auto",
+    ],
     "rgs_independent": ["method=rgs", "rgs.sampling=independent"],
     "rgs_vmap": ["method=rgs", "rgs.strategy=vmap"],
 }

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from certtrain.analysis.replicates import Estimated, jackknife, mean_square, product_of_means
-from certtrain.gradients import PGPE, RGS, Backprop, GradientEstimator, LossFunction
+from certtrain.gradients import PGPE, RGS, Backprop, GradientEstimator, LossFunction, State
 from certtrain.gradients.control_variate import ControlVariate, Draw, PlainGradient, SmoothedGradient
 from certtrain.networks.graph import Params
 
@@ -38,9 +38,13 @@ class Known(ControlVariate):
 
     vector: Params
 
-    def guess(self, loss: LossFunction, params: Params, draw: Draw) -> Params:
-        """See `ControlVariate`."""
-        return self.vector
+    def gradients(self, state: State) -> int:
+        """None are taken."""
+        return 0
+
+    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State) -> list[Params]:
+        """See `ControlVariate.parts`."""
+        return [self.vector]
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def gradients(loss: LossFunction, params: Params, sigma: float, budget: Budget, 
 def _evaluations(estimator: GradientEstimator) -> int:
     """Losses and gradients of one estimate, those of a control variate too."""
     control = getattr(estimator, "control_variate", None)
-    extra = control.samples if isinstance(control, SmoothedGradient) else int(control is not None)
+    extra = 0 if control is None else control.gradients({})
     return estimator.evaluations + extra
 
 

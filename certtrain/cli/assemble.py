@@ -34,8 +34,8 @@ from certtrain.gradients import (
     Ranks,
     SharpnessAware,
 )
+from certtrain.gradients.adaptive import make as make_control_variate
 from certtrain.gradients.base import ALONE
-from certtrain.gradients.control_variate import make as make_control_variate
 from certtrain.gradients.noise import Noise, NoiseFamily
 from certtrain.gradients.sigma import SigmaRule
 from certtrain.losses import Loss
@@ -181,7 +181,7 @@ def make_estimator(config: RunConfig) -> GradientEstimator:
         return _make_pgpe(config.pgpe, config.seed)
     if config.rgs is not None:
         rgs = config.rgs
-        return RGS(rgs.sigma, rgs.samples, config.seed, rgs.sampling, rgs.strategy, rgs.member_chunk)
+        return RGS(rgs.sigma, rgs.samples, config.seed, rgs.sampling, rgs.strategy, rgs.member_chunk, rgs.sigma_unit)
     return Backprop() if config.sam.rho is None else SharpnessAware(config.sam.rho)
 
 
@@ -199,6 +199,7 @@ def _make_pgpe(options: Pgpe, seed: int) -> PGPE:
         options.max_dropped,
         make_control_variate(options.control_variate, options.control_samples),
         options.shrinkage,
+        options.sigma_unit,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -70,8 +70,9 @@ class Pgpe(Strict):
     batch_per_generation: int | None = Field(ge=1)
     fitness: Literal["raw", "centered_ranks", "normalized"]
     control_variate: Literal["none", "gradient", "rgs"] = "none"
-    control_samples: int | None = Field(default=None, ge=2)
-    shrinkage: Literal["none", "james_stein"] = "none"
+    control_samples: Annotated[int, Field(ge=2)] | Literal["auto"] | None = None
+    shrinkage: Literal["none", "james_stein", "james_stein_layers"] = "none"
+    sigma_unit: Literal["absolute", "relative"] = "absolute"
     sigma_rule: Node
     noise: Node
     layer_scale: dict[str, float] | None
@@ -94,6 +95,7 @@ class Rgs(Strict):
     sampling: Literal["antithetic", "independent"]
     strategy: Literal["loop", "vmap"]
     member_chunk: int = Field(ge=1)
+    sigma_unit: Literal["absolute", "relative"] = "absolute"
 
 
 class WarmStart(Strict):

@@ -11,9 +11,11 @@ one only costs.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -21,7 +23,8 @@ from torch import Tensor
 
 from certtrain.errors import ConfigError
 from certtrain.gradients.backprop import differentiate
-from certtrain.gradients.base import LossFunction
+from certtrain.gradients.base import LossFunction, State
+from certtrain.gradients.members import Antithetic
 from certtrain.gradients.statistics import squared_norm
 from certtrain.networks.graph import Params
 
@@ -32,6 +35,23 @@ OWN_PAIRS = 1 << 40
 Draw = Callable[[range], Iterable[Params]]
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a generation has told of a guess h, on all processes the same.
+
+    Attributes:
+        own: |h|².
+        noise: Trace of the covariance of h around its mean, given the batch; NaN where that is not known.
+        missed: |∇L_σ - h|², debiased, so that it may be negative.
+        pairs: n.
+    """
+
+    own: float
+    noise: float
+    missed: float
+    pairs: int
+
+
 class ControlVariate(ABC):
     """Guesses the gradient of the smoothed loss, without the noise of the population."""
 
@@ -39,24 +59,46 @@ class ControlVariate(ABC):
         """The same at the least cost."""
         return self
 
+    def initial_state(self) -> State:
+        """What the first guess continues from."""
+        return {}
+
     @abstractmethod
-    def guess(self, loss: LossFunction, params: Params, draw: Draw) -> Params:
-        """The vector h.
+    def gradients(self, state: State) -> int:
+        """How many gradients the next guess takes."""
+
+    @abstractmethod
+    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State) -> list[Params]:
+        """Guesses that are independent of each other, given the batch; the vector h is their mean.
 
         Args:
             loss: Of this process's part of the batch, if several divide it.
             params: Name -> centre.
             draw: Noise of pairs from `OWN_PAIRS` on, distributed like that of the population.
+            state: What `updated` or `initial_state` returned last.
         """
+
+    def updated(self, state: State, found: Found | None) -> State:
+        """What the next guess continues from.
+
+        Args:
+            state: What the last one continued from.
+            found: What the population told of it; None where it was no number.
+        """
+        return {}
 
 
 @dataclass(frozen=True)
 class PlainGradient(ControlVariate):
     """h = ∇L(θ): one backward pass. Good in early training, and where the loss is smooth on the scale of the noise."""
 
-    def guess(self, loss: LossFunction, params: Params, draw: Draw) -> Params:
-        """See `ControlVariate`."""
-        return differentiate(loss, params)[1]
+    def gradients(self, state: State) -> int:
+        """One."""
+        return 1
+
+    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State) -> list[Params]:
+        """See `ControlVariate.parts`."""
+        return [differentiate(loss, params)[1]]
 
 
 @dataclass(frozen=True)
@@ -77,39 +119,57 @@ class SmoothedGradient(ControlVariate):
             raise ConfigError(f"pgpe.control_samples must be even and at least 2, got {self.samples}")
 
     def rehearsing(self) -> SmoothedGradient:
-        """See `ControlVariate`."""
+        """See `ControlVariate.rehearsing`."""
         return SmoothedGradient(samples=2)
 
-    def guess(self, loss: LossFunction, params: Params, draw: Draw) -> Params:
-        """See `ControlVariate`. A sample whose gradient is not finite is left out; NaN where none is left."""
-        total, kept = {name: torch.zeros_like(p) for name, p in params.items()}, 0
-        for block in draw(range(OWN_PAIRS, OWN_PAIRS + self.samples // 2)):
-            for pair in range(len(next(iter(block.values())))):
-                for sign in (1, -1):
-                    moved = {name: p + sign * block[name][pair] for name, p in params.items()}
-                    _, gradient = differentiate(loss, moved)
-                    if all(bool(g.isfinite().all()) for g in gradient.values()):
-                        total, kept = {name: total[name] + g for name, g in gradient.items()}, kept + 1
-        return {name: g / kept if kept else g + torch.nan for name, g in total.items()}
+    def gradients(self, state: State) -> int:
+        """As many as were asked for."""
+        return self.samples
+
+    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State) -> list[Params]:
+        """See `ControlVariate.parts`."""
+        return halves(loss, params, draw, self.samples)
 
 
-def make(name: str, samples: int | None) -> ControlVariate | None:
-    """The control variate of a name; None for `none`.
+def halves(loss: LossFunction, params: Params, draw: Draw, samples: int) -> list[Params]:
+    """The mean gradient of each half of the samples; of all of them where their pairs cannot be halved.
+
+    A sample whose gradient is not finite is left out; NaN where none is left.
+    """
+    pairs = samples // 2
+    ends = (0, pairs) if pairs % 2 else (0, pairs // 2, pairs)
+    return [
+        _mean_gradient(loss, params, draw(range(OWN_PAIRS + start, OWN_PAIRS + stop))) for start, stop in pairwise(ends)
+    ]
+
+
+def _mean_gradient(loss: LossFunction, params: Params, blocks: Iterable[Params]) -> Params:
+    """Over the noise of all pairs and its opposite."""
+    total, kept = {name: torch.zeros_like(p) for name, p in params.items()}, 0
+    for block in blocks:
+        members = Antithetic(params, block)
+        for member in range(len(members)):
+            _, gradient = differentiate(loss, members.one(member))
+            if all(bool(g.isfinite().all()) for g in gradient.values()):
+                total, kept = {name: total[name] + g for name, g in gradient.items()}, kept + 1
+    return {name: g / kept if kept else g + torch.nan for name, g in total.items()}
+
+
+def joined(parts: list[Params]) -> Params:
+    """Name -> [parts, *shape], so that they travel together."""
+    return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+
+
+def mean_and_noise(parts: Params) -> tuple[Params, float]:
+    """h, and the trace of its covariance from how far its halves are apart; NaN for a single part.
 
     Args:
-        name: One of none, gradient, rgs.
-        samples: Gradients of rgs; None for its default, and for the others.
-
-    Raises:
-        ConfigError: If there is none of that name, or it takes no samples.
+        parts: See `joined`.
     """
-    if name not in ("none", "gradient", "rgs"):
-        raise ConfigError(f"pgpe.control_variate must be one of none, gradient, rgs, got {name}")
-    if name == "rgs":
-        return SmoothedGradient() if samples is None else SmoothedGradient(samples)
-    if samples is not None:
-        raise ConfigError(f"pgpe.control_samples is for pgpe.control_variate=rgs, got {samples} with {name}")
-    return PlainGradient() if name == "gradient" else None
+    guess = {name: part.mean(0) for name, part in parts.items()}
+    if len(next(iter(parts.values()))) == 1:
+        return guess, math.nan
+    return guess, squared_norm({name: part[0] - part[1] for name, part in parts.items()}) / 4
 
 
 def product(guess: Params, block: Params, like: Float[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
@@ -118,25 +178,3 @@ def product(guess: Params, block: Params, like: Float[Tensor, " pairs"]) -> Floa
         return torch.zeros_like(like)
     parts = [block[name].flatten(1) @ guess[name].flatten().to(block[name].dtype) for name in guess]
     return torch.stack(parts).sum(0).to(like.dtype)
-
-
-def quality(guess: Params, correction: Params, unbiased: Params, trace: float) -> dict[str, float]:
-    """How good a guess was, for the record.
-
-    Args:
-        guess: h.
-        correction: What the population adds to it, before it is shrunk.
-        unbiased: Their sum.
-        trace: Of the correction's estimated covariance.
-
-    Returns:
-        Estimates of |∇L_σ - h|² and of |∇L_σ|², both debiased by the trace, so that they may be negative: means over
-        generations have a ratio, a single generation seldom has. And the cosine of h and the unbiased estimate.
-    """
-    norm, own = squared_norm(unbiased), squared_norm(guess)
-    inner = float(torch.stack([(guess[name] * unbiased[name]).sum() for name in guess]).sum())
-    return {
-        "control_variate/missed": squared_norm(correction) - trace,
-        "control_variate/smoothed": norm - trace,
-        "control_variate/cosine": inner / max((norm * own) ** 0.5, 1e-30),
-    }

@@ -66,12 +66,12 @@ class Sums:
 
     Attributes:
         gradient: Σ_i w_i ε_i / s².
-        squares: Σ_i |w_i ε_i / s²|².
+        squares: Parameter name -> Σ_i |w_i ε_i / s²|².
         slope: Σ_i v_i (|z_i|² - d) for the deviations v_i, d the number of parameters.
     """
 
     gradient: Params
-    squares: float
+    squares: dict[str, float]
     slope: float
 
 
@@ -97,19 +97,19 @@ def weigh(
     """
     gradient = {name: torch.zeros_like(p) for name, p in params.items()}
     first = next(iter(params.values()))
-    extra = torch.zeros(2, dtype=first.dtype, device=first.device)
+    extra = torch.zeros(len(params) + 1, dtype=first.dtype, device=first.device)
     start = 0
     for epsilon in blocks:
         here = slice(start, start := start + len(next(iter(epsilon.values()))))
-        for name, e in epsilon.items():
+        for at, (name, e) in enumerate(epsilon.items()):
             gradient[name] += torch.tensordot(weights[here].to(e.dtype), e, dims=1)
             norms = torch.linalg.vector_norm(e.flatten(1), dim=1).square()
             factor = scale.get(name, 1.0)
             surplus = norms / (noise.sigma * factor) ** 2 - params[name].numel()
-            extra[0] += (weights[here].square() * norms).sum() / factor**4
-            extra[1] += (deviations[here] * surplus).sum()
+            extra[at] += (weights[here].square() * norms).sum() / factor**4
+            extra[-1] += (deviations[here] * surplus).sum()
     for name, factor in scale.items():
         gradient[name] /= factor**2
     total = ranks.sum({**gradient, _EXTRA: extra})
-    squares, slope = total.pop(_EXTRA).tolist()
-    return Sums(total, squares, slope)
+    *squares, slope = total.pop(_EXTRA).tolist()
+    return Sums(total, dict(zip(params, squares, strict=True)), slope)

@@ -30,17 +30,18 @@ from certtrain.gradients.base import (
     LossFunction,
     State,
 )
-from certtrain.gradients.control_variate import ControlVariate, Draw, product, quality
+from certtrain.gradients.control_variate import ControlVariate, Draw, joined, mean_and_noise, product
+from certtrain.gradients.correction import Correction, Guess
 from certtrain.gradients.fitness import SHAPINGS, shape
 from certtrain.gradients.layer_scale import LayerScale
 from certtrain.gradients.members import Antithetic
 from certtrain.gradients.noise import GaussianNoise, NoiseFamily
-from certtrain.gradients.pairs import Blocks, Sums, pairs_at_once, weigh
+from certtrain.gradients.pairs import Blocks, pairs_at_once, weigh
 from certtrain.gradients.population import STRATEGIES, evaluate
 from certtrain.gradients.ranks import Ranks
 from certtrain.gradients.shrinkage import SHRINKAGES
 from certtrain.gradients.sigma import Constant, SigmaRule
-from certtrain.gradients.statistics import signal_to_noise, squared_norm, trace_of_covariance
+from certtrain.gradients.sigma_unit import UNITS, Deviation
 from certtrain.gradients.strategy import affordable, against_vectorising, fastest
 from certtrain.memory import available_bytes
 from certtrain.networks.graph import Params
@@ -64,6 +65,7 @@ class PGPE(GradientEstimator):
         max_dropped: Largest fraction of pairs, 0 to 1, that may be dropped because a loss is not finite.
         control_variate: Guesses the gradient; None leaves all of it to the population.
         shrinkage: How much is kept of what the population adds to the guess, see `shrinkage.SHRINKAGES`.
+        sigma_unit: What sigma is a multiple of, see `sigma_unit.UNITS`.
 
     Raises:
         ConfigError: If sigma is not positive, the population odd, a name unknown, the chunk empty, the fraction none,
@@ -82,6 +84,7 @@ class PGPE(GradientEstimator):
     max_dropped: float = 0.5
     control_variate: ControlVariate | None = None
     shrinkage: str = "none"
+    sigma_unit: str = "absolute"
 
     def __post_init__(self) -> None:
         if not self.sigma > 0:
@@ -90,7 +93,7 @@ class PGPE(GradientEstimator):
             raise ConfigError(
                 f"pgpe.population_size must be even and at least 2 (antithetic pairs), got {self.population_size}"
             )
-        names = {"strategy": STRATEGIES, "fitness": SHAPINGS, "shrinkage": SHRINKAGES}
+        names = {"strategy": STRATEGIES, "fitness": SHAPINGS, "shrinkage": SHRINKAGES, "sigma_unit": UNITS}
         for key, legal in names.items():
             value = getattr(self, key)
             if value not in legal:
@@ -149,7 +152,8 @@ class PGPE(GradientEstimator):
             if reason := against_vectorising(cost, members, available_bytes(device)):
                 return Choice("loop", {"loop": cost.seconds}, {}, {"vmap": reason})
             members = affordable(cost, members)
-        epsilon = self.noise(self.seed, self.sigma).sample(params, 0, range((members + 1) // 2))
+        sigma = self.sigma * UNITS[self.sigma_unit](params)
+        epsilon = self.noise(self.seed, sigma).sample(params, 0, range((members + 1) // 2))
         return fastest(loss, Antithetic(params, epsilon), members)
 
     def decided(self, strategy: str) -> PGPE:
@@ -167,7 +171,8 @@ class PGPE(GradientEstimator):
 
     def initial_state(self, params: Params) -> State:
         """See `GradientEstimator.initial_state`."""
-        return self.sigma_rule.initial_state(self.sigma)
+        own = {} if self.control_variate is None else self.control_variate.initial_state()
+        return {**self.sigma_rule.initial_state(self.sigma), **own}
 
     def estimate(
         self,
@@ -179,35 +184,38 @@ class PGPE(GradientEstimator):
     ) -> Estimate:
         """See `GradientEstimator.estimate`. A pair with a loss that is not finite is dropped and counted."""
         params = {name: p.detach() for name, p in params.items()}
-        sigma = self.sigma_rule.sigma(self.sigma, generation, state or self.initial_state(params))
+        state = state or self.initial_state(params)
+        deviation = Deviation.at(params, self.sigma_rule.sigma(self.sigma, generation, state), self.sigma_unit)
+        sigma = deviation.sigma
         noise, scale = self.noise(self.seed, sigma), self.layer_scale.of(params)
         pairs = self.population_size // 2
         own = ranks.share(pairs)
         # Before the noise is held: a backward pass takes memory, too.
-        guess = self._guess(loss, params, lambda which: Blocks(noise, scale, params, generation, which), ranks)
+        guess = self._guess(loss, params, lambda which: Blocks(noise, scale, params, generation, which), state, ranks)
         blocks = Blocks(noise, scale, params, generation, own).kept()
-        values, products = self._evaluate(loss, params, blocks, guess)
+        values, products = self._evaluate(loss, params, blocks, guess.vector)
         values = ranks.reduce(values)
-        gathered = ranks.gather(torch.cat([values, products[None]]) if guess else values, pairs)
+        gathered = ranks.gather(torch.cat([values, products[None]]) if guess.vector else values, pairs)
         losses, guessed = gathered[:2], gathered[2:].sum(0)
         finite = self._finite(losses)
         weights, deviations = self._weights(losses, guessed, finite, sigma)
         mine = slice(own.start, own.stop)
         sums = weigh(blocks, noise, scale, params, weights[mine], deviations[mine], ranks)
-        return self._conclude(guess, sums, losses, finite, sigma)
+        correction = Correction.of(guess, sums, int(finite.sum()))
+        return self._conclude(correction, losses[:, finite], deviation, sums.slope, state)
 
-    def _guess(self, loss: LossFunction, params: Params, draw: Draw, ranks: Ranks) -> Params:
-        """h, the same on all ranks; nothing where there is none, or where it would be no number."""
+    def _guess(self, loss: LossFunction, params: Params, draw: Draw, state: State, ranks: Ranks) -> Guess:
+        """h, the same on all ranks; none where none is asked for, or where it would be no number."""
         if self.control_variate is None:
-            return {}
+            return Guess({})
         try:
-            own = self.control_variate.guess(loss, params, draw)
+            own = self.control_variate.parts(loss, params, draw, state)
         except RuntimeError as error:
             if "does not require grad" not in str(error):
                 raise
             raise ConfigError("the loss has no derivatives: pgpe.control_variate=none needs its values only") from error
-        guess = ranks.whole(own)
-        return guess if all(bool(g.isfinite().all()) for g in guess.values()) else {}
+        guess, noise = mean_and_noise(ranks.whole(joined(own)))
+        return Guess(guess, noise) if all(bool(g.isfinite().all()) for g in guess.values()) else Guess({})
 
     def _evaluate(
         self, loss: LossFunction, params: Params, blocks: Iterable[Params], guess: Params
@@ -245,36 +253,24 @@ class PGPE(GradientEstimator):
         weights = ((shaped[0] - shaped[1]) / 2 - guessed) / sigma**2
         return torch.where(finite, weights, torch.zeros_like(weights)), deviations
 
-    def _told(
-        self, guess: Params, correction: Params, unbiased: Params, trace: float, factor: float
-    ) -> dict[str, float]:
-        """What is worth knowing of a control variate."""
-        if self.control_variate is None:
-            return {}
-        dropped = {"control_variate/dropped": 0.0 if guess else 1.0}
-        return (
-            {**dropped, "shrinkage/kept": factor, **quality(guess, correction, unbiased, trace)} if guess else dropped
-        )
-
-    def _conclude(self, guess: Params, sums: Sums, losses: Tensor, finite: Tensor, sigma: float) -> Estimate:
-        kept = int(finite.sum())
-        values = losses[:, finite]
-        found = {name: g / kept for name, g in sums.gradient.items()}
-        numbers = sum(g.numel() for g in found.values())
-        square = squared_norm(found)
-        trace = trace_of_covariance(square, sums.squares, kept)
-        # Without a guess there is nothing that shrinking could lead back to.
-        factor = SHRINKAGES[self.shrinkage](square, trace) if guess else 1.0
-        whole = {name: guess[name] + g if guess else g for name, g in found.items()}
-        gradient = {name: guess[name] + factor * g if guess else factor * g for name, g in found.items()}
-        statistics = {
-            "sigma": sigma,
-            "population/std": float(values.std()),
-            "population/dropped_pairs": float(losses.shape[1] - kept),
-            # Of what was estimated, before it is shrunk.
-            "gradient_snr": signal_to_noise(squared_norm(whole), trace),
-            **self._told(guess, found, whole, trace, factor),
-        }
+    def _conclude(
+        self, correction: Correction, losses: Tensor, deviation: Deviation, slope: float, state: State
+    ) -> Estimate:
+        """The estimate from the losses [2, pairs] of the pairs that count."""
+        pairs, numbers = losses.shape[1], sum(c.numel() for c in correction.vector.values())
         # One pair has no deviation from the mean of all: it says nothing about sigma.
-        slope = sums.slope / (max(1, kept - 1) * sigma * numbers)
-        return Estimate(gradient, values.mean(), statistics, self.sigma_rule.updated(sigma, slope))
+        steepness = slope / (max(1, pairs - 1) * deviation.sigma * numbers)
+        after = self.sigma_rule.updated(deviation.told, steepness * deviation.unit)
+        statistics = {
+            "sigma": deviation.sigma,
+            "sigma_relative": deviation.relative,
+            "population/std": float(losses.std()),
+            "population/dropped_pairs": float(self.population_size // 2 - pairs),
+            **correction.statistics(self.shrinkage),
+        }
+        if self.control_variate is not None:
+            has = bool(correction.guess.vector)
+            statistics["control_variate/dropped"] = 0.0 if has else 1.0
+            statistics["control_variate/gradients"] = float(self.control_variate.gradients(state))
+            after |= self.control_variate.updated(state, correction.found(pairs) if has else None)
+        return Estimate(correction.shrunk(self.shrinkage), losses.mean(), statistics, after)

@@ -21,6 +21,7 @@ from certtrain.gradients.base import ALONE, Estimate, EstimationError, GradientE
 from certtrain.gradients.members import Antithetic, Drawn, Members
 from certtrain.gradients.noise import GaussianNoise
 from certtrain.gradients.ranks import Ranks
+from certtrain.gradients.sigma_unit import UNITS, Deviation
 from certtrain.gradients.statistics import signal_to_noise, squared_norm, trace_of_covariance
 from certtrain.networks.graph import Params
 
@@ -56,6 +57,7 @@ class RGS(GradientEstimator):
             every sample anew.
         strategy: "loop" differentiates one sample after the other, "vmap" a chunk in one call.
         member_chunk: Gradients held at once: bounds the memory, never changes a result beyond rounding.
+        sigma_unit: What sigma is a multiple of, see `sigma_unit.UNITS`.
 
     Raises:
         ConfigError: If sigma is not positive, a name unknown, the chunk empty, or the samples do not come out even.
@@ -67,11 +69,13 @@ class RGS(GradientEstimator):
     sampling: str = "antithetic"
     strategy: str = "loop"
     member_chunk: int = 4
+    sigma_unit: str = "absolute"
 
     def __post_init__(self) -> None:
         if not self.sigma > 0:
             raise ConfigError(f"rgs.sigma must be positive, got {self.sigma}")
-        for key, value, legal in (("strategy", self.strategy, WAYS), ("sampling", self.sampling, SAMPLINGS)):
+        named = (("strategy", WAYS), ("sampling", SAMPLINGS), ("sigma_unit", UNITS))
+        for key, value, legal in ((key, getattr(self, key), legal) for key, legal in named):
             if value not in legal:
                 raise ConfigError(f"rgs.{key} must be one of {', '.join(legal)}, got {value}")
         if self.samples < 1 or self.samples % SAMPLINGS[self.sampling].per_draw:
@@ -110,10 +114,11 @@ class RGS(GradientEstimator):
     ) -> Estimate:
         """See `GradientEstimator.estimate`. A sample that is not finite is dropped with its twin, and counted."""
         params = {name: p.detach() for name, p in params.items()}
+        deviation = Deviation.at(params, self.sigma, self.sigma_unit)
         draws = self.samples // SAMPLINGS[self.sampling].per_draw
         total = {name: torch.zeros_like(p) for name, p in params.items()}
         squares, kept, losses = 0.0, 0, []
-        for part_of_values, part_of_gradients in self._draws(loss, params, generation, draws):
+        for part_of_values, part_of_gradients in self._draws(loss, params, generation, draws, deviation.sigma):
             # Before anything is judged: what is not finite on one rank's images is dropped on all.
             values, gradients = ranks.reduce(part_of_values), ranks.sum(part_of_gradients)
             norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients.values()]).norm(dim=0)
@@ -129,7 +134,8 @@ class RGS(GradientEstimator):
         gradient = {name: g / kept for name, g in total.items()}
         square = squared_norm(gradient)
         statistics = {
-            "sigma": self.sigma,
+            "sigma": deviation.sigma,
+            "sigma_relative": deviation.relative,
             "population/std": float(found.std()) if found.numel() > 1 else 0.0,
             "population/dropped_samples": float(self.samples - found.numel()),
             "gradient_snr": signal_to_noise(square, trace_of_covariance(square, squares, kept)),
@@ -137,10 +143,10 @@ class RGS(GradientEstimator):
         return Estimate(gradient, found.mean(), statistics)
 
     def _draws(
-        self, loss: LossFunction, params: Params, generation: int, draws: int
+        self, loss: LossFunction, params: Params, generation: int, draws: int, sigma: float
     ) -> Iterator[tuple[Tensor, Params]]:
         """Losses [members per draw, draws] and mean gradients [draws, *shape], some draws at a time."""
-        noise = GaussianNoise(self.seed, self.sigma)
+        noise = GaussianNoise(self.seed, sigma)
         per_draw = SAMPLINGS[self.sampling].per_draw
         step = max(1, self.member_chunk // per_draw)
         for start in range(0, draws, step):

@@ -12,6 +12,11 @@ from certtrain.networks.graph import Params
 ROUNDING = 1e-24
 
 
+def squared_norms(gradient: Params) -> dict[str, float]:
+    """|g|² of every parameter."""
+    return dict(zip(gradient, torch.stack([g.square().sum() for g in gradient.values()]).tolist(), strict=True))
+
+
 def squared_norm(gradient: Params) -> float:
     """|g|² over all parameters."""
     return float(torch.stack([g.square().sum() for g in gradient.values()]).sum())

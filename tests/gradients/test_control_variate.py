@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -10,18 +10,20 @@ from torch import Tensor
 
 from certtrain.errors import ConfigError
 from certtrain.gradients import PGPE, Backprop
-from certtrain.gradients.base import LossFunction
+from certtrain.gradients.adaptive import AdaptiveGradient, make
+from certtrain.gradients.base import LossFunction, State
 from certtrain.gradients.control_variate import (
     OWN_PAIRS,
     ControlVariate,
     Draw,
     PlainGradient,
     SmoothedGradient,
-    make,
+    joined,
+    mean_and_noise,
 )
 from certtrain.gradients.layer_scale import LayerScale
 from certtrain.gradients.pairs import Blocks
-from certtrain.gradients.shrinkage import james_stein
+from certtrain.gradients.shrinkage import SHRINKAGES, james_stein, james_stein_layers
 from certtrain.gradients.sigma import Learned, Scheduled
 from certtrain.networks.graph import Params
 
@@ -64,9 +66,12 @@ class Fixed(ControlVariate):
     value: Params
     drawn: list[Params] = field(default_factory=list)
 
-    def guess(self, loss: LossFunction, params: Params, draw: Draw) -> Params:
+    def gradients(self, state: State) -> int:
+        return 0
+
+    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State) -> list[Params]:
         self.drawn.extend(draw(range(OWN_PAIRS, OWN_PAIRS + 2)))
-        return self.value
+        return [self.value]
 
 
 def test_of_a_linear_loss_the_gradient_is_exact() -> None:
@@ -90,6 +95,7 @@ def gradient_of_smoothed_step() -> Tensor:
 GUESSES: dict[str, ControlVariate] = {
     "gradient": PlainGradient(),
     "rgs": SmoothedGradient(4),
+    "adaptive": AdaptiveGradient(),
     "wrong": Fixed({"w": torch.ones(2, 4).double(), "b": -torch.ones(4).double()}),
 }
 
@@ -163,12 +169,29 @@ def test_rgs_leaves_out_what_is_not_finite() -> None:
         return linear(params) * (1.0 if flat(params)[0] > -1 else float("nan"))
 
     noise = PGPE(SIGMA, 2).noise(0, SIGMA)
-    found = SmoothedGradient(4).guess(half, centre(), lambda pairs: Blocks(noise, {}, centre(), 0, pairs))
-    torch.testing.assert_close(flat(found), SLOPE)
-    nowhere = SmoothedGradient(4).guess(
-        lambda p: linear(p) * float("nan"), centre(), lambda pairs: Blocks(noise, {}, centre(), 0, pairs)
-    )
-    assert flat(nowhere).isnan().all()
+
+    def guess(loss: LossFunction) -> Tensor:
+        draw = lambda pairs: Blocks(noise, {}, centre(), 0, pairs)  # noqa: E731
+        return flat(mean_and_noise(joined(SmoothedGradient(16).parts(loss, centre(), draw, {})))[0])
+
+    torch.testing.assert_close(guess(half), SLOPE)
+    assert guess(lambda p: linear(p) * float("nan")).isnan().all()
+
+
+def test_halves_tell_how_noisy_their_mean_is() -> None:
+    """Of a cubic, whose gradient varies with the noise: against the spread of guesses with noise of their own."""
+    noise, control = PGPE(SIGMA, 2).noise(0, SIGMA), SmoothedGradient(8)
+    found = []
+    for generation in range(400):
+        draw = lambda pairs, g=generation: Blocks(noise, {}, centre(), g, pairs)  # noqa: E731
+        found.append(mean_and_noise(joined(control.parts(cubic, centre(), draw, {}))))
+    spread = torch.stack([flat(guess) for guess, _ in found]).var(0).sum()
+    assert sum(told for _, told in found) / len(found) == pytest.approx(float(spread), rel=0.2)
+    assert math.isnan(mean_and_noise(joined(SmoothedGradient(2).parts(cubic, centre(), draw, {})))[1])
+
+
+def kept(square: float, trace: float) -> float:
+    return james_stein({"w": square}, {"w": trace})["w"]
 
 
 def test_shrinkage_is_never_worse_than_all_or_nothing() -> None:
@@ -180,7 +203,7 @@ def test_shrinkage_is_never_worse_than_all_or_nothing() -> None:
         means = parts.mean(1)
         squares = means.square().sum(1)
         traces = (parts.square().sum(2).mean(1) - squares) / 9
-        factors = torch.tensor([james_stein(float(s), float(t)) for s, t in zip(squares, traces, strict=True)])
+        factors = torch.tensor([kept(float(s), float(t)) for s, t in zip(squares, traces, strict=True)])
         shrunk = (factors[:, None] * means - truth).square().sum(1).mean()
         whole, nothing = (means - truth).square().sum(1).mean(), truth.square().sum()
         assert shrunk <= whole
@@ -188,20 +211,38 @@ def test_shrinkage_is_never_worse_than_all_or_nothing() -> None:
 
 
 def test_how_much_is_kept() -> None:
-    assert james_stein(4.0, math.nan) == 0.0
-    assert james_stein(4.0, 0.0) == 1.0
-    assert james_stein(4.0, 8.0) == 0.0
-    assert james_stein(0.0, 0.0) == 0.0
-    assert james_stein(4.0, 1.0) == 0.75
+    assert kept(4.0, math.nan) == 0.0
+    assert kept(4.0, 0.0) == 1.0
+    assert kept(4.0, 8.0) == 0.0
+    assert kept(0.0, 0.0) == 0.0
+    assert kept(4.0, 1.0) == 0.75
+    squares, traces = {"a": 4.0, "b": 4.0, "c": 0.0}, {"a": 1.0, "b": 4.0, "c": 0.0}
+    assert james_stein(squares, traces) == dict.fromkeys(squares, 3 / 8)
+    assert james_stein_layers(squares, traces) == {"a": 0.75, "b": 0.0, "c": 0.0}
 
 
 def test_shrinkage_pays_where_a_population_is_small() -> None:
     """Eight pairs say little of twelve weights that a gradient does not say better."""
     errors = {
         shrinkage: (estimates(cubic, PlainGradient(), 300, shrinkage) - gradient_of_smoothed_cubic()).square().sum()
-        for shrinkage in ("none", "james_stein")
+        for shrinkage in SHRINKAGES
     }
     assert errors["james_stein"] < errors["none"]
+    assert errors["james_stein_layers"] < errors["none"]
+
+
+def test_a_layer_whose_gradient_is_known_leaves_the_other_its_correction() -> None:
+    """A guess that is right in one layer and wrong in the other, each with a factor of its own."""
+    loss: LossFunction = lambda params: 1000 * (params["w"].sum() + params["b"].sum())  # noqa: E731
+    guess = Fixed({"w": torch.full((2, 4), 1000.0).double(), "b": torch.zeros(4).double()})
+    made = PGPE(SIGMA, 400, control_variate=guess, shrinkage="james_stein_layers")
+    found = made.estimate(loss, centre(), 0)
+    correction = {name: g - guess.value[name] for name, g in found.gradient.items()}
+    whole = replace(made, shrinkage="none").estimate(loss, centre(), 0).gradient
+    factors = {name: correction[name] / (whole[name] - guess.value[name]) for name in correction}
+    assert float(factors["b"].max()) > 0.9
+    assert float(factors["w"].max()) < 0.2
+    torch.testing.assert_close(factors["w"], factors["w"].flatten()[0].expand(2, 4))
 
 
 def test_its_quality_is_told() -> None:
@@ -224,6 +265,7 @@ def test_names() -> None:
     assert make("gradient", None) == PlainGradient()
     assert make("rgs", None) == SmoothedGradient(8)
     assert make("rgs", 4) == SmoothedGradient(4)
+    assert make("rgs", "auto") == AdaptiveGradient()
     for name, samples, message in (
         ("grad", None, "must be one of none, gradient, rgs, got grad"),
         ("gradient", 4, "pgpe.control_samples is for pgpe.control_variate=rgs"),
@@ -233,5 +275,5 @@ def test_names() -> None:
             make(name, samples)
     with pytest.raises(ConfigError, match="fitness=normalized needs pgpe.control_variate=none"):
         PGPE(0.1, 4, fitness="normalized", control_variate=PlainGradient())
-    with pytest.raises(ConfigError, match="pgpe.shrinkage must be one of none, james_stein, got some"):
+    with pytest.raises(ConfigError, match="must be one of none, james_stein, james_stein_layers, got some"):
         PGPE(0.1, 4, shrinkage="some")
