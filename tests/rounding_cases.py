@@ -4,11 +4,12 @@ from random import Random
 
 import torch
 from cases import carried_by
-from torch import nn
+from torch import Tensor, nn
 
 from certtrain.bounds import Analysing, Analysis, Box, Given, build, margin_spec
 from certtrain.bounds.rounding import Rounding, assume, round_errors
-from certtrain.networks import parameters, trace
+from certtrain.networks import Graph, parameters, trace
+from certtrain.networks.ops import Activation, LinearMap
 
 CLASSES = 3
 
@@ -38,6 +39,21 @@ class Question:
     def rounding(self, relaxation: str = "deeppoly") -> tuple[Rounding, Analysis]:
         errors = round_errors(self.graph, self.double, self.box, assume(self.analyse(relaxation).hidden))
         return errors, self.analyse(relaxation, Given(slack=errors.slack))
+
+
+def perturbed(graph: Graph, values: dict[str, Tensor], x: Tensor, moved: dict[int, Tensor]) -> list[Tensor]:
+    """The results of all operations, some of them moved."""
+    found: list[Tensor] = []
+    for index, op in enumerate(graph.ops):
+        read = [found[i] for i in op.inputs]
+        if isinstance(op, Activation):
+            y = op.function(read[0])
+        elif isinstance(op, LinearMap):
+            y = op.forward(values, read[0])
+        else:
+            y = sum(read) if read else x  # type: ignore[assignment]
+        found.append(y + moved[index] if index in moved else y)
+    return found
 
 
 def random_question(seed: int, make: object, eps: float) -> Question:

@@ -16,6 +16,7 @@ from certtrain.attacks import PGD
 from certtrain.bounds import Bounds, Box, Sides
 from certtrain.bounds.relaxation.deeppoly import DeepPoly
 from certtrain.certify.arguments import read_timeout
+from certtrain.certify.arithmetic import NOTHING, Arithmetic, arithmetic_named
 from certtrain.certify.falsify import Counterexample, Evaluation, Falsification, regions_at_once
 from certtrain.certify.network import Network
 from certtrain.certify.properties import Property, Region
@@ -61,14 +62,15 @@ def decide(
     attack: PGD = PGD(),  # noqa: B008  (frozen)
     search: BranchAndBound = BranchAndBound(),  # noqa: B008  (frozen)
     runtime: Evaluation | None = None,
+    arithmetic: str = "float64",
 ) -> Decision:
     """Looks for a counterexample of a property, or proves that there is none.
 
     Contradictions are left out; then all regions are attacked, all are bounded, and those that are open are searched
     one after the other, the closest to a proof first. A counterexample counts if it lies in a region's box and its
-    outputs are unsafe in float64 and in the network's own float32. Proofs are computed in float64, in which rounding is
-    not accounted for. They are complete, up to time, memory and rounding, for networks of ReLUs, and for all where few
-    inputs have a width.
+    outputs are unsafe in float64 and in the network's own float32. Proofs are computed in float64; rounding is
+    accounted for with `arithmetic="sound"` alone. They are complete, up to time, memory and rounding, for networks of
+    ReLUs, and for all where few inputs have a width.
 
     Args:
         model: Any supported network, on the CPU; in eval mode for the duration.
@@ -78,14 +80,18 @@ def decide(
         search: How proofs are.
         runtime: Another evaluation of the network, one input to its outputs, that must also call a counterexample
             unsafe: for an ONNX file `certtrain.networks.onnx.Runtime.read(path, model)`, which asks onnxruntime.
+        arithmetic: "float64", or "sound": "unsat" is then proved of the network in float32, summed in any order, for
+            every input of float32 (docs/concepts/verdicts.md).
 
     Raises:
-        ConfigError: If network and property do not fit, or a weight is NaN or infinite.
+        ConfigError: If network and property do not fit, a weight is NaN or infinite, or, with "sound", no number of
+            float32.
         UnsupportedOperation: If the network has an operation without a bound rule.
         SoundnessError: If bounds are not what the network does.
     """
     began = time.perf_counter()
     deadline = began + (read_timeout(timeout_s) or math.inf)
+    judged_in = arithmetic_named(arithmetic, "arithmetic")
     _check(model, property)
     possible = _shaped(model, property).without_contradictions()
     if not possible.regions:
@@ -96,10 +102,11 @@ def decide(
         outputs = network.graph.num_outputs
         if possible.num_outputs != outputs:
             raise ConfigError(f"the property is about {possible.num_outputs} outputs, the network has {outputs}")
+        judged_in.check_network(network)
         question = Question.of(possible, outputs)
         check_points("deeppoly", _Bounded(network), network, question.box[:1].center)
         falsification = Falsification(network, possible, question, attack, runtime)
-        status, point, bound = _Course(network, question, falsification, search, deadline).run()
+        status, point, bound = _Course(network, question, falsification, search, judged_in, deadline).run()
     return Decision(status, point, time.perf_counter() - began, bound)
 
 
@@ -112,10 +119,11 @@ class _Course:
         question: Question,
         falsification: Falsification,
         search: BranchAndBound,
+        arithmetic: Arithmetic,
         deadline: float,
     ) -> None:
         self._network, self._question, self._falsification = network, question, falsification
-        self._search, self._deadline = search, deadline
+        self._search, self._arithmetic, self._deadline = search, arithmetic, deadline
         self._proved = torch.full((len(question.goals),), -math.inf, dtype=torch.float64)
 
     def run(self) -> tuple[Answer, Counterexample | None, float]:
@@ -141,7 +149,8 @@ class _Course:
         return float(self._proved.min())
 
     def _raise_to(self, goals: Tensor, lower: Tensor) -> None:
-        self._proved[goals] = torch.maximum(self._proved[goals], lower.nan_to_num(-math.inf, -math.inf, -math.inf))
+        lower = lower.nan_to_num(-math.inf, -math.inf, -math.inf)
+        self._proved[goals] = torch.maximum(self._proved[goals], lower.where(lower > NOTHING / 2, -math.inf))
 
     def _bound_all(self) -> None:
         """DeepPoly's bounds of all regions: hundreds of them are one batch.
@@ -149,13 +158,14 @@ class _Course:
         Raises:
             OutOfTime: If the deadline passes.
         """
-        question, bounded = self._question, _Bounded(self._network)
+        question = self._question
         with until(self._deadline):
             for batch in torch.arange(len(question)).split(regions_at_once(self._network, question)):
                 table = question.table[batch]
                 goals = question.some(table.flatten())
                 spec = goals.forms.reshape(len(batch), -1, goals.forms.shape[2])
-                lower = bounded(question.box[batch], spec, "lower").lower.reshape(goals.constants.shape)
+                lower = self._arithmetic.lower(DeepPoly(), self._network, question.box[batch], spec)
+                lower = lower.reshape(goals.constants.shape)
                 self._raise_to(table.flatten(), (lower + goals.constants).amax(1))
 
     def _search_open(self) -> tuple[Answer, Counterexample | None, float]:
@@ -171,6 +181,7 @@ class _Course:
                 question.box[region : region + 1],
                 question.some(goals),
                 self._deadline,
+                self._arithmetic,
             )
             self._raise_to(goals, torch.tensor(found.lower, dtype=torch.float64))
             if found.counterexample is not None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
-from certtrain.certify.counterexamples import write_counterexample
+from certtrain.certify.counterexamples import read_counterexample, write_counterexample
 from certtrain.certify.shard import WHOLE, Shard
 from certtrain.certify.verdict import ATTACK, PREDICTION, Verdict
 from certtrain.errors import ConfigError, DataError
@@ -42,6 +42,35 @@ def read_ledger(path: str | os.PathLike[str]) -> list[Verdict]:
     """
     rows = [verdict for file in _together(Path(path)) for verdict in _read(file)[0]]
     return list({verdict.index: verdict for verdict in rows}.values())
+
+
+def merge_ledger(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> int:
+    """Writes a ledger and those of its shards as one, image after image, with its settings and counterexamples.
+
+    Args:
+        path: The ledger; see `read_ledger`.
+        target: The new file, replaced if there is one; what belongs to it stands beside it.
+
+    Returns:
+        How many verdicts it has. Without any, nothing is written, nor where the target is the ledger itself.
+
+    Raises:
+        DataError: If the ledger is damaged, or a counterexample that it names is missing.
+    """
+    source, target = Path(path), Path(target)
+    verdicts = sorted(read_ledger(source), key=lambda verdict: verdict.index)
+    if not verdicts or source.resolve() == target.resolve():
+        return 0
+    points = {verdict.index: read_counterexample(source, verdict) for verdict in verdicts}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    rows = [_kept(target, verdict, points[verdict.index]) for verdict in verdicts]
+    settings = next((meta for file in _together(source) if (meta := meta_path(file)).is_file()), None)
+    if settings is not None:
+        with replacing(meta_path(target)) as partial:
+            partial.write_bytes(settings.read_bytes())
+    with replacing(target) as partial:
+        partial.write_text("".join(map(_line, rows)), encoding="utf-8")
+    return len(rows)
 
 
 def read_verifiers(path: str | os.PathLike[str]) -> list[str] | None:
@@ -118,17 +147,24 @@ class Ledger:
         Returns:
             The verdicts, with the file that keeps their counterexample.
         """
-        new = list(verdicts)
-        for k, verdict in enumerate(new):
-            if (
-                point := counterexamples.get(verdict.index)
-            ) is not None:  # first: a row promises that the file is there
-                new[k] = replace(verdict, counterexample=write_counterexample(self._path, verdict.index, point))
+        # First the points: a row promises that the file is there.
+        new = [_kept(self._path, verdict, counterexamples.get(verdict.index)) for verdict in verdicts]
         with naming(self._path), self._path.open("a", encoding="utf-8") as file:
             for verdict in new:
-                file.write(json.dumps(verdict.row(), allow_nan=False) + "\n")
+                file.write(_line(verdict))
         self.verdicts.update((verdict.index, verdict) for verdict in new)
         return new
+
+
+def _kept(ledger: Path, verdict: Verdict, point: Tensor | None) -> Verdict:
+    """The verdict, with the file that keeps its counterexample beside a ledger, if there is one."""
+    if point is None:
+        return verdict
+    return replace(verdict, counterexample=write_counterexample(ledger, verdict.index, point))
+
+
+def _line(verdict: Verdict) -> str:
+    return json.dumps(verdict.row(), allow_nan=False) + "\n"
 
 
 def _read(path: Path) -> tuple[list[Verdict], int]:

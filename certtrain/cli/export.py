@@ -7,8 +7,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from certtrain.certify.ledger import merge_ledger
 from certtrain.certify.properties import Property, write_vnnlib
 from certtrain.cli.assemble import make_network, make_source
+from certtrain.cli.certification import LEDGER
 from certtrain.cli.parser import Parser
 from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import RunConfig, parse
@@ -37,7 +39,8 @@ def export_command(arguments: list[str]) -> None:
         prog="python -m certtrain export",
         description="Writes what a run certifies as VNN-COMP has it, for other tools: onnx/network.onnx, the weights "
         "that it has judged, normalisation included; with --format=vnnlib, the default, vnnlib/image_N.vnnlib for "
-        "the N-th test image, misclassified ones too, at the run's eps, and instances.csv with its certify.timeout_s.",
+        "the N-th test image, misclassified ones too, at the run's eps, instances.csv with its certify.timeout_s, "
+        "and where it has certified, ledger.jsonl: its verdicts, those of all shards in one file.",
     )
     parser.add_argument("run", type=Path, help="a run directory")
     parser.add_argument("--format", choices=("onnx", "vnnlib"), default="vnnlib", help="the network, or all of it")
@@ -56,12 +59,14 @@ class Export:
     """A run that is written out.
 
     Attributes:
-        config: Of the run.
+        run: Its directory.
+        config: Its configuration.
         network: With the weights of the best checkpoint, of the last one where no image was held out.
         outputs: How many the network has.
         folder: Where to write.
     """
 
+    run: Path
     config: RunConfig
     network: nn.Module
     outputs: int
@@ -81,7 +86,7 @@ class Export:
         config = parse(node)
         network, graph = make_network(config, make_source(config))
         load_network(network, directory.judged)
-        return Export(config, network.eval(), graph.num_outputs, folder)
+        return Export(run, config, network.eval(), graph.num_outputs, folder)
 
     def network_only(self) -> str:
         """Writes the network; returns what was written, in words."""
@@ -91,7 +96,7 @@ class Export:
         return str(path)
 
     def everything(self, limit: int | None) -> str:
-        """Writes network, properties and instance list; returns what was written, in words."""
+        """Writes network, properties, instance list and verdicts; returns what was written, in words."""
         test = make_source(self.config).load().test
         count = min(len(test), limit or self.config.certify.limit or len(test))
         self.network_only()
@@ -100,7 +105,9 @@ class Export:
         rows = [self._instance(number, images[number], label) for number, label in enumerate(labels)]
         with replacing(self.folder / INSTANCES) as partial:
             partial.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
-        return f"{self.folder / INSTANCES}, network and {count} properties beside it"
+        verdicts = merge_ledger(self.run / LEDGER, self.folder / LEDGER)
+        known = f", {verdicts} verdicts in {LEDGER}" if verdicts else ""
+        return f"{self.folder / INSTANCES}, network and {count} properties beside it{known}"
 
     def _instance(self, number: int, image: Tensor, label: int) -> str:
         """Writes one image's property; returns its row of the instance list."""

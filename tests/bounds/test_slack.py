@@ -9,27 +9,11 @@ from cases import carried_by, needs_compiler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odd_networks import varied_network
-from rounding_cases import Question, random_question
+from rounding_cases import Question, perturbed, random_question
 from torch import Tensor
 
 from certtrain.bounds import Analysing, Analysis, Given, build, relaxations
 from certtrain.errors import ConfigError
-from certtrain.networks import Graph
-from certtrain.networks.ops import Activation, LinearMap
-
-
-def perturbed(graph: Graph, values: dict[str, Tensor], x: Tensor, moved: dict[int, Tensor]) -> list[Tensor]:
-    found: list[Tensor] = []
-    for index, op in enumerate(graph.ops):
-        read = [found[i] for i in op.inputs]
-        if isinstance(op, Activation):
-            y = op.function(read[0])
-        elif isinstance(op, LinearMap):
-            y = op.forward(values, read[0])
-        else:
-            y = sum(read) if read else x  # type: ignore[assignment]
-        found.append(y + moved[index] if index in moved else y)
-    return found
 
 
 def check_slack(question: Question, found: Analysis, slack: dict[int, Tensor], tolerance: float = 1e-9) -> None:

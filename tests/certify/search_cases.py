@@ -6,9 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from certtrain.bounds import Box, build
+from certtrain.bounds.optimised.choice import Choice
 from certtrain.certify.network import Network
+from certtrain.certify.search.branching import children
 from certtrain.certify.search.root import Goals, Root
 from certtrain.certify.search.search import Effort, Outcome, Search
+from certtrain.certify.search.subdomains import Subdomains
 
 USUAL = Effort()
 # Splitting alone looks for counterexamples.
@@ -35,6 +38,26 @@ def root_of(network: Network, box: Box, goals: Goals) -> Root:
     """With deeppoly's bounds of pre-activations."""
     hidden = build("deeppoly").analyse(network.graph, network.values[torch.float64], box).hidden
     return Root.of(network.graph, network.values, box, hidden, goals)
+
+
+def whole(root: Root) -> Subdomains:
+    """The first goal on the whole box."""
+    slopes, forms = root.single.lower, root.single.goals.forms.shape[1]
+    weights = torch.full((1, forms), 1 / forms) if forms > 1 else None
+    choice = Choice(slopes, torch.zeros_like(slopes), weights)
+    none = torch.zeros((1, root.space.size), dtype=torch.int8)
+    return Subdomains(none, choice, torch.tensor([-math.inf]), torch.zeros(1).long(), torch.zeros(1, 0).long())
+
+
+def fully_split(root: Root, at: Tensor) -> Subdomains:
+    """The subdomain of all signs that a point has, [*input_shape], and what it chooses."""
+    results = root.graph.results(dict(root.double.region.values), at[None])
+    z = root.space.gather(lambda part: results[part.read], at[None])
+    found = whole(root)
+    for column in root.free[0].nonzero().flatten().tolist():
+        pair = children(found, torch.tensor([column]))
+        found = pair[0:1] if z[0, column] >= 0 else pair[1:2]
+    return found
 
 
 def decide(network: Network, box: Box, goals: Goals, *, effort: Effort = USUAL, deadline: float = math.inf) -> Outcome:

@@ -9,8 +9,9 @@ from certify.fakes import QUICK, Scripted, diagonal
 from torch import Tensor
 
 from certtrain.bounds import Box
-from certtrain.certify import Attack, Verdict, certify, read_ledger, read_verifiers
+from certtrain.certify import Attack, Verdict, certify, read_counterexample, read_ledger, read_verifiers
 from certtrain.certify.case import image_digest
+from certtrain.certify.ledger import merge_ledger
 from certtrain.errors import ConfigError, DataError
 
 INPUTS = torch.tensor([[0.9, 0.1], [0.6, 0.5], [0.2, 0.8], [0.8, 0.2], [0.7, 0.1]])
@@ -241,3 +242,27 @@ def test_of_two_rows_about_an_image_the_last_one_counts(path: Path):
     assert read[0].seconds == 7.5
     assert read[1:] == verdicts[1:]
     assert [v.index for v in run(path)] == [0, 1, 2, 3, 4]
+
+
+def test_shards_are_merged_into_one_ledger_that_goes_on_as_such(path: Path, tmp_path: Path):
+    for rank in (1, 0):
+        run(path, shard=(rank, 2))
+    merged = tmp_path / "out" / "merged.jsonl"
+    assert merge_ledger(path, merged) == 5
+    assert [row["index"] for row in rows(merged)] == [0, 1, 2, 3, 4]
+    assert [verdict.status for verdict in read_ledger(merged)] == STATUSES
+    point = read_counterexample(merged, read_ledger(merged)[1])
+    assert torch.equal(point, read_counterexample(path, next(v for v in read_ledger(path) if v.index == 1)))
+    before = merged.read_text()
+    assert [verdict.status for verdict in run(merged)] == STATUSES  # nothing is judged again
+    assert merged.read_text() == before
+    assert read_verifiers(merged) == ["ibp", "deeppoly"]
+
+
+def test_without_verdicts_and_into_itself_nothing_is_merged(path: Path, tmp_path: Path):
+    assert merge_ledger(path, tmp_path / "merged.jsonl") == 0
+    run(path)
+    before = path.read_bytes()
+    assert merge_ledger(path, path.parent / "." / path.name) == 0
+    assert path.read_bytes() == before
+    assert not (tmp_path / "merged.jsonl").exists()

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 import torch
 from certify.fakes import diagonal, linear
-from certify.search_cases import decide, random_network, root_of, uniform
+from certify.search_cases import decide, fully_split, random_network, root_of, uniform, whole
 from torch import Tensor, nn
 
 from certtrain.bounds import Bounds, Box, margin_spec
@@ -23,26 +23,6 @@ from certtrain.certify.search.search import Pool
 from certtrain.certify.search.subdomains import Subdomains
 
 INFINITY = float("inf")
-
-
-def whole(root: Root) -> Subdomains:
-    """The first goal on the whole box."""
-    slopes, forms = root.single.lower, root.single.goals.forms.shape[1]
-    weights = torch.full((1, forms), 1 / forms) if forms > 1 else None
-    choice = Choice(slopes, torch.zeros_like(slopes), weights)
-    none = torch.zeros((1, root.space.size), dtype=torch.int8)
-    return Subdomains(none, choice, torch.tensor([-INFINITY]), torch.zeros(1).long(), torch.zeros(1, 0).long())
-
-
-def fully_split(root: Root, at: Tensor) -> Subdomains:
-    """The subdomain of all signs that a point has, [*input_shape], and what it chooses."""
-    results = root.graph.results(dict(root.double.region.values), at[None])
-    z = root.space.gather(lambda part: results[part.read], at[None])
-    found = whole(root)
-    for column in root.free[0].nonzero().flatten().tolist():
-        pair = children(found, torch.tensor([column]))
-        found = pair[0:1] if z[0, column] >= 0 else pair[1:2]
-    return found
 
 
 def question(seed: int, forms: int = 1) -> tuple[Network, Box, Root]:

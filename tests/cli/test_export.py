@@ -13,7 +13,10 @@ import torch
 from onnx_models import by_onnxruntime
 
 import certtrain
+from certtrain.certify import Verdict, read_ledger
+from certtrain.certify.ledger import Ledger
 from certtrain.certify.properties import Property
+from certtrain.certify.shard import Shard
 from certtrain.cli.assemble import make_network, make_source
 from certtrain.cli.export import export_command
 from certtrain.cli.rundir import RunDirectory
@@ -69,7 +72,10 @@ def test_the_network_alone_with_its_normalisation(run: Path, tmp_path: Path):
 
 def test_it_goes_into_the_run_directory_and_takes_its_limit(run: Path, tmp_path: Path):
     copy = shutil.copytree(run, tmp_path / "copy")
+    verdict = Verdict(3, 1, 0, "misclassified", None, None, 0.1, image="0" * 16)
+    Ledger(copy / "ledger.jsonl", {"eps": 0.07}, Shard(1, 2)).append([verdict])
     export_command([str(copy)])
+    assert read_ledger(copy / "export" / "ledger.jsonl") == [verdict]
     assert len((copy / "export" / "instances.csv").read_text().splitlines()) == 7
     assert len(list((copy / "export" / "vnnlib").iterdir())) == 7
 

@@ -5,6 +5,6 @@ errors on, and `errors` what others use: slack for an analysis, and what a bound
 derivation stands in docs/concepts/verdicts.md.
 """
 
-from certtrain.bounds.rounding.errors import Rounding, assume, round_errors
+from certtrain.bounds.rounding.errors import Charges, Rounding, assume, round_errors
 
-__all__ = ["Rounding", "assume", "round_errors"]
+__all__ = ["Charges", "Rounding", "assume", "round_errors"]

@@ -21,6 +21,23 @@ ROOM = 1 / 32
 
 
 @dataclass(frozen=True)
+class Charges:
+    """What a lower bound of a row, found with slack, may be too large by, for every unit that the row consists of.
+
+    Sums of what is charged may be rounded, too: `units.UPWARD` covers that.
+
+    Attributes:
+        outputs: Of |coefficients| of the network's outputs, [batch, outputs].
+        multipliers: Operation that an activation reads -> of multipliers of its split constraints, [batch, *shape].
+        constant: Of |constants| that were added to the row before it was carried back.
+    """
+
+    outputs: Tensor
+    multipliers: Tensors
+    constant: float
+
+
+@dataclass(frozen=True)
 class Rounding:
     """Bounds of all rounding errors on a box; valid where `confirms` says so, and `finite` is true.
 
@@ -48,6 +65,14 @@ class Rounding:
             good = good & inside.flatten(1).all(1)
         return good
 
+    def charges(self, forms: int = 1) -> Charges:
+        """What is charged for the parts of rows, each of which is a mean of so many forms."""
+        last = self.sizes[-1]
+        # The sum of weighted forms; of one, nothing is summed.
+        factor = last.factor_after(forms + 1 if forms > 1 else 0)
+        multipliers = {i: slack + factor * self.sizes[i].paths for i, slack in self.slack.items()}
+        return Charges(last.error + factor * last.paths, multipliers, factor)
+
     def loss(
         self, spec: Float[Tensor, "batch rows outputs"], multipliers: Tensors | None = None
     ) -> Float[Tensor, "batch rows"]:
@@ -57,14 +82,12 @@ class Rounding:
             spec: [batch, rows, outputs], float64.
             multipliers: Of split constraints, see `Given.multipliers`: they make rows larger.
         """
-        last = self.sizes[-1]
-        rows = spec.abs()
-        lost = (rows @ last.error[..., None])[..., 0] + last.own_factor * (rows * last.paths[:, None]).sum(-1)
+        charges = self.charges()
+        lost = (spec.abs() @ charges.outputs[..., None])[..., 0]
         for index, beta in (multipliers or {}).items():
             beta = beta.clamp(min=0)
             beta = beta if beta.dim() == self.slack[index].dim() + 1 else beta[:, None]
-            each = self.slack[index] + last.own_factor * self.sizes[index].paths
-            lost = lost + (beta * each[:, None]).flatten(2).sum(-1)
+            lost = lost + (beta * charges.multipliers[index][:, None]).flatten(2).sum(-1)
         return lost * UPWARD
 
     def __getitem__(self, images: Tensor) -> Rounding:

@@ -60,7 +60,11 @@ class Sizes:
     @property
     def own_factor(self) -> float:
         """How much of `paths` a bound that was computed in float64 may be off by."""
-        return PARTS * gamma(self.terms + self.widest + BESIDE, DOUBLE)
+        return self.factor_after(0)
+
+    def factor_after(self, further: int) -> float:
+        """The same for a row that so many more rounded operations have led to."""
+        return PARTS * gamma(self.terms + self.widest + BESIDE + further, DOUBLE)
 
     @property
     def slack(self) -> Tensor:

@@ -36,18 +36,18 @@ def bound(
     root: Root, decisions: Tensor, goal: Tensor, choice: Choice, rounds: Sequence[int], rates: Rates = RATES
 ) -> Bounded:
     """Bounds subdomains; after every round only those that are not yet positive take further steps."""
-    left = torch.arange(len(goal))
+    left, enough = torch.arange(len(goal)), 0.0
     closed: list[Tensor] = []
     best: Best | None = None
     for steps in rounds:
-        best = improve(root.rows(root.single, decisions[left], goal[left]), choice, steps, rates, enough=0.0)
+        best = improve(root.rows(root.single, decisions[left], goal[left]), choice, steps, rates, enough=enough)
         positive = best.lower > 0
         if bool(positive.any()):
             done = positive.nonzero().flatten()
-            exact = root.rows(root.double, decisions[left[done]], goal[left[done]])
-            lower = exact.lower(best.choice[done].map(Tensor.double)).lower
+            lower = root.proved(decisions[left[done]], goal[left[done]], best.choice[done])
             proved = (lower > 0) & lower.isfinite()
             closed.append(lower[proved])
+            enough = max(enough, _shortage(best.lower[done[~proved]], lower[~proved]))
             keep = torch.ones(len(left), dtype=torch.bool)
             keep[done[proved]] = False
             left, best = left[keep], best[keep]
@@ -57,3 +57,10 @@ def bound(
     assert best is not None
     proved_all = torch.cat(closed) if closed else torch.zeros(0, dtype=torch.float64)
     return Bounded(proved_all, left, best.choice, best.lower)
+
+
+def _shortage(single: Tensor, double: Tensor) -> float:
+    """How far bounds in float32 must be above zero for those in float64 to be."""
+    short = single.double() - double
+    short = short[short.isfinite()]
+    return float(short.max()) if len(short) else 0.0

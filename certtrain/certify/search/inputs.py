@@ -18,7 +18,7 @@ from torch import Tensor
 
 from certtrain.activations import Interval
 from certtrain.bounds import Box
-from certtrain.bounds.analysis import Analysing
+from certtrain.bounds.analysis import Analysing, Given
 from certtrain.bounds.optimised.passes import Start, backward
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.relaxation.deeppoly import DeepPoly
@@ -123,6 +123,7 @@ class Halving:
         self._batch = boxes_at_once(root.graph, effort.batch)
         self._pool: Pool[Boxes] = Pool()
         self._closed = self._stuck = math.inf
+        self._lost = False
         self._examined = 0
         self._point: Tensor | None = None
         self._width = (root.outer[1] - root.outer[0]).flatten()
@@ -139,7 +140,7 @@ class Halving:
                 return self._outcome("time")
             if self._point is not None:
                 return self._outcome("counterexample")
-            if math.isnan(self._stuck) or not len(self._pool):
+            if self._lost or math.isnan(self._stuck) or not len(self._pool):
                 return self._outcome("closed" if self._stuck == math.inf else "exhausted")
             if time.perf_counter() > self._deadline:
                 return self._outcome("time")
@@ -163,6 +164,10 @@ class Halving:
         if opened is None:
             return
         self._point = self._attacked(opened)
+        if self._point is None:
+            lost = points.lost_to_rounding(self._root, opened.corner, opened.goal)
+            if lost is not None:
+                self._lost, self._stuck = True, lowest(self._stuck, lost)
         stuck = ~opened.divisible
         if bool(stuck.any()):
             self._stuck = min(self._stuck, float(opened.boxes.lower[stuck].min()))
@@ -172,8 +177,10 @@ class Halving:
         goals, box = self._root.double.goals, self._box(fresh)
         spec = goals.forms.flatten(0, 1)[None].expand(len(box), -1, -1)
         values = dict(self._root.double.region.values)
-        found = self._relaxation.analyse(self._root.graph, values, box, spec, "lower")
-        rows = found.bounds.lower.unflatten(1, goals.constants.shape) + goals.constants
+        # What the whole box allows of rounding errors, its parts do.
+        slack = {i: x.expand(len(box), *x.shape[1:]) for i, x in self._root.slack.items()}
+        found = self._relaxation.analyse(self._root.graph, values, box, spec, "lower", given=Given(slack=slack))
+        rows = found.bounds.lower.unflatten(1, goals.constants.shape) - self._root.charged.forms + goals.constants
         if bool((rows.isnan() | (rows == math.inf)).any()):
             # However small a box is, it stays no number: the search ends. (Minus infinity is one that claims nothing.)
             self._stuck = math.nan

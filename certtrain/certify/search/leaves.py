@@ -2,7 +2,8 @@
 
 The program is min t + P s over x in the box, t >= every form of the goal, s >= 0, sign · z_i(x) + s >= 0 for every
 decided neuron. It always has a solution; its dual variables are weights of the forms and multipliers of the splits, so
-that what proves the subdomain, empty ones included, is a bound like every other, and HiGHS need not be trusted.
+that what proves the subdomain, empty ones included, is a bound like every other, and HiGHS need not be trusted. Where
+rounding is accounted for, z_i is anything between two parallel forms, and the program takes the one that allows more.
 """
 
 from __future__ import annotations
@@ -53,11 +54,10 @@ def solve(root: Root, leaf: Subdomains, seconds: float = math.inf) -> Leaf:
     goal = int(leaf.goal[0])
     outputs, offset = _over_inputs(root, leaf, len(root.graph.ops) - 1, relaxed.goals.forms[goal])
     offset = offset + relaxed.goals.constants[goal]
-    chosen = signs[columns].double()[:, None]
     # Rows [x, t, s] <= right-hand side.
     above = torch.cat([outputs, -torch.ones(len(outputs), 1), torch.zeros(len(outputs), 1)], dim=1)
-    inside = torch.cat([-chosen * forms, torch.zeros(len(columns), 1), -torch.ones(len(columns), 1)], dim=1)
-    limits = torch.cat([-offset, (chosen[:, 0] * constants)])
+    inside = torch.cat([forms, torch.zeros(len(columns), 1), -torch.ones(len(columns), 1)], dim=1)
+    limits = -torch.cat([offset, constants])
     low, high = ((relaxed.region.center + k * relaxed.region.radius).flatten() for k in (-1, 1))
     bounds = [*zip(low.tolist(), high.tolist(), strict=True), (None, None), (0, None)]
     objective = np.zeros(len(bounds))
@@ -76,31 +76,33 @@ def solve(root: Root, leaf: Subdomains, seconds: float = math.inf) -> Leaf:
     weights = duals[None, : len(outputs)]
     total = weights.sum()
     weights = weights / total if total > 0 else torch.full_like(weights, 1 / weights.shape[1])
-    choice = Choice(leaf.choice.slopes.double(), multipliers, weights if weights.shape[1] > 1 else None)
-    lower = root.rows(relaxed, leaf.decisions, leaf.goal).lower(choice).lower
+    choice = Choice(leaf.choice.slopes, multipliers, weights if weights.shape[1] > 1 else None)
+    lower = root.proved(leaf.decisions, leaf.goal, choice)
     point = torch.from_numpy(found.x[:-2]).reshape(root.input_shape)
     return Leaf(float(lower), point)
 
 
 def _affine(root: Root, leaf: Subdomains, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Pre-activations at columns as forms of the input, [columns, inputs], and their constants."""
+    """Forms of the input that are at most -sign · z at columns, [columns, inputs], and their constants."""
     inputs = root.double.region.center.numel()
     forms, constants = [torch.zeros(0, inputs).double()], [torch.zeros(0).double()]
+    room = torch.zeros(root.space.size).double() if root.double.below is None else -root.double.below[0]
     for part in root.space.parts:
-        own = columns[(columns >= part.columns.start) & (columns < part.columns.stop)] - part.columns.start
+        own = columns[(columns >= part.columns.start) & (columns < part.columns.stop)]
         if not len(own):
             continue
-        size = root.graph.ops[part.read].size
-        places = own if part.elements is None else part.elements[own]
-        rows = torch.zeros(len(own), size, dtype=torch.float64).scatter(1, places[:, None], 1.0)
+        places = own - part.columns.start
+        places = places if part.elements is None else part.elements[places]
+        rows = torch.zeros(len(own), root.graph.ops[part.read].size, dtype=torch.float64)
+        rows[torch.arange(len(own)), places] = -leaf.decisions[0, own].double()
         found = _over_inputs(root, leaf, part.read, rows)
         forms.append(found[0])
-        constants.append(found[1])
+        constants.append(found[1] - room[own])
     return torch.cat(forms), torch.cat(constants)
 
 
 def _over_inputs(root: Root, leaf: Subdomains, index: int, forms: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows over an operation's output as forms of the input: nothing is lost, since all lines are exact."""
+    """Rows over an output as forms of the input that are at most as large, and equal where lines are exact."""
     repeated = torch.zeros(len(forms), dtype=torch.int64)
     rows = root.rows(root.double, leaf.decisions[repeated], leaf.goal[repeated])
     region, _ = rows.held(leaf.choice.map(lambda x: x[repeated].double()))

@@ -1,11 +1,16 @@
-"""Counterexamples met on the way: corners of subdomains, and what lies downhill of them."""
+"""Points met on the way: counterexamples, and those at which rounding leaves no proof."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from certtrain.bounds import Box, Given
+from certtrain.bounds.relaxation.deeppoly import DeepPoly
 from certtrain.certify.search.root import Root
+
+# Points that are looked at for what rounding leaves of their margins.
+LOWEST = 8
 
 
 def values(root: Root, points: Tensor, goal: Tensor) -> Tensor:
@@ -38,3 +43,24 @@ def descend(root: Root, points: Tensor, goal: Tensor, steps: int) -> Tensor | No
             return hit
         x = (x - root.single.region.radius * (0.5 * (1 - step / steps)) * slope.sign()).clamp(low, high)
     return deepest_unsafe(root, x, goal)
+
+
+def lost_to_rounding(root: Root, points: Tensor, goal: Tensor) -> float | None:
+    """A bound at one of the points that rounding errors alone leave not positive; None where there is no such point.
+
+    No part of the box that has such a point in it will be closed: however small it is, the errors stay.
+
+    Args:
+        root: What they are points of.
+        points: [points, *input_shape], perhaps outside the box by what float32 rounds.
+        goal: Of each, [points].
+    """
+    if not root.slack:
+        return None
+    lowest = values(root, points.float(), goal).argsort()[:LOWEST]
+    goal, at = goal[lowest], points[lowest].double().clamp(*root.outer)
+    goals, slack = root.double.goals, {i: x.expand(len(at), *x.shape[1:]) for i, x in root.slack.items()}
+    weights = dict(root.double.region.values)
+    found = DeepPoly().analyse(root.graph, weights, Box(at, at), goals.forms[goal], "lower", Given(slack=slack))
+    bound = (found.bounds.lower - root.charged.forms[goal] + goals.constants[goal]).amax(1)
+    return float(bound.min()) if bool((bound <= 0).any()) else None

@@ -10,11 +10,14 @@ from torch import Tensor
 
 from certtrain.activations import Interval
 from certtrain.bounds import Box
-from certtrain.bounds.optimised.choice import Rows
+from certtrain.bounds.analysis import Tensors
+from certtrain.bounds.optimised.choice import Choice, Rows
 from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Held, Region
 from certtrain.bounds.optimised.space import Space
+from certtrain.bounds.rounding import Rounding
 from certtrain.certify.counterexamples import float32_inside
+from certtrain.certify.search.charges import Charged
 from certtrain.networks import Graph, Params
 
 # Numbers per output of an operation that a row keeps: coefficients, three lines, values, and what makes them.
@@ -61,6 +64,7 @@ class Relaxed:
         lower: Lines at the columns, [1, columns]: lower slopes.
         upper: Upper slopes.
         intercept: Upper intercepts.
+        below: Lower intercepts; None where all are zero: where lines need no room for rounding errors.
         goals: What is to be refuted.
     """
 
@@ -68,6 +72,7 @@ class Relaxed:
     lower: Tensor
     upper: Tensor
     intercept: Tensor
+    below: Tensor | None
     goals: Goals
 
     @staticmethod
@@ -77,7 +82,22 @@ class Relaxed:
         def columns(pick: str) -> Tensor:
             return space.gather(lambda part: getattr(region.held[part.activation], pick), region.center)
 
-        return Relaxed(region, columns("lower"), columns("upper"), columns("intercept"), goals)
+        roomy = any(region.held[part.activation].lower_intercept is not None for part in space.parts)
+        below = columns("lower_intercept") if roomy else None
+        return Relaxed(region, columns("lower"), columns("upper"), columns("intercept"), below, goals)
+
+    def lines(self, decisions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Upper slopes, upper intercepts and lower intercepts at the columns, [subdomains, columns].
+
+        An active neuron is z, which may be off by the rounding errors that its root's lines have room for: `below` is
+        minus these wherever something may be decided. An inactive one is zero without error.
+        """
+        undecided, active = decisions == 0, (decisions > 0).to(self.lower.dtype)
+        upper = torch.where(undecided, self.upper, active)
+        if self.below is None:
+            return upper, torch.where(undecided, self.intercept, 0.0), None
+        below = torch.where(undecided, self.below, active * self.below)
+        return upper, torch.where(undecided, self.intercept, -active * self.below), below
 
 
 @dataclass(frozen=True)
@@ -88,8 +108,11 @@ class Root:
         graph: The network.
         space: Columns for neurons that may be split.
         free: Which columns are of such neurons, [1, columns].
-        single: In float32, whose pre-activation bounds contain those of float64: in it the search goes on.
+        single: In float32, whose pre-activation bounds contain those of float64: in it the search goes on. Its lines
+            have no room for rounding errors.
         double: In float64: what decides.
+        slack: Room for rounding errors that bounds in float64 have, see `Given.slack`; empty where these do not count.
+        charged: What bounds in float64 must exceed.
         outer: Ends of the box, float64, [1, *input_shape].
         inner: Of the largest box of float32 numbers inside it.
     """
@@ -99,12 +122,19 @@ class Root:
     free: Tensor
     single: Relaxed
     double: Relaxed
+    slack: Tensors
+    charged: Charged
     outer: tuple[Tensor, Tensor]
     inner: tuple[Tensor, Tensor]
 
     @staticmethod
     def of(
-        graph: Graph, values: Mapping[torch.dtype, Params], box: Box, hidden: Mapping[int, Interval], goals: Goals
+        graph: Graph,
+        values: Mapping[torch.dtype, Params],
+        box: Box,
+        hidden: Mapping[int, Interval],
+        goals: Goals,
+        rounding: Rounding | None = None,
     ) -> Root:
         """From float64 pre-activation bounds of one image.
 
@@ -114,18 +144,27 @@ class Root:
             box: Of one image, float64.
             hidden: Operation that an activation reads -> bounds, float64.
             goals: float64.
+            rounding: Errors on this box that pre-activation bounds were found with: subdomains are then proved for the
+                network that makes them. None where they are not accounted for.
         """
         space = Space.of(graph, hidden)
         single = {i: Interval(*outwards(z.lower, z.upper)) for i, z in hidden.items()}
         around, within = Box(*outwards(box.lower, box.upper)), float32_inside(box)
-        wide = Region.of(graph, values[torch.float64], box, hidden)
+        slack = {} if rounding is None else rounding.slack
+        wide = Region.of(graph, values[torch.float64], box, hidden, slack)
         narrow = Region.of(graph, values[torch.float32], around, single)
+        if rounding is None:
+            charged = Charged.nothing(goals.constants, space)
+        else:
+            charged = Charged.by(rounding, goals.forms, goals.constants, space)
         return Root(
             graph,
             space,
             space.free(graph, hidden, box.lower),
             Relaxed.of(narrow, space, goals.to(torch.float32)),
             Relaxed.of(wide, space, goals),
+            slack,
+            charged,
             (box.lower, box.upper),
             (within.lower, within.upper),
         )
@@ -148,22 +187,38 @@ class Root:
             decisions: 1 where z >= 0, -1 where z <= 0, 0 where nothing is decided, [subdomains, columns].
             goal: Of each, [subdomains].
         """
-        dtype = relaxed.goals.forms.dtype
-        undecided, active = decisions == 0, (decisions > 0).to(dtype)
-        upper = torch.where(undecided, relaxed.upper, active)
-        intercept = torch.where(undecided, relaxed.intercept, 0.0)
+        upper, intercept, below = relaxed.lines(decisions)
         held = dict(relaxed.region.held)
         for part in self.space.parts:
             line, own = held[part.activation], part.columns
+            low = line.lower_intercept
             held[part.activation] = Held(
-                line.lower, part.spread(upper[:, own], line.upper), part.spread(intercept[:, own], line.intercept)
+                line.lower,
+                part.spread(upper[:, own], line.upper),
+                part.spread(intercept[:, own], line.intercept),
+                low if low is None or below is None else part.spread(below[:, own], low),
             )
         region = replace(relaxed.region, held=held)
         forms, constants = relaxed.goals.forms[goal], relaxed.goals.constants[goal]
         if forms.shape[1] == 1:
             forms, constants = forms[:, 0], constants[:, 0]
         start = Start(len(self.graph.ops) - 1, forms, constants)
-        return Rows(region, self.space, start, undecided & self.free, decisions.to(dtype))
+        return Rows(region, self.space, start, (decisions == 0) & self.free, decisions.to(relaxed.lower.dtype))
+
+    def proved(self, decisions: Tensor, goal: Tensor, choice: Choice) -> Tensor:
+        """Lower bounds of subdomains, float64, that what is said of them rests on, [subdomains].
+
+        Args:
+            decisions: See `rows`.
+            goal: Of each, [subdomains].
+            choice: Any: what it must not be, it is not.
+        """
+        rows = self.rows(self.double, decisions, goal)
+        fixed = torch.where(decisions == 0, self.double.lower, (decisions > 0).double())
+        slopes = torch.where(rows.free, choice.slopes.double().clamp(0, 1), fixed)
+        further = (None if x is None else x.double().clamp(min=0) for x in (choice.multipliers, choice.weights))
+        choice = Choice(slopes, *further)
+        return rows.lower(choice).lower - self.charged.of(goal, choice)
 
 
 def outwards(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:

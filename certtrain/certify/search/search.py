@@ -81,6 +81,7 @@ class Search:
         self._batch = max(1, min(effort.batch, memory // (root.bytes_per_row * 2 * effort.candidates)))
         # Lowest bounds: of what is closed, of what nothing can be done for, of what is being split.
         self._closed = self._stuck = self._taken = math.inf
+        self._lost = False
         self._examined = 0
         self._point: Tensor | None = None
 
@@ -100,7 +101,7 @@ class Search:
             self._taken = math.inf
             if self._point is not None:
                 return "counterexample"
-            if math.isnan(self._stuck) or not len(self._pool):
+            if self._lost or math.isnan(self._stuck) or not len(self._pool):
                 return "closed" if self._stuck == math.inf else "exhausted"
             check_deadline()
             if self._pool.nbytes > self._memory:
@@ -143,6 +144,9 @@ class Search:
         self._point = points.deepest_unsafe(root, corner, goal)
         if self._point is None and effort.descents:
             self._point = points.descend(root, corner[worst], goal[worst], effort.steps)
+        if self._point is None and (lost := points.lost_to_rounding(root, corner, goal)) is not None:
+            self._lost, self._stuck = True, lowest(self._stuck, lost)
+            return
         still = Subdomains(decisions, found.choice, found.lower, goal, columns)
         splittable = columns[:, 0] != NOT_SPLIT if columns.shape[1] else torch.zeros(len(goal), dtype=torch.bool)
         self._pool.add(still[splittable])

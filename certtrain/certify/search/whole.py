@@ -11,6 +11,7 @@ import torch
 from certtrain.bounds import Box
 from certtrain.bounds.relaxation.alpha_crown import AlphaCrown
 from certtrain.bounds.relaxation.deeppoly import DeepPoly
+from certtrain.certify.arithmetic import FLOAT64, NOTHING, Arithmetic
 from certtrain.certify.search.inputs import Halving
 from certtrain.certify.search.root import Goals, Root
 from certtrain.certify.search.search import Effort, Outcome, Search
@@ -47,7 +48,13 @@ class BranchAndBound:
             raise ConfigError(f"splitting must be one of {', '.join(SPLITTINGS)}, got {self.splitting!r}")
 
     def decide(
-        self, graph: Graph, values: Mapping[torch.dtype, Params], box: Box, goals: Goals, deadline: float = math.inf
+        self,
+        graph: Graph,
+        values: Mapping[torch.dtype, Params],
+        box: Box,
+        goals: Goals,
+        deadline: float = math.inf,
+        arithmetic: Arithmetic = FLOAT64,
     ) -> Outcome:
         """Refutes every goal on a box, or finds a point that meets one.
 
@@ -57,6 +64,7 @@ class BranchAndBound:
             box: Of one input, float64.
             goals: float64.
             deadline: A moment of `time.perf_counter()`, soon after which this returns.
+            arithmetic: In which proofs are computed.
 
         Raises:
             UnsupportedOperation: If an operation has no rule.
@@ -66,14 +74,14 @@ class BranchAndBound:
         with torch.no_grad():
             try:
                 with until(deadline):
-                    # What counts is found of inner layers; the search bounds the goals itself, so one row is enough.
-                    spec = goals.forms.new_zeros((1, 1, graph.num_outputs))
-                    found = relaxation.analyse(graph, values[torch.float64], box, spec, "lower")
+                    known = arithmetic.known(relaxation, graph, values[torch.float64], box)
             except OutOfTime:
                 return Outcome("time", -math.inf, None, 0)
-            if not all(bool(z.lower.isfinite().all() and z.upper.isfinite().all()) for z in found.hidden.values()):
+            if not all(bool(z.lower.isfinite().all() and z.upper.isfinite().all()) for z in known.hidden.values()):
                 return Outcome("exhausted", math.nan, None, 0)
-            root = Root.of(graph, values, box, found.hidden, goals)
+            if not known.holds:
+                return Outcome("exhausted", NOTHING, None, 0)
+            root = Root.of(graph, values, box, known.hidden, goals, known.rounding)
             if halves:
                 return Halving(root, deadline, memory=self.memory_mb << 20).run()
             return Search(root, deadline, self.effort, self.memory_mb << 20).run()

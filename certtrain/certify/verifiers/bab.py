@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from certtrain.bounds import Bounds, Box, Sides, margin_spec
 from certtrain.bounds.relaxation.alpha_crown import AlphaCrown
+from certtrain.certify.arithmetic import FLOAT64, Arithmetic
 from certtrain.certify.network import Network
 from certtrain.certify.search.root import Goals
 from certtrain.certify.search.search import Effort
@@ -28,7 +29,8 @@ class Bab(Verifier):
 
     Pre-activation bounds are alpha-CROWN's of the whole box; subdomains are bounded with multipliers of their splits
     (beta-CROWN, Wang et al., arXiv 2103.06624), in batches. Networks with other activations are split at their ReLUs.
-    Where few inputs have a width, boxes of inputs are halved instead, whatever the activations.
+    Where few inputs have a width, boxes of inputs are halved instead, whatever the activations. In sound arithmetic a
+    subdomain is closed by a bound that all rounding errors leave positive (docs/concepts/verdicts.md).
 
     Attributes:
         iterations: Steps of the slopes of pre-activation bounds.
@@ -36,6 +38,7 @@ class Bab(Verifier):
         candidates: Neurons that are tried before one is split.
         memory_mb: MiB that the open subdomains of an image may take.
         splitting: "neurons", "inputs", or "auto": inputs where at most ten have a width.
+        arithmetic: What a positive margin is worth; no option of its own, but `certify.arithmetic`.
 
     Raises:
         ConfigError: If a number is out of range.
@@ -47,6 +50,7 @@ class Bab(Verifier):
     candidates: int = 4
     memory_mb: int = 1024
     splitting: str = "auto"
+    arithmetic: Arithmetic = field(default=FLOAT64, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("batch", "candidates", "memory_mb"):
@@ -63,7 +67,9 @@ class Bab(Verifier):
         points: dict[int, Tensor] = {}
         for image in range(len(box)):
             goals = Goals.margins(spec[image])
-            found = self._search().decide(network.graph, network.values, box[image : image + 1], goals, deadline)
+            found = self._search().decide(
+                network.graph, network.values, box[image : image + 1], goals, deadline, self.arithmetic
+            )
             if found.ending == "memory":
                 raise MemoryError(f"open subdomains took {self.memory_mb} MiB: not enough memory")
             if found.ending == "time":
@@ -79,6 +85,7 @@ class Bab(Verifier):
 
     def check(self, network: Network, images: Float[Tensor, "batch *shape"]) -> None:
         """See `Verifier`: the relaxation that it begins with."""
+        self.arithmetic.check_network(network)
 
         def bound(box: Box, spec: Tensor | None, sides: Sides) -> Bounds:
             return AlphaCrown().bound(network.graph, network.values[box.lower.dtype], box, spec, sides)
@@ -87,7 +94,11 @@ class Bab(Verifier):
 
     def options(self) -> str:
         """See `Verifier`."""
-        return repr(self)
+        return repr(self) + self.arithmetic.options
+
+    def judged_in(self, arithmetic: Arithmetic) -> Bab:
+        """See `Verifier`."""
+        return replace(self, arithmetic=arithmetic)
 
     def images_at_once(self, graph: Graph, budget: int, largest: int) -> int:
         """See `Verifier`: one, so that an image's time is its own."""

@@ -97,7 +97,8 @@ def _make(what: str, name: str, options: Mapping[str, Any]) -> Verifier:
     """A relaxation as a verifier, or what is none; a relaxation that the latter is composed with is given by name."""
     if what not in VERIFIERS:
         return RelaxationVerifier(name, build(what, **options))
-    legal = [field.name for field in fields(VERIFIERS[what]) if field.name != "name"]
+    # The arithmetic is everybody's, chosen by `certify.arithmetic`.
+    legal = [field.name for field in fields(VERIFIERS[what]) if field.name not in ("name", "arithmetic")]
     for option in options:
         if option not in legal:
             raise ConfigError(f"verifier {what} has no option '{option}': {', '.join(legal) or 'it has none'}")
