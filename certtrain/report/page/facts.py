@@ -1,0 +1,77 @@
+"""What is said of a run in words: what trained it on what, with what, when and by which versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from certtrain.report.collected_text import value_text
+from certtrain.report.page.material import Material, duration
+from certtrain.report.rows import variant
+
+Record = Mapping[str, Any]
+
+
+def facts(run: Material) -> Iterator[tuple[str, str]]:
+    """Names and values; what is not known is left out."""
+    record, config = run.record, run.config
+    yield from _what(record, config)
+    if record.get("parameters") is not None:
+        yield "parameters", f"{record['parameters']:,}"
+    for key, name in (("train_seconds", "training"), ("certify_seconds", "certification")):
+        if record.get(key) is not None:
+            yield name, duration(record[key])
+    if run.evaluations is not None:
+        yield "evaluations of the loss", f"{run.evaluations:,} in {run.steps:,} steps, each on a batch"
+    yield from provenance([run])
+
+
+def _what(record: Record, config: Record) -> Iterator[tuple[str, str]]:
+    if record.get("relaxation") is not None:
+        yield "trained with", variant(record)
+    if record.get("method") is not None:
+        yield "gradient estimator", str(record["method"])
+    for name, words in (("loss", chosen(config, "loss")), ("network", chosen(config, "model"))):
+        if words:
+            yield name, words
+    if config.get("data.name") is not None:
+        yield "data", str(config["data.name"])
+    if record.get("eps") is not None:
+        yield "eps", f"{record['eps']:g} (pixel units, L-infinity)"
+    if record.get("seed") is not None:
+        yield "seed", str(record["seed"])
+
+
+def provenance(runs: Sequence[Material]) -> Iterator[tuple[str, str]]:
+    """Commit, hardware and versions: every value that occurs."""
+    for key, name in (("commit", "commit"), ("hardware", "hardware")):
+        found = [in_words(run.record[key]) for run in runs if run.record.get(key)]
+        if found:
+            yield name, "; ".join(dict.fromkeys(found))
+    versions = {
+        f"{name} {number}": None
+        for run in runs
+        for name, number in (run.record.get("versions") or {}).items()
+        if number
+    }
+    if versions:
+        yield "versions", ", ".join(versions)
+
+
+def chosen(config: Mapping[str, Any], group: str) -> str:
+    """A class and its options, as the configuration has them: "MLP, widths=[32, 32]"; "" where it says none."""
+    name = config.get(f"{group}._target_", config.get(f"{group}.name"))
+    if name is None:
+        return ""
+    own = {key.removeprefix(f"{group}."): value for key, value in config.items() if key.startswith(f"{group}.")}
+    options = [f"{key}={value_text(value)}" for key, value in own.items() if key not in ("_target_", "name")]
+    return ", ".join([str(name).rpartition(".")[-1], *options])
+
+
+def in_words(value: Any) -> str:
+    """A value of JSON on one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {in_words(item)}" for key, item in value.items() if item not in (None, "", [], {}))
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(in_words, value))
+    return value_text(value)
