@@ -25,10 +25,14 @@ NAME = "report.html"
 class ReportOptions(Strict):
     """See --help."""
 
-    output: str | None = Field(None, description="the page; null: report.html of the run, or in the first directory")
-    title: str | None = Field(None, description="above the page; null: what was trained on what")
-    curves: int = Field(8, ge=1, description="settings that are drawn as lines: the most certified of each kind")
-    images: int = Field(12, ge=0, description="test images of each gallery; 0 for none")
+    output: str | None = Field(
+        default=None, description="the page; null: report.html of the run, or in the first directory"
+    )
+    title: str | None = Field(default=None, description="above the page; null: what was trained on what")
+    curves: int = Field(
+        default=8, ge=1, description="settings of a sweep that are drawn as lines, the most certified of each kind"
+    )
+    images: int = Field(default=12, ge=0, description="test images of each gallery; 0 for none")
 
 
 def report_command(arguments: list[str]) -> None:
@@ -69,7 +73,8 @@ def write(directories: Sequence[Path], options: ReportOptions) -> Path:
     if single is not None:
         from certtrain.report import write_report
 
-        return write_report(single, reader()(single) if options.images else None, path, options.images)
+        images = reader()(single) if options.images else None
+        return write_report(single, images, path, options.images, options.title)
     from certtrain.report.collect import collect
     from certtrain.report.page.study import Shown, write_study
 

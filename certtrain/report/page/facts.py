@@ -26,6 +26,13 @@ def facts(run: Material) -> Iterator[tuple[str, str]]:
     yield from provenance([run])
 
 
+def what_was_trained(run: Material) -> Iterator[str]:
+    """Data, network, loss and seed, as far as they are known: "network MLP, widths=[32, 32]"."""
+    for name, words in _what(run.record, run.config):
+        if name in ("data", "network", "loss", "seed"):
+            yield f"{name} {words}"
+
+
 def _what(record: Record, config: Record) -> Iterator[tuple[str, str]]:
     if record.get("relaxation") is not None:
         yield "trained with", variant(record)

@@ -19,7 +19,7 @@ from certtrain.report.curves import write_curves
 from certtrain.report.margins import Histogram, draw_histogram, histograms, write_margins
 from certtrain.report.metrics import read_metrics
 from certtrain.report.page import radii, training
-from certtrain.report.page.facts import facts
+from certtrain.report.page.facts import facts, what_was_trained
 from certtrain.report.page.gallery import SHOWN, Images, gallery
 from certtrain.report.page.material import LEDGER, Material, duration, flatten, read_yaml
 from certtrain.report.page.render import write_page
@@ -79,7 +79,11 @@ class Tile:
 
 
 def write_report(
-    directory: str | os.PathLike[str], images: Images | None = None, path: Path | None = None, shown: int = SHOWN
+    directory: str | os.PathLike[str],
+    images: Images | None = None,
+    path: Path | None = None,
+    shown: int = SHOWN,
+    heading: str | None = None,
 ) -> Path:
     """Writes curves.png, margins.png and report.html of a run.
 
@@ -92,6 +96,7 @@ def write_report(
             an earlier page has kept.
         path: The page, where it is not report.html in the run directory.
         shown: How many images the gallery has.
+        heading: Above everything; None says what was trained.
 
     Returns:
         The page.
@@ -107,7 +112,7 @@ def write_report(
     record = _record(run, config, verdicts)
     config = config or record.get("config") or {}
     material = Material(run, record, dict(flatten(config)), series, ())
-    heading = str(record.get("title") or title(record))
+    heading = heading or str(record.get("title") or title(record))
     written = [
         write_curves(run / "metrics.jsonl", run / "curves.png", heading),
         write_margins(verdicts, run / "margins.png", heading),
@@ -119,7 +124,7 @@ def write_report(
         )
     context: dict[str, Any] = {
         "title": heading[0].upper() + heading[1:],
-        "verifiers": verifiers(record),
+        "lead": "; ".join([*what_was_trained(material), verifiers(record)]),
         "tiles": list(_tiles(record)),
         "trouble": _missing(run, record),
         "rows": result_rows(record),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from certtrain.report.collect import Collection, Statistic
 from certtrain.report.collect_keys import is_number, sort_key
 from certtrain.report.collect_read import CONTENT, JUDGED
-from certtrain.report.collected_text import union_of, unions, value_text
+from certtrain.report.collected_text import union_of, value_text
 from certtrain.report.page.entries import Entry
 from certtrain.report.page.look import telling
 from certtrain.report.page.material import duration
@@ -55,21 +55,17 @@ class Table:
 
 
 def settings_table(collection: Collection, entries: Sequence[Entry]) -> Table:
-    """Keys that tell settings apart, seeds, accuracies by verifiers and their union, costs; then keys that follow."""
+    """Keys that tell settings apart, accuracies, seeds, the verifiers one by one, costs; then keys that follow."""
     keys = telling(collection.groups, collection.keys.columns)
     follow = [key for key in collection.keys.columns if key not in keys]
     verifiers = list(dict.fromkeys(name for entry in entries for name in entry.group.by))
-    several = len(unions(collection)) > 1
+    several = len({union_of(entry.group) for entry in entries}) > 1
     columns = [
         *(_key_column(key, entries) for key in keys),
-        Column("seeds", number=True, main=True),
         Column("certified %", number=True, note="proved robust by any of the verifiers", main=True),
         Column("natural %", number=True, note="classified correctly as they are", main=True),
-        *(
-            [Column("any of", main=True, choices=_distinct(", ".join(union_of(e.group)) for e in entries))]
-            if several
-            else []
-        ),
+        Column("seeds", number=True, main=True),
+        *_names_of_unions(entries),
         *(
             Column(f"by {name} %", number=True, note=f"proved robust by {name}, whatever others did")
             for name in verifiers
@@ -85,6 +81,12 @@ def settings_table(collection: Collection, entries: Sequence[Entry]) -> Table:
     return Table(tuple(columns), rows)
 
 
+def _names_of_unions(entries: Sequence[Entry]) -> list[Column]:
+    """A column that says over which verifiers a union is, where they are not the same ones everywhere."""
+    names = dict.fromkeys(", ".join(union_of(entry.group)) for entry in entries)
+    return [Column("any of", main=True, choices=_distinct(names))] if len(names) > 1 else []
+
+
 def _keys(entry: Entry, keys: Sequence[str]) -> Iterable[TableCell]:
     for key in keys:
         value = entry.group.setting.get(key)
@@ -97,9 +99,9 @@ def _keys(entry: Entry, keys: Sequence[str]) -> Iterable[TableCell]:
 
 def _numbers(entry: Entry, verifiers: Sequence[str], several: bool) -> Iterable[TableCell]:
     group = entry.group
-    yield TableCell(str(len(group.seeds)), str(len(group.seeds)))
     yield _percent(group.certified)
     yield _percent(group.natural)
+    yield TableCell(str(len(group.seeds)), str(len(group.seeds)))
     if several:
         text = ", ".join(union_of(group)) or "–"
         yield TableCell(text, text)
