@@ -15,6 +15,7 @@ from certtrain.cli.schema import RunConfig
 from certtrain.data.batches import as_float
 from certtrain.data.source import Splits
 from certtrain.report import certification_progress
+from certtrain.report.page.gallery import Images, keep_images
 
 LEDGER = "ledger.jsonl"
 
@@ -43,7 +44,7 @@ def certify_test_images(
         ledger: Name of the ledger's file.
 
     Returns:
-        The verdicts, and the seconds that this took.
+        The verdicts, and the seconds that this took. The images of the report's gallery are kept beside the ledger.
     """
     options, test = config.certify, splits.test
     inputs, labels = test.inputs[: options.limit], test.labels[: options.limit]
@@ -65,4 +66,12 @@ def certify_test_images(
             ledger=directory / ledger,
             progress=progress,
         )
-    return verdicts, time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    if ledger == LEDGER and shard is None:
+        keep_images(directory / ledger, verdicts, test_images(splits))
+    return verdicts, seconds
+
+
+def test_images(splits: Splits) -> Images:
+    """Test images by their number, float32 [channels, height, width] in pixel units, as arrays."""
+    return lambda index: as_float(splits.test.inputs[index]).numpy()

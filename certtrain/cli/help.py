@@ -38,6 +38,7 @@ usage: python -m certtrain [group=choice ...] [key=value ...]
        python -m certtrain collect DIRECTORY ...        mean and deviation over seeds of all runs below directories
        python -m certtrain sync DIRECTORY ...           W&B runs made of the record, also of crashed or offline runs
        python -m certtrain dashboard [PROJECT]          the W&B project's workspace and report
+       python -m certtrain report DIRECTORY ...         one page of a run, a sweep or any set of runs
        python -m certtrain export RUN                   network and properties of a run as ONNX and VNN-LIB files
        python -m certtrain certify RUN [key=value ...]  other questions about what a run has trained: eps=[0.05,0.1]
        python -m certtrain landscape RUN                certified loss around a run's weights, as it is and smoothed

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch import Tensor
-from yaml import YAMLError
 
 from certtrain.analysis import Subject
 from certtrain.bounds import Relaxation, build
 from certtrain.cli.assemble import make_data, make_network, make_relaxation
-from certtrain.cli.complaints import complaint
-from certtrain.cli.parser import Parser
+from certtrain.cli.options import keyed_parser, read_options
 from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import Node, RunConfig, Strict, parse
 from certtrain.data.batches import as_float
 from certtrain.errors import ConfigError, one_line
 from certtrain.networks import parameters
-from certtrain.spelling import did_you_mean
 from certtrain.training.checkpoints import load_network
 from certtrain.training.survival import BEST, LAST
 
@@ -64,44 +58,11 @@ def read(command: str, description: str, kind: type[Asked], arguments: Sequence[
     Raises:
         ConfigError: If a key does not exist or its value is not legal.
     """
-    lines = [f"  {name + '=' + _typed(field.default):<44} {field.description}" for name, field in _fields(kind)]
-    parser = Parser(
-        prog=f"python -m certtrain {command}",
-        description=description,
-        epilog="keys and their defaults:\n" + "\n".join(lines),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = keyed_parser(command, description, kind)
     parser.add_argument("run", type=Path, help="a run directory")
     parser.add_argument("overrides", nargs="*", help="key=value")
     found = parser.parse_args(list(arguments))
-    return found.run, _options(command, kind, found.overrides)
-
-
-def _fields(kind: type[Options]) -> list[tuple[str, Any]]:
-    return list(kind.model_fields.items())
-
-
-def _typed(value: Any) -> str:
-    if isinstance(value, tuple):
-        return "[" + ",".join(map(str, value)) + "]"
-    return "null" if value is None else str(value)
-
-
-def _options(command: str, kind: type[Asked], overrides: Sequence[str]) -> Asked:
-    known = [name for name, _ in _fields(kind)]
-    for word in overrides:
-        key, sign, _ = word.partition("=")
-        if not sign:
-            raise ConfigError(f"{command}: '{word}' is no key=value; see {command} --help")
-        if key not in known:
-            raise ConfigError(f"{command}: unknown key '{key}'{did_you_mean(key, known)}; see {command} --help")
-    try:
-        node = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)), resolve=True)
-        return kind.model_validate(node)
-    except ValidationError as error:
-        raise ConfigError(f"{command}: {complaint(error)}") from error
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(f"{command}: {one_line(error)}") from error
+    return found.run, read_options(command, kind, found.overrides)
 
 
 @dataclass(frozen=True)

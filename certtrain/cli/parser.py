@@ -18,6 +18,7 @@ COMMANDS = {
     "export": ("certtrain.cli.export", "export_command"),
     "landscape": ("certtrain.cli.landscape", "landscape_command"),
     "presets": ("certtrain.cli.presets", "presets_command"),
+    "report": ("certtrain.cli.report", "report_command"),
     "study": ("certtrain.cli.study", "study_command"),
     "sync": ("certtrain.cli.sync", "sync_command"),
     "vnncomp": ("certtrain.cli.vnncomp", "vnncomp_command"),

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from certtrain.cli import report
 from certtrain.cli.collect import write
 from certtrain.cli.complaints import complaint
 from certtrain.cli.compose import parse_command, with_configured_sweep
@@ -70,7 +71,8 @@ def study_command(arguments: list[str]) -> None:
     """
     parser = Parser(
         prog="python -m certtrain study",
-        description="Runs the sweeps of a study and collects them; run again, it goes on with what has no result yet.",
+        description="Runs the sweeps of a study, collects them and writes their report; run again, it goes on with "
+        "what has no result yet.",
     )
     parser.add_argument("file", type=Path, help="such as studies/digits.yaml")
     parser.add_argument("override", nargs="*", help="further overrides of every sweep, as key=value")
@@ -82,7 +84,10 @@ def study_command(arguments: list[str]) -> None:
     check(sweeps)
     console = Console()
     failed = _run(sweeps, console)
-    write(console, [sweep.directory for sweep in sweeps if sweep.directory.is_dir()], output)
+    begun = [sweep.directory for sweep in sweeps if sweep.directory.is_dir()]
+    write(console, begun, output)
+    page = report.write(begun, report.ReportOptions(output=str(output / report.NAME)))
+    console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
     if failed:
         raise StudyFailed(f"not everything was run: see {', '.join(failed)}; the same command runs what is missing")
 

@@ -9,7 +9,7 @@ the verifiers that certified.
 
 from certtrain.report.curves import write_curves
 from certtrain.report.margins import write_margins
-from certtrain.report.page import write_report
+from certtrain.report.page.run import write_report
 from certtrain.report.summary import CertificationFailed, accuracies_of, check_failures, read_summary, write_summary
 from certtrain.report.terminal import certification_progress, print_verdict, verdict_table
 

@@ -98,6 +98,7 @@ class Group:
         by: Verifier -> what it did.
         train_seconds: Mean time of training; None where no run says.
         versions: Package -> versions that the runs were made with, where they are several.
+        directories: Of the runs, by seed.
     """
 
     setting: Setting
@@ -108,6 +109,7 @@ class Group:
     by: Mapping[str, ByVerifier]
     train_seconds: float | None
     versions: Mapping[str, tuple[str, ...]]
+    directories: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ def _group(runs: Sequence[Run]) -> Group:
         by,
         mean(seconds) if seconds else None,
         _versions(summaries),
+        tuple(run.directory for run in sorted(runs, key=lambda run: run.seed)),
     )
 
 

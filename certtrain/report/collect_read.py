@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from certtrain._paths import config_dir
@@ -188,6 +187,8 @@ def _configuration(directory: Path, record: Mapping[str, Any]) -> Setting:
     Raises:
         DataError: If the file is no complete configuration of a run.
     """
+    import yaml  # not above: every job imports this package, few read a configuration with it
+
     path = directory / CONFIG
     if not path.exists() and isinstance(record.get("config"), Mapping):
         return _checked(record["config"], directory / SUMMARY)
@@ -236,6 +237,8 @@ def _goes_without_saying(key: str, flat: Mapping[str, Any]) -> bool:
 @functools.cache
 def _relaxation_options() -> Mapping[str, Setting]:
     """Relaxation -> its options and backend as conf/relaxation has them."""
+    import yaml
+
     files = (config_dir() / "relaxation").glob("*.yaml")
     return {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in files}
 

@@ -1,4 +1,4 @@
-"""The collected runs as a LaTeX table: booktabs, text escaped, and every certified accuracy under its verifiers' names."""
+"""The collected runs as a LaTeX table: booktabs, text escaped, certified accuracies under their verifiers' names."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certtrain.report.metrics import Series, read_metrics, running_mean
-from certtrain.report.style import BLUE, GREEN, GREY, ORANGE, SILVER, drawing, figure, save
+from certtrain.report.style import BLUE, GREEN, GREY, ORANGE, SILVER, drawing, figure, percent_limits, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,7 +107,7 @@ def draw_curves(series: Mapping[str, Series], title: str) -> Figure | None:
         series: Key of metrics.jsonl -> what was logged.
         title: Above everything.
     """
-    panels = [panel for panel in PANELS if any(_drawable(series.get(curve.key)) for curve in panel.curves)]
+    panels = [panel for panel in PANELS if any(drawable(series.get(curve.key)) for curve in panel.curves)]
     if not panels:
         return None
     columns = min(len(panels), 3)
@@ -115,7 +115,7 @@ def draw_curves(series: Mapping[str, Series], title: str) -> Figure | None:
     with drawing():
         canvas, axes = figure(columns, math.ceil(len(panels) / columns), title, size=(3.7, 2.7))
         for panel, ax in zip(panels, axes, strict=False):
-            _draw(ax, panel, series)
+            draw_panel(ax, panel, series)
             _set_steps(ax, last)
         for ax in axes[len(panels) :]:
             ax.remove()
@@ -132,12 +132,14 @@ def _set_steps(ax: Any, last: float) -> None:
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
-def _drawable(series: Series | None) -> bool:
+def drawable(series: Series | None) -> bool:
+    """Whether there is a number to draw."""
     return series is not None and any(not math.isnan(v) for v in series.values)
 
 
-def _draw(ax: Any, panel: Panel, series: Mapping[str, Series]) -> None:
-    shown = [(curve, series[curve.key]) for curve in panel.curves if _drawable(series.get(curve.key))]
+def draw_panel(ax: Any, panel: Panel, series: Mapping[str, Series]) -> None:
+    """Draws what was logged of a panel's curves; at least one of them is there."""
+    shown = [(curve, series[curve.key]) for curve in panel.curves if drawable(series.get(curve.key))]
     values: list[float] = []
     for curve, points in shown:
         scaled = [panel.factor * v for v in points.values]
@@ -146,7 +148,7 @@ def _draw(ax: Any, panel: Panel, series: Mapping[str, Series]) -> None:
     if panel.logarithmic and min(values) > 0 and max(values) > 30 * min(values):
         ax.set_yscale("log")
     elif panel.factor == 100.0:
-        ax.set_ylim(0, 100)
+        percent_limits(ax.set_ylim, values)
     elif min(values) >= 0:
         ax.set_ylim(0, 1.08 * max(values) or 1.0)
     ax.set_title(panel.title)

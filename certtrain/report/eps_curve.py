@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from certtrain.files import replacing
 from certtrain.report.rows import UNDECIDED_NAMES, subject
-from certtrain.report.style import BLUE, GREEN, GREY, ORANGE, drawing, figure, save
+from certtrain.report.style import BLUE, GREEN, GREY, ORANGE, drawing, figure, percent_limits, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,28 +50,33 @@ def draw_eps_curve(records: Sequence[Mapping[str, Any]]) -> Figure:
     Args:
         records: As in `write_eps_curve`, by ascending eps.
     """
-    radii = [record["eps"] for record in records]
     with drawing():
         heading = f"Accuracy over eps: {subject(records[0])}, {records[0]['images']:,} images"
         canvas, (ax,) = figure(1, 1, heading, size=(6.4, 3.6))
-        percent = {name: [_percent(record, name) for record in records] for name, *_ in LINES}
-        ax.fill_between(
-            radii,
-            percent["certified_accuracy"],
-            percent["attacked_accuracy"],
-            label="neither certified nor broken by the attack",
-            color=BLUE,
-            alpha=0.12,
-            linewidth=0,
-        )
-        for name, label, color, style in LINES:
-            ax.plot(radii, percent[name], label=label, color=color, linestyle=style, marker="o", markersize=3.5)
-        ax.set_xlabel("eps (L-infinity, pixel units)")
-        ax.set_ylabel("images (%)")
-        ax.set_ylim(-2, 102)
-        ax.set_xlim(left=min(0.0, *radii))
+        draw_radii(ax, records)
         ax.legend(loc="best")
     return canvas
+
+
+def draw_radii(ax: Any, records: Sequence[Mapping[str, Any]]) -> None:
+    """Draws the lines of `draw_eps_curve`, and the area between what is certified and what withstands the attack."""
+    radii = [record["eps"] for record in records]
+    percent = {name: [_percent(record, name) for record in records] for name, *_ in LINES}
+    ax.fill_between(
+        radii,
+        percent["certified_accuracy"],
+        percent["attacked_accuracy"],
+        label="neither certified nor broken by the attack",
+        color=BLUE,
+        alpha=0.12,
+        linewidth=0,
+    )
+    for name, label, color, style in LINES:
+        ax.plot(radii, percent[name], label=label, color=color, linestyle=style, marker="o", markersize=3.5)
+    ax.set_xlabel("eps (L-infinity, pixel units)")
+    ax.set_ylabel("images (%)")
+    percent_limits(ax.set_ylim, [value for values in percent.values() for value in values])
+    ax.set_xlim(left=min(0.0, *radii))
 
 
 def _percent(record: Mapping[str, Any], name: str) -> float:

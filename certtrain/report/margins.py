@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,38 @@ def write_margins(verdicts: Sequence[Verdict], path: str | os.PathLike[str], tit
     return None if canvas is None else save(canvas, path)
 
 
+@dataclass(frozen=True)
+class Histogram:
+    """The margins of one verifier.
+
+    Attributes:
+        note: Its name, and how many images it certified.
+        values: Lower bounds of the smallest margin, in logits; an image each.
+        low: Where the axis begins, < 0.
+        high: Where it ends, > 0.
+    """
+
+    note: str
+    values: tuple[float, ...]
+    low: float
+    high: float
+
+
+def histograms(verdicts: Sequence[Verdict]) -> list[Histogram]:
+    """One for each verifier that has margins, all on one axis.
+
+    Args:
+        verdicts: The ledger.
+    """
+    names = list(dict.fromkeys(name for verdict in verdicts for name in verdict.margins))
+    margins = {name: tuple(m for v in verdicts if (m := v.margins.get(name)) is not None) for name in names}
+    margins = {name: values for name, values in margins.items() if values}
+    if not margins:
+        return []
+    low, high = _range([m for values in margins.values() for m in values])
+    return [Histogram(_note(verdicts, name, values), values, low, high) for name, values in margins.items()]
+
+
 def draw_margins(verdicts: Sequence[Verdict], title: str) -> Figure | None:
     """A histogram per verifier, all on one axis with the line at 0; None if no verifier has a margin.
 
@@ -46,18 +79,12 @@ def draw_margins(verdicts: Sequence[Verdict], title: str) -> Figure | None:
     """
     from matplotlib.ticker import MaxNLocator
 
-    names = list(dict.fromkeys(name for verdict in verdicts for name in verdict.margins))
-    margins = {name: [m for v in verdicts if (m := v.margins.get(name)) is not None] for name in names}
-    margins = {name: values for name, values in margins.items() if values}
-    if not margins:
+    found = histograms(verdicts)
+    if not found:
         return None
-    low, high = _range([m for values in margins.values() for m in values])
     with drawing():
-        canvas, axes = figure(1, len(margins), title, size=(7.4, 1.35), sharex=True, sharey=True)
-        tallest = [
-            _draw(ax, _note(verdicts, name, values), values, low, high)
-            for ax, (name, values) in zip(axes, margins.items(), strict=True)
-        ]
+        canvas, axes = figure(1, len(found), title, size=(7.4, 1.35), sharex=True, sharey=True)
+        tallest = [draw_histogram(ax, one) for ax, one in zip(axes, found, strict=True)]
         # The bar that gathers everything on the left may be cut: its height stands in words.
         axes[0].set_ylim(0, 1.15 * max(*tallest, 1))
         axes[0].yaxis.set_major_locator(MaxNLocator(3, integer=True))
@@ -87,9 +114,10 @@ def _note(verdicts: Sequence[Verdict], name: str, values: Sequence[float]) -> st
     return f"{name}: certified {certified:,} of {images:,} image{'' if images == 1 else 's'}"
 
 
-def _draw(ax: Any, note: str, values: Sequence[float], low: float, high: float) -> float:
+def draw_histogram(ax: Any, found: Histogram, bins: int = BINS) -> float:
     """Draws one verifier's margins; returns the height of the tallest bar but the leftmost."""
-    step = (high - low) / BINS
+    values, low, high = found.values, found.low, found.high
+    step = (high - low) / bins
     # No bin reaches across zero: certified images are on one side, the others, with zero itself, on the other.
     negative, positive = max(1, round(-low / step)), max(1, round(high / step))
     shown = [max(v, low) for v in values]
@@ -101,6 +129,6 @@ def _draw(ax: Any, note: str, values: Sequence[float], low: float, high: float) 
     ax.set_xlim(low - step, high + step)
     ax.set_ylabel("images")
     outside = sum(v < low for v in values)
-    ax.set_title(note + (f" (leftmost bar: {outside:,} below the axis)" if outside else ""))
+    ax.set_title(found.note + (f" (leftmost bar: {outside:,} below the axis)" if outside else ""))
     # The leftmost bar is cut only where it gathers what lies further left.
     return float(max(*(below[1:] if outside else below), *above))

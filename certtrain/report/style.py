@@ -5,9 +5,10 @@ Matplotlib is imported when a plot is made: it takes half a second that most com
 
 from __future__ import annotations
 
+import math
 import os
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ DPI = 130
 # Of the title, bold at its size: so many characters fit beside each other, and so much height takes a line.
 CHARACTERS_PER_INCH = 10
 LINE_INCHES = 0.2
+# Percent that an axis of accuracies shows at least: a difference of one point is seen.
+LEAST_POINTS = 4.0
 
 
 @contextmanager
@@ -74,6 +77,21 @@ def figure(columns: int, rows: int, title: str, size: tuple[float, float], **opt
     axes = canvas.subplots(rows, columns, squeeze=False, **options)
     canvas.suptitle("\n".join(lines), x=0.01, ha="left")
     return canvas, list(axes.flat)
+
+
+def percent_limits(set_limits: Callable[[float, float], Any], values: Sequence[float]) -> None:
+    """As much of an axis of percentages as its values need, and no less than `LEAST_POINTS`.
+
+    Args:
+        set_limits: `set_xlim` or `set_ylim`.
+        values: In percent; what is not finite does not count.
+    """
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return
+    low, high = min(known), max(known)
+    margin = max(0.06 * (high - low), (LEAST_POINTS - (high - low)) / 2, 0.3)
+    set_limits(max(low - margin, -0.8), min(high + margin, 100.8))
 
 
 def relaxation_color(name: str) -> str:

@@ -3,7 +3,16 @@
 from pathlib import Path
 
 import pytest
+from report.full import full_study
 from report.runs import METHODS, RELAXATIONS, run
+
+from certtrain.cli.report import ReportOptions, write
+
+
+@pytest.fixture(scope="session")
+def full_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a study that has everything; nothing of it is changed."""
+    return write([full_study(tmp_path_factory.mktemp("study"))], ReportOptions(images=3))
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def test_every_key_has_a_place(study: Path) -> None:
     found = collect([study])
     lines = shared_lines(found)
     assert "  images=100, eps=0.05, init=default, batch_norm=running" in lines
-    assert "with method rgs: rgs.sigma=0.01" in lines
+    assert "with method rgs: rgs.sigma_unit=absolute, rgs.sigma=0.01" in lines
     assert "with relaxation.name crown_ibp: relaxation.lower_slope=adaptive" in lines
     everywhere = {*found.keys.columns, *found.keys.shared, *(key for c in found.keys.companions for key in c.setting)}
     assert everywhere == {key for group in found.groups for key in group.setting}
