@@ -24,9 +24,9 @@ def dashboard_command(arguments: list[str]) -> None:
     """
     parser = Parser(
         prog="python -m certtrain dashboard",
-        description="Creates a workspace and a report in a W&B project: accuracies by relaxation and method, heat maps of "
-        "sigma and population, parallel coordinates, training and gradient estimates, verifiers, cost. Pages of the same "
-        "name are brought up to date.",
+        description="Creates a workspace and a report in a W&B project: accuracies by relaxation and method, heat maps "
+        "of sigma and population, parallel coordinates, training and gradient estimates, verifiers, cost. Pages of the "
+        "same name are brought up to date.",
     )
     parser.add_argument("project", nargs="?", default="", help="entity/project, or project; default: certtrain")
     parser.add_argument("--print", action="store_true", help="writes the definition as JSON instead; needs no network")

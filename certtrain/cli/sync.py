@@ -70,7 +70,8 @@ def _sync_all(asked: Namespace) -> None:
     for line in refused:
         console.print(f"not sent: {line}", markup=False, highlight=False, soft_wrap=True, style="red")
     if refused:
-        raise CerttrainError(f"sync: {len(refused)} of {len(refused) + len(directories)} runs were not sent, see above")
+        total = len(found.damaged) + len(directories)
+        raise CerttrainError(f"sync: {len(refused)} of {total} runs were not sent, see above")
 
 
 def _sync_one(directory: Path, asked: Namespace, stays: bool) -> str:

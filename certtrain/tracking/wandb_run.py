@@ -50,6 +50,7 @@ def opened(
     facts: Facts,
     record: Mapping[str, Any],
     folder: Path,
+    exit_code: int = 0,
     **settings: Any,
 ) -> Iterator[wandb.Run]:
     """The W&B run; finished with the block, as failed if the block failed.
@@ -62,6 +63,7 @@ def opened(
         facts: What it is.
         record: Its summary.json; empty before it is written.
         folder: Where W&B keeps its own files; exists.
+        exit_code: Of what is shown; another one than 0 shows it as failed.
         settings: Of W&B, other than the usual ones.
     """
     import wandb
@@ -82,12 +84,12 @@ def opened(
     run.config.update(configuration(node, facts, record), allow_val_change=True)
     run.define_metric(STEP, hidden=True)
     run.define_metric("*", step_metric=STEP)
-    exit_code = 1
+    code = 1
     try:
         yield run
-        exit_code = 0
+        code = exit_code
     finally:
-        run.finish(exit_code=exit_code)
+        run.finish(exit_code=code)
 
 
 def log_row(run: wandb.Run, step: int, row: Mapping[str, Any]) -> None:

@@ -80,8 +80,11 @@ def test_what_cannot_be_composed_cannot_be_shown(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.yaml").write_bytes(b"eps: \xff\n")
     for arguments, message in (
-        (["logger=null"], "'logger=null': a group is given a choice: logger=local|wandb"),
+        (["logger=null"], "'logger=null': a group is given a choice: logger=csv|local|tensorboard|wandb"),
         (["pgpe=null"], "'pgpe=null': set its keys, as in pgpe.key=value"),
+        (["logger=wandb,csv"], "'logger=wandb,csv': several at once are a list: logger=[wandb,csv]"),
+        (["logger=[wandb,cvs]"], "unknown logger 'cvs': possible are csv, local, tensorboard, wandb; did you mean csv?"),
+        (["logger.wandb.project=x"], "unknown key 'logger.wandb.project' here: it needs logger=wandb"),
         (["seed=0,1"], "'seed=0,1' has several values: add -m to run each"),
         ([f"--config-dir={tmp_path}", "data=mine"], f"{tmp_path}/data/mine.yaml is not UTF-8: invalid start byte"),
     ):
