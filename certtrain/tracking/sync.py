@@ -76,9 +76,8 @@ def sync(
     if offline:
         shutil.rmtree(folder, ignore_errors=True)  # superseded: what is written now holds all of it
     folder.mkdir(exist_ok=True)
-    mode = {"mode": "offline"} if offline else {}
     code = 0 if finished and _complete(record) else 1
-    with opened(target, run_id, directory, node, facts, record, folder, code, **QUIET, **mode) as run:
+    with opened(target, run_id, directory, node, facts, record, folder, code, offline, **QUIET) as run:
         for step, row in rows:
             if step >= int(run.starting_step or 0):  # what comes before is there
                 log_row(run, step, row)

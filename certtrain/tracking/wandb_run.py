@@ -13,6 +13,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from certtrain.tracking.facts import Facts, configuration, sweep_of
+from certtrain.tracking.packages import mode
 
 if TYPE_CHECKING:
     import wandb
@@ -51,6 +52,7 @@ def opened(
     record: Mapping[str, Any],
     folder: Path,
     exit_code: int = 0,
+    offline: bool = False,
     **settings: Any,
 ) -> Iterator[wandb.Run]:
     """The W&B run; finished with the block, as failed if the block failed.
@@ -64,6 +66,7 @@ def opened(
         record: Its summary.json; empty before it is written.
         folder: Where W&B keeps its own files; exists.
         exit_code: Of what is shown; another one than 0 shows it as failed.
+        offline: Whether nothing is sent whatever the environment says.
         settings: Of W&B, other than the usual ones.
     """
     import wandb
@@ -78,6 +81,7 @@ def opened(
         job_type="train",
         tags=facts.tags,
         dir=str(folder),
+        mode="offline" if offline else mode(),
         reinit="finish_previous",
         settings=wandb.Settings(**settings),
     )

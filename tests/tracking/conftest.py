@@ -1,6 +1,5 @@
 """One short run that logs everywhere, for all tests of the views."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.job import run_in
 from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import plain
-from certtrain.errors import CerttrainError
 
 SHORT = (
     *("logger=[wandb,csv,tensorboard]", "model.widths=[16]", "pgpe.population_size=8", "trainer.max_epochs=2"),
@@ -32,11 +30,3 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         RunDirectory(directory).write_configuration(node)
         run_in(directory, node)
         yield directory
-
-
-def refused(message: str) -> "pytest.RaisesContext[CerttrainError]":
-    """An error of one line."""
-    return pytest.raises(CerttrainError, match=message)
-
-
-assert "WANDB_RUN_ID" not in os.environ

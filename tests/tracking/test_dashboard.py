@@ -1,6 +1,7 @@
 """The dashboard's definition survives the library's own serialisation, and its pages are made once."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -146,3 +147,9 @@ def test_the_same_pages_are_updated(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(server.views) == 2
     assert server.made == ["certtrain"]
     assert first.workspace.startswith("https://wandb.test/me/certtrain?nw=")
+
+
+def test_the_documentation_lists_what_there_is(definition: Definition) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "wandb.md"
+    listed = page.read_text(encoding="utf-8").split("<!-- outline -->")[1].split("<!-- end -->")[0]
+    assert listed.strip().splitlines() == definition.outline()

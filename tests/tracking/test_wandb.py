@@ -25,7 +25,9 @@ def numbers(run: OfflineRun) -> list[tuple[int, dict[str, float]]]:
     rows = []
     for row in run.rows:
         assert row["_step"] == row["step"]
-        kept = {k: v for k, v in row.items() if isinstance(v, (int, float)) and not k.startswith(("tables/", "pictures/"))}
+        kept = {
+            k: v for k, v in row.items() if isinstance(v, (int, float)) and not k.startswith(("tables/", "pictures/"))
+        }
         rows.append((kept.pop("_step"), {k: v for k, v in kept.items() if k != "step"}))
     return rows
 
@@ -86,7 +88,12 @@ def test_the_machine_is_measured_where_the_run_is(live: OfflineRun, rebuilt: Off
 
 def test_results_are_those_of_the_summary(run: Path, live: OfflineRun, rebuilt: OfflineRun) -> None:
     wanted = results(read_summary(run / "summary.json"))
-    assert {"natural_accuracy", "certified_accuracy_by/deeppoly", "stages/attack/settled", "train_seconds"} <= wanted.keys()
+    assert {
+        "natural_accuracy",
+        "certified_accuracy_by/deeppoly",
+        "stages/attack/settled",
+        "train_seconds",
+    } <= wanted.keys()
     for shown in (live, rebuilt):
         assert {key: shown.summary[key] for key in wanted} == wanted
 
@@ -156,7 +163,7 @@ def test_a_crashed_run_is_sent_and_completed_under_its_id(
     found = offline_run(crashed / "wandb-sync")
     assert found.run.run_id == identity(copied)
     assert found.exit_code == 1
-    the_same(numbers(found), [row for row in read_rows(crashed / "metrics.jsonl")])
+    the_same(numbers(found), read_rows(crashed / "metrics.jsonl"))
 
 
 def test_copies_of_a_record_are_one_run_and_other_runs_are_others(run: Path, tmp_path: Path) -> None:
