@@ -176,8 +176,10 @@ def _check_choice(override: Override) -> None:
     if group != key and isinstance(value, str) and (config_dir() / group).is_dir():
         raise ConfigError(f"'{line}': {group} is a group, whose choice is written {group}={value}")
     named = isinstance(value, list) and all(isinstance(name, str) for name in value)
-    if key in SEVERAL and named and (unknown := [name for name in value if name not in choices_of(key)]):
-        raise ConfigError(unknown_choice(key, unknown[0]))
+    if key in SEVERAL and isinstance(value, list) and named:
+        for name in value:
+            if name not in choices_of(key):
+                raise ConfigError(unknown_choice(key, name))
     if isinstance(value, (str, dict)) or named or override.is_delete() or override.is_sweep_override():
         return
     if (config_dir() / key).is_dir():
@@ -191,6 +193,9 @@ def _expand(command: Command, parsed: list[Override]) -> list[tuple[str, ...]]:
     """One tuple of overrides per job."""
     swept = [override for override in parsed if override.is_sweep_override()]
     if not command.multirun:
+        if swept and swept[0].key_or_group in SEVERAL:
+            line = str(swept[0].input_line)
+            raise ConfigError(f"'{line}': several at once are a list: {line.replace('=', '=[', 1)}]")
         if swept:
             raise ConfigError(f"'{swept[0].input_line}' has several values: add -m to run each")
         return [tuple(str(override.input_line) for override in parsed)]

@@ -46,10 +46,10 @@ def sync_command(arguments: list[str]) -> None:
 
 def _sync_all(asked: Namespace) -> None:
     from certtrain.report.collect_read import find_runs
-    from certtrain.tracking.packages import check_login, offline, require
+    from certtrain.tracking.packages import check_login, mode, offline, require
 
     require("wandb", "sync")
-    if os.environ.get("WANDB_MODE") == "disabled":
+    if mode() == "disabled":
         raise ConfigError("sync: WANDB_MODE=disabled sends nothing and writes nothing; --offline writes folders")
     stays = asked.offline or offline()
     if not stays:
@@ -70,7 +70,8 @@ def _sync_all(asked: Namespace) -> None:
     for line in refused:
         console.print(f"not sent: {line}", markup=False, highlight=False, soft_wrap=True, style="red")
     if refused:
-        raise CerttrainError(f"sync: {len(refused)} of {len(refused) + len(directories)} runs were not sent, see above")
+        total = len(found.damaged) + len(directories)
+        raise CerttrainError(f"sync: {len(refused)} of {total} runs were not sent, see above")
 
 
 def _sync_one(directory: Path, asked: Namespace, stays: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from certtrain.errors import CerttrainError
 from certtrain.report.metrics import read_rows
 from certtrain.tracking.facts import facts_of
 from certtrain.tracking.identity import Sent, begin_identity, digest_of
-from certtrain.tracking.packages import offline
+from certtrain.tracking.packages import mode, offline
 from certtrain.tracking.results import Images, send_results
 from certtrain.tracking.sync import address_of, sync
 from certtrain.tracking.wandb_run import Target, WandbView, log_row, opened
@@ -74,7 +73,7 @@ def send(loggers: Sequence[Logger], node: Node, record: Mapping[str, Any], split
 
 def bring_up_to_date(config: RunConfig, node: Node, directory: Path) -> None:
     """Sends what was added to the directory of a run that logs to W&B."""
-    if config.logger.wandb is not None and os.environ.get("WANDB_MODE") != "disabled":
+    if config.logger.wandb is not None and mode() != "disabled":
         sync(directory, node, target_of(config), offline(), recorded_images(config))
 
 

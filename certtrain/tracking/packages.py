@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 from certtrain.errors import ConfigError
 
 # Package -> what it is installed by.
 EXTRAS = {"wandb": "wandb", "wandb_workspaces": "dashboard", "tensorboard": "tensorboard"}
-# Values of WANDB_MODE with which nobody has to be logged in.
-ALONE = ("offline", "disabled", "dryrun")
 
 
 def require(package: str, what: str) -> None:
@@ -29,9 +27,19 @@ def require(package: str, what: str) -> None:
         raise ConfigError(f"{what} needs the package {name}: pip install 'certtrain[{EXTRAS[package]}]'")
 
 
+def mode() -> Literal["online", "offline", "disabled"]:
+    """What the environment tells W&B; asked for each run, since W&B looks once per process."""
+    match os.environ.get("WANDB_MODE", "").lower():
+        case "offline" | "dryrun":
+            return "offline"
+        case "disabled":
+            return "disabled"
+    return "online"
+
+
 def offline() -> bool:
     """Whether W&B is told to send nothing."""
-    return os.environ.get("WANDB_MODE") in ALONE
+    return mode() != "online"
 
 
 def _logged_in(wandb: Any) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from certtrain.report.metrics import read_rows
-from certtrain.report.summary import read_summary
+from certtrain.report.summary import CertificationFailed, check_failures, read_summary
 from certtrain.tracking.facts import facts_of
 from certtrain.tracking.identity import Sent, digest_of, identity, sent
 from certtrain.tracking.results import Images, no_images, send_results
@@ -76,8 +76,8 @@ def sync(
     if offline:
         shutil.rmtree(folder, ignore_errors=True)  # superseded: what is written now holds all of it
     folder.mkdir(exist_ok=True)
-    mode = {"mode": "offline"} if offline else {}
-    with opened(target, run_id, directory, node, facts, record, folder, **QUIET, **mode) as run:
+    code = 0 if finished and _complete(record) else 1
+    with opened(target, run_id, directory, node, facts, record, folder, code, offline, **QUIET) as run:
         for step, row in rows:
             if step >= int(run.starting_step or 0):  # what comes before is there
                 log_row(run, step, row)
@@ -85,6 +85,15 @@ def sync(
         address = str(run.url or "")
     wanted.write(directory)
     return Synced(run_id, len(rows), _written(folder) if offline else address)
+
+
+def _complete(record: Mapping[str, Any]) -> bool:
+    """Whether the job itself ended well."""
+    try:
+        check_failures(record)
+    except CertificationFailed:
+        return False
+    return True
 
 
 def address_of(target: Target) -> str:

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from certtrain.tracking.facts import Facts, configuration, sweep_of
+from certtrain.tracking.packages import mode
 
 if TYPE_CHECKING:
     import wandb
@@ -50,6 +51,8 @@ def opened(
     facts: Facts,
     record: Mapping[str, Any],
     folder: Path,
+    exit_code: int = 0,
+    offline: bool = False,
     **settings: Any,
 ) -> Iterator[wandb.Run]:
     """The W&B run; finished with the block, as failed if the block failed.
@@ -62,6 +65,8 @@ def opened(
         facts: What it is.
         record: Its summary.json; empty before it is written.
         folder: Where W&B keeps its own files; exists.
+        exit_code: Of what is shown; another one than 0 shows it as failed.
+        offline: Whether nothing is sent whatever the environment says.
         settings: Of W&B, other than the usual ones.
     """
     import wandb
@@ -76,18 +81,19 @@ def opened(
         job_type="train",
         tags=facts.tags,
         dir=str(folder),
+        mode="offline" if offline else mode(),
         reinit="finish_previous",
         settings=wandb.Settings(**settings),
     )
     run.config.update(configuration(node, facts, record), allow_val_change=True)
     run.define_metric(STEP, hidden=True)
     run.define_metric("*", step_metric=STEP)
-    exit_code = 1
+    code = 1
     try:
         yield run
-        exit_code = 0
+        code = exit_code
     finally:
-        run.finish(exit_code=exit_code)
+        run.finish(exit_code=code)
 
 
 def log_row(run: wandb.Run, step: int, row: Mapping[str, Any]) -> None:

@@ -34,8 +34,8 @@ def ran(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
         (["--resolve"], "--resolve and --package belong to --cfg"),
         (["verify", "x.pth"], "'verify' is no key=value and no command; did you mean certify?"),
         (
-            ["dashboard", "x"],
-            "'dashboard' is no key=value and no command; commands are analyze, certify,",
+            ["gallery", "x"],
+            "'gallery' is no key=value and no command; commands are analyze, certify,",
         ),
         (["colect", "x"], "'colect' is no key=value and no command; did you mean collect?"),
         (["eps=0.1", "study"], "study is a command: it must be the first word"),
@@ -80,8 +80,14 @@ def test_what_cannot_be_composed_cannot_be_shown(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.yaml").write_bytes(b"eps: \xff\n")
     for arguments, message in (
-        (["logger=null"], "'logger=null': a group is given a choice: logger=local|wandb"),
+        (["logger=null"], "'logger=null': a group is given a choice: logger=csv|local|tensorboard|wandb"),
         (["pgpe=null"], "'pgpe=null': set its keys, as in pgpe.key=value"),
+        (["logger=wandb,csv"], "'logger=wandb,csv': several at once are a list: logger=[wandb,csv]"),
+        (
+            ["logger=[csb]"],
+            "unknown logger 'csb': possible are csv, local, tensorboard, wandb; did you mean csv?",
+        ),
+        (["logger.wandb.project=x"], "unknown key 'logger.wandb.project' here: it needs logger=wandb"),
         (["seed=0,1"], "'seed=0,1' has several values: add -m to run each"),
         ([f"--config-dir={tmp_path}", "data=mine"], f"{tmp_path}/data/mine.yaml is not UTF-8: invalid start byte"),
     ):

@@ -138,7 +138,7 @@ BAD = {
     "relaxation=IBP": "did you mean ibp?",
     "relaxation.sparse=1": "unknown key 'relaxation.sparse': --cfg job shows all",
     "pgpe.noise=low_rank": "pgpe/noise is a group, whose choice is written pgpe/noise=low_rank",
-    "logger=null": "'logger=null': a group is given a choice: logger=local.wandb",
+    "logger=null": "'logger=null': a group is given a choice: logger=csv.local.tensorboard.wandb",
     "scheduler=null": "a group is given a choice: scheduler=constant.cosine.cyclic.multistep.one_cycle",
     "certify=3": r"a group is given a choice: certify=complete\|default",
     "certify=false": r"certify=complete\|default; certify.enabled=false certifies nothing$",

@@ -10,7 +10,6 @@ import torch
 
 from certtrain.certify.ledger import Ledger, read_ledger
 from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.logs import _run_id
 from certtrain.cli.resume import Place, find_place
 from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import Node, plain
@@ -18,6 +17,7 @@ from certtrain.errors import CerttrainError, ConfigError
 from certtrain.report.summary import read_summary
 from certtrain.sweep import record
 from certtrain.sweep.jobs import certified_accuracy
+from certtrain.tracking.identity import begin_identity
 from certtrain.training.checkpoints import network_state, read_checkpoint
 from certtrain.training.metrics import drop_rows
 from certtrain.training.survival import reached_step
@@ -82,7 +82,7 @@ READERS: list[tuple[str, Callable[[Path], Any]]] = [
     ("ledger.meta", judge_with_damaged_settings),
     ("summary.json", read_summary),
     ("sweep.json", lambda file: record.read(file.parent)),
-    ("wandb_id.txt", _run_id),
+    ("wandb_id.txt", lambda file: begin_identity(file.parent)),
 ]
 
 

@@ -76,9 +76,9 @@ def assemble_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
 def log_to_the_web(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     directory.mkdir()
-    node = plain(composed("logger=wandb"))
+    node = plain(composed("logger=[wandb,csv,tensorboard]"))
     with run_loggers(parse(node), node, directory) as loggers:
-        assert len(loggers) == 2
+        assert len(loggers) == 4
 
 
 def sweep(reads: Reads, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

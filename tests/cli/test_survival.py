@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from wandb_files import OfflineRun
 
 EVERY = 3
 # Batches of 128: epochs of 10 generations.
@@ -69,7 +70,8 @@ def rows(run: Path) -> list[dict]:
 
 def record(run: Path) -> dict:
     summary = json.loads((run / "summary.json").read_text())
-    return {k: v for k, v in summary.items() if not k.endswith("_seconds")}
+    stages = [{k: v for k, v in stage.items() if k != "seconds"} for stage in summary["stages"]]
+    return {**{k: v for k, v in summary.items() if not k.endswith("_seconds")}, "stages": stages}
 
 
 def state(run: Path, name: str) -> dict[str, torch.Tensor]:
@@ -147,6 +149,9 @@ def test_a_signal_stops_it_with_its_state_saved_and_the_same_command_goes_on(tmp
     assert (run / "wandb_id.txt").read_text() == identity
     views = [path.name for path in (run / "wandb").glob("offline-run-*") if path.is_dir()]
     assert {view.rsplit("-", 1)[1] for view in views} == {identity.strip()}
+    # An offline run cannot go on where another one has ended: the later one holds all of it.
+    shown = OfflineRun(run / "wandb" / max(views))
+    assert [row["step"] for row in shown.rows] == list(range(40))
     whole = start("trainer.max_epochs=4", "hydra.run.dir=whole", cwd=tmp_path)
     finish(whole)
     assert_same_run(tmp_path / "whole", run)

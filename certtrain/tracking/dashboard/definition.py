@@ -21,7 +21,7 @@ COLUMNS = (
     *(f"config:{name}.value" for name in ("population_size", "seed")),
 )
 # The report's grid has 24 columns; a panel is a third of it.
-WIDE, HIGH, ACROSS = 8, 7, 3
+WIDE, HIGH, ACROSS = 8, 6, 3
 
 
 @dataclass(frozen=True)

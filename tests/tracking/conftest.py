@@ -1,0 +1,32 @@
+"""One short run that logs everywhere, for all tests of the views."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certtrain.cli.compose import Command, compose_jobs
+from certtrain.cli.job import run_in
+from certtrain.cli.rundir import RunDirectory
+from certtrain.cli.schema import plain
+
+SHORT = (
+    *("logger=[wandb,csv,tensorboard]", "model.widths=[16]", "pgpe.population_size=8", "trainer.max_epochs=2"),
+    *("trainer.log_every_n_steps=5", "certify.limit=30", "certify.attack.steps=3", "certify.attack.restarts=1"),
+    *("logger.wandb.group=together", "logger.wandb.images=3"),
+)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Its directory."""
+    directory = tmp_path_factory.mktemp("logged") / "run"
+    directory.mkdir()
+    (job,) = compose_jobs(Command(SHORT, False, False))
+    node = plain(job)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("WANDB_SILENT", "true")
+        RunDirectory(directory).write_configuration(node)
+        run_in(directory, node)
+        yield directory
