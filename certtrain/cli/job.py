@@ -33,8 +33,8 @@ from certtrain.cli.explain import as_typed
 from certtrain.cli.heartbeat import Heartbeat
 from certtrain.cli.lock import locked
 from certtrain.cli.logs import quiet_libraries, run_loggers
-from certtrain.cli.rundir import RunDirectory
-from certtrain.cli.schema import RunConfig, parse, plain
+from certtrain.cli.rundir import RunDirectory, changes
+from certtrain.cli.schema import Node, RunConfig, parse, plain
 from certtrain.cli.supervisor import run_ranks
 from certtrain.data.module import ImageData
 from certtrain.errors import CerttrainError
@@ -56,6 +56,8 @@ from certtrain.training.survival import BEST, LAST, MONITOR, Survival, newest, r
 
 Record = dict[str, Any]
 
+# How a fork says what it is a fork of.
+FORKING = ("fork", "warm_start.path")
 # Number of the standard error.
 STDERR = 2
 
@@ -73,8 +75,11 @@ def run(composed: DictConfig) -> float | None:
     config = parse(node)
     directory = Path(HydraConfig.get().runtime.output_dir).absolute()
     with locked(directory):
-        RunDirectory(directory).write_configuration(node)
-        record_start(directory, sys.argv[1:], _typed_keys())
+        place = RunDirectory(directory)
+        if (there := place.configuration()) is not None and changes(there, node):
+            place.set_results_aside()  # it goes on to more
+        place.write_configuration(node)
+        record_start(directory, sys.argv[1:], **_told(config, node))
         cluster.tell(cluster.Orders(node, directory))
         if config.trainer.ranks > 1 and not dist.is_initialized():
             handover.forget()  # the ranks are other processes
@@ -123,11 +128,22 @@ def run_in(directory: Path, node: Record) -> Record:
     return record
 
 
-def _typed_keys() -> list[str]:
-    """The keys that the command sets, as they were typed."""
-    typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+def _told(config: RunConfig, node: Node) -> Record:
+    """The keys that the command sets, as they were typed, where choices of the user's own come from, and its parent."""
+    hydra = HydraConfig.get()
+    typed = OmegaConf.to_container(hydra.overrides.task, resolve=False)
     assert isinstance(typed, list)
-    return [str(override) for override in typed]
+    folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    found: Record = {"overrides": [word for word in map(str, typed) if not word.startswith("resume=")]}
+    if folders:
+        found["config_dir"] = folders[0]
+    if config.fork is None:
+        return found
+    checkpoint = Path(str(config.warm_start.path))
+    parent = RunDirectory(checkpoint.parent.parent)
+    changed = [str(change) for change in changes(parent.configuration() or {}, node) if change.key not in FORKING]
+    told = {"run": str(parent.path), "checkpoint": checkpoint.name, "step": reached_step(checkpoint)}
+    return found | {"forked_from": {**told, "changed": changed}}
 
 
 def _tell(line: str) -> None:
@@ -183,7 +199,8 @@ class Job:
             data.setup()
         console.print("\n".join(data.describe()), highlight=False, markup=False, soft_wrap=True)
         network, graph = make_network(config, data.source)
-        begin_from_checkpoint(config, network)
+        if self.start is None:
+            begin_from_checkpoint(config, network)
         ranks = make_ranks(config, make_layout(config))
         training = make_training(config, network, graph, ranks, make_warm_start(config))
         with noticing_lost_peers(ranks), self.heartbeat.during(lambda: training.doing):
