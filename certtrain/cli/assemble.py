@@ -146,9 +146,10 @@ def begin_from_checkpoint(config: RunConfig, network: nn.Module) -> None:
     Raises:
         ConfigError: If the file is absent, holds no weights, those of another architecture, or no finite numbers.
     """
+    key = "warm_start.path" if config.fork is None else "fork"
     if config.warm_start.path is None:
         return
-    path, key = Path(config.warm_start.path), "warm_start.path" if config.fork is None else "fork"
+    path = Path(config.warm_start.path)
     try:
         load_network(network, path)
     except CerttrainError as error:

@@ -191,7 +191,8 @@ class Job:
             soft_wrap=True,
         )
         if self.start is not None:
-            console.print(f"goes on from step {reached_step(self.start)} (resume=never begins anew)", highlight=False)
+            begun = f"goes on from step {reached_step(self.start)} (resume=never begins anew)"
+            console.print(begun, highlight=False, soft_wrap=True)
         pl.seed_everything(config.seed % 2**32, verbose=False)
         data = make_data(config)
         handover.forget()
@@ -229,7 +230,7 @@ class Job:
             plugins=[AtomicCheckpointIO(), *([environment] if environment else [])],
             num_sanity_val_steps=0,
             enable_model_summary=False,
-            enable_progress_bar=self.console.is_terminal,
+            enable_progress_bar=False,  # ours is a callback like others
             use_distributed_sampler=False,
             inference_mode=False,  # a loss may attack what it is validated on, by gradients
             # A warm start may have batches of another size: the loader is made anew when it is over, which a resumed
@@ -261,6 +262,7 @@ class Job:
                 f"note: training ended at eps {reached:g}, below {self.config.eps:g}: "
                 "train longer or shorten schedule.eps.warmup and schedule.eps.ramp",
                 style="yellow",
+                soft_wrap=True,
             )
         return self._choose(trainer, training, data, loggers)
 
@@ -285,5 +287,5 @@ class Job:
         (found,) = trainer.validate(training, data, verbose=False)
         step = trainer.global_step
         for logger in loggers:
-            logger.log_metrics({**found, "epoch": training.phases.place(step)[0]}, step=step)
+            logger.log_metrics({**found, "epoch": training.phases.place(step - 1)[0]}, step=step)
         return last if self.survival.best is None or found[MONITOR] > self.survival.best else best

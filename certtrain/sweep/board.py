@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from certtrain.sweep.jobs import OUTPUT, TRACEBACK, Job, Outcome, certified_accuracy
+from certtrain.tables import show
 
 STYLES = {"done": "green", "done before": "green", "failed": "red", "stopped": "yellow", "not run": "yellow"}
 
@@ -94,7 +95,7 @@ class Board:
                 "" if outcome.seconds is None else f"{outcome.seconds:.1f}",
                 Text(_short(job.directory)),
             )
-        self.console.print(found)
+        show(self.console, found)
 
     def _say(self, markup: str) -> None:
         self.console.print(markup, highlight=False, soft_wrap=True)

@@ -25,6 +25,7 @@ class Job:
         command: What runs it, and nothing else, in any shell.
         folder: Where the command is run.
         processes: How many processes it starts on a machine: its ranks there.
+        gpus: How many GPUs it uses where there are any.
         stop_code: The exit code by which it says that a signal has stopped it and it can go on.
     """
 
@@ -34,6 +35,7 @@ class Job:
     command: tuple[str, ...]
     folder: Path
     processes: int = 1
+    gpus: int = 0
     stop_code: int = 75
 
     @property
