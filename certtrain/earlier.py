@@ -17,6 +17,7 @@ ALWAYS: Mapping[str, Any] = {
     "schedule": {"eps": {"shape": "linear"}},
     "loss": {"shi": 0.0},
     "trainer": {"accumulate": 1, "forwards": "float32"},
+    "fork": None,
 }
 # Node -> its later keys -> what they would have been, where there is such a node.
 BEFORE: Mapping[str, Mapping[str, Any]] = {

@@ -164,15 +164,19 @@ def begin_from_checkpoint(config: RunConfig, network: nn.Module) -> None:
     """Gives the network the weights that the run starts from, if it names a checkpoint.
 
     Raises:
-        ConfigError: If the file is absent, is no checkpoint, or belongs to another architecture.
+        ConfigError: If the file is absent, holds no weights, those of another architecture, or no finite numbers.
     """
+    key = "warm_start.path" if config.fork is None else "fork"
     if config.warm_start.path is None:
         return
     path = Path(config.warm_start.path)
     try:
         load_network(network, path)
     except CerttrainError as error:
-        raise ConfigError(f"warm_start.path: {error}") from error
+        raise ConfigError(f"{key}: {error}") from error
+    for name, tensor in network.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ConfigError(f"{key}: {path}: {name} holds numbers that are not finite")
 
 
 def make_estimator(config: RunConfig) -> GradientEstimator:

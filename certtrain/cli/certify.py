@@ -191,7 +191,8 @@ def _answer(
         images = len(data.splits.test.inputs[: config.certify.limit])
         verdicts = [verdict for verdict in verdicts if verdict.index < images]
         if len(verdicts) < images:
-            console.print(f"{len(verdicts):,} of {images:,} images are judged; other shards have the rest")
+            left = f"{len(verdicts):,} of {images:,} images are judged; other shards have the rest"
+            console.print(left, soft_wrap=True)
             return None
         record = write_summary(
             directory / "summary.json",

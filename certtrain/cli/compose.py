@@ -68,16 +68,18 @@ def parse_command(arguments: list[str]) -> Command:
 
 
 def as_command(found: argparse.Namespace) -> Command:
-    """The command of what `read_arguments` has read.
+    """The command of what `read_arguments` has read, with the keys of the run that it goes on with or forks.
 
     Raises:
-        ConfigError: If --config-dir is no folder.
+        ConfigError: If --config-dir is no folder, or the run cannot be taken.
     """
+    from certtrain.cli.recorded import upon_recorded  # which makes commands of this one
+
     inspects = bool(found.cfg or found.info or found.hydra_help or found.shell_completion or found.help)
     folder = None if found.config_dir is None else Path(os.path.abspath(found.config_dir))
     if folder is not None and not folder.is_dir():
         raise ConfigError(f"--config-dir: {folder} is no folder")
-    return Command(tuple(found.overrides), bool(found.multirun), inspects, folder)
+    return upon_recorded(Command(tuple(found.overrides), bool(found.multirun), inspects, folder))
 
 
 @contextmanager

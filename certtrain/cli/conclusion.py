@@ -108,7 +108,7 @@ def _show(record: Record, report: Path, console: Console) -> None:
     if record["images"]:
         print_verdict(console, record)
     if "unaveraged" in record:
-        console.print(f"without averaging: {accuracies_of(record['unaveraged'])}", highlight=False)
+        console.print(f"without averaging: {accuracies_of(record['unaveraged'])}", highlight=False, soft_wrap=True)
     certified = record["certify_seconds"]
     console.print(
         f"trained in {record['train_seconds']:.1f} s"

@@ -56,4 +56,4 @@ class Heartbeat(RenderHook):
             now = time.monotonic()
             if now >= self._heard + self._seconds:
                 what = doing if isinstance(doing, str) else doing()
-                self._console.print(f"{what} ({now - started:.0f} s)", highlight=False, markup=False)
+                self._console.print(f"{what} ({now - started:.0f} s)", highlight=False, markup=False, soft_wrap=True)

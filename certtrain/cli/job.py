@@ -32,8 +32,8 @@ from certtrain.cli.conclusion import Trained, conclude
 from certtrain.cli.explain import as_typed
 from certtrain.cli.heartbeat import Heartbeat
 from certtrain.cli.logs import quiet_libraries, run_loggers
-from certtrain.cli.rundir import RunDirectory
-from certtrain.cli.schema import RunConfig, parse, plain
+from certtrain.cli.rundir import RunDirectory, changes
+from certtrain.cli.schema import Node, RunConfig, parse, plain
 from certtrain.cli.supervisor import run_ranks
 from certtrain.data.module import ImageData
 from certtrain.data.source import Splits
@@ -57,6 +57,8 @@ from certtrain.training.survival import BEST, LAST, MONITOR, Survival, newest, r
 
 Record = dict[str, Any]
 
+# How a fork says what it is a fork of.
+FORKING = ("fork", "warm_start.path")
 # Number of the standard error.
 STDERR = 2
 
@@ -74,8 +76,11 @@ def run(composed: DictConfig) -> float | None:
     config = parse(node)
     directory = Path(HydraConfig.get().runtime.output_dir).absolute()
     with locked(directory):
-        RunDirectory(directory).write_configuration(node)
-        record_start(directory, sys.argv[1:], _typed_keys())
+        place = RunDirectory(directory)
+        if (there := place.configuration()) is not None and changes(there, node):
+            place.set_results_aside()  # it goes on to more
+        place.write_configuration(node)
+        record_start(directory, sys.argv[1:], **_told(config, node))
         cluster.tell(cluster.Orders(node, directory))
         if config.trainer.ranks > 1 and not dist.is_initialized():
             handover.forget()  # the ranks are other processes
@@ -131,11 +136,22 @@ def run_in(directory: Path, node: Record) -> Record:
     return record
 
 
-def _typed_keys() -> list[str]:
-    """The keys that the command sets, as they were typed."""
-    typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+def _told(config: RunConfig, node: Node) -> Record:
+    """The keys that the command sets, as they were typed, where choices of the user's own come from, and its parent."""
+    hydra = HydraConfig.get()
+    typed = OmegaConf.to_container(hydra.overrides.task, resolve=False)
     assert isinstance(typed, list)
-    return [str(override) for override in typed]
+    folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    found: Record = {"overrides": [word for word in map(str, typed) if not word.startswith("resume=")]}
+    if folders:
+        found["config_dir"] = folders[0]
+    if config.fork is None:
+        return found
+    checkpoint = Path(str(config.warm_start.path))
+    parent = RunDirectory(checkpoint.parent.parent)
+    changed = [str(change) for change in changes(parent.configuration() or {}, node) if change.key not in FORKING]
+    told = {"run": str(parent.path), "checkpoint": checkpoint.name, "step": reached_step(checkpoint)}
+    return found | {"forked_from": {**told, "changed": changed}}
 
 
 def _tell(line: str) -> None:
@@ -187,7 +203,8 @@ class Job:
             soft_wrap=True,
         )
         if self.start is not None:
-            console.print(f"goes on from step {reached_step(self.start)} (resume=never begins anew)", highlight=False)
+            begun = f"goes on from step {reached_step(self.start)} (resume=never begins anew)"
+            console.print(begun, highlight=False, soft_wrap=True)
         pl.seed_everything(config.seed % 2**32, verbose=False)
         data = make_data(config)
         handover.forget()
@@ -196,7 +213,8 @@ class Job:
         self.splits = data.splits
         console.print("\n".join(data.describe()), highlight=False, markup=False, soft_wrap=True)
         network, graph = make_network(config, data.source)
-        begin_from_checkpoint(config, network)
+        if self.start is None:
+            begin_from_checkpoint(config, network)
         ranks = make_ranks(config, make_layout(config))
         training = make_training(config, network, graph, ranks, make_warm_start(config))
         validation = training.objective.validation
@@ -234,7 +252,7 @@ class Job:
             plugins=[AtomicCheckpointIO(), *([environment] if environment else [])],
             num_sanity_val_steps=0,
             enable_model_summary=False,
-            enable_progress_bar=self.console.is_terminal,
+            enable_progress_bar=False,  # ours is a callback like others
             use_distributed_sampler=False,
             inference_mode=False,  # a loss may attack what it is validated on, by gradients
             # A warm start may have batches of another size: the loader is made anew when it is over, which a resumed
@@ -266,6 +284,7 @@ class Job:
                 f"note: training ended at eps {reached:g}, below {self.config.eps:g}: "
                 "train longer or shorten schedule.eps.warmup and schedule.eps.ramp",
                 style="yellow",
+                soft_wrap=True,
             )
         return self._choose(trainer, training, data, loggers)
 
@@ -290,5 +309,5 @@ class Job:
         (found,) = trainer.validate(training, data, verbose=False)
         step = trainer.global_step
         for logger in loggers:
-            logger.log_metrics({**found, "epoch": training.phases.place(step)[0]}, step=step)
+            logger.log_metrics({**found, "epoch": training.phases.place(step - 1)[0]}, step=step)
         return last if self.survival.best is None or found[MONITOR] > self.survival.best else best

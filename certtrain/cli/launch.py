@@ -105,6 +105,8 @@ def _launch(found: argparse.Namespace) -> None:
         _dismiss()
         _tell_failures(place.directory)
         return
+    if place.note is not None:
+        print(f"note: {place.note}")
     # The last one of several overrides counts.
     going_on = () if place.directory is None else (f"hydra.run.dir={quoted(str(place.directory))}",)
     keep_freed_memory()

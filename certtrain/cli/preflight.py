@@ -42,6 +42,7 @@ from certtrain.training.judging import judge
 from certtrain.training.module import CertifiedTraining
 from certtrain.training.schedules import with_horizon
 from certtrain.training.shards import Shard
+from certtrain.training.survival import newest
 from certtrain.tuning.plan import check as check_search
 from certtrain.tuning.plan import is_search
 
@@ -81,7 +82,7 @@ def _check_jobs(command: Command, jobs: list[DictConfig]) -> Place:
         key = _fingerprint(node)
         if key not in seen:
             seen.add(key)
-            check_parts(config)
+            check_parts(config, place.directory)
             configs.append(config)
     # Last, since it takes longest; and not where other ranks wait: all of them read at the same time, before training.
     if not dist.is_initialized():
@@ -125,10 +126,14 @@ def _check_search(command: Command, jobs: list[DictConfig]) -> None:
         )
 
 
-def check_parts(config: RunConfig) -> None:
+def check_parts(config: RunConfig, directory: Path | None = None) -> None:
     """Builds what a run is made of: data in place, network fits them, one step of training can be taken.
 
     Says what a generation takes where that is much.
+
+    Args:
+        config: Of the run.
+        directory: Where it goes on; None for a new one.
 
     Raises:
         CerttrainError: One line about what is wrong.
@@ -139,7 +144,9 @@ def check_parts(config: RunConfig) -> None:
     source.check()
     network, graph = make_network(config, source)
     check_batch(graph, make_data(config).smallest_batch_size)
-    begin_from_checkpoint(config, network)
+    # Weights that a run began with may be gone when it goes on.
+    if directory is None or newest(directory / "checkpoints") is None:
+        begin_from_checkpoint(config, network)
     training = make_training(config, network, graph)
     _rehearse(config, training, source)
     if (line := announcement(config, training, source)) is not None:

@@ -14,6 +14,7 @@ from certtrain._paths import config_dir
 from certtrain.cli.parser import Parser
 from certtrain.errors import ConfigError
 from certtrain.spelling import did_you_mean
+from certtrain.tables import show
 
 # Lines of a preset's file that are read: "# published: natural 98.74, certified 93.90", a "?" for what is not known.
 NOTES = ("published", "verifier", "source", "unknown")
@@ -111,7 +112,7 @@ def _print(console: Console, chosen: list[Preset], measure: bool) -> None:
             row.append(_measured(console, preset))
         table.add_row(*row)
     if console.is_terminal:
-        console.print(table)
+        show(console, table)
     else:  # nothing is cut off in a file or a pipe
         Console(file=console.file, width=220).print(table)
 

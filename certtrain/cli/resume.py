@@ -7,7 +7,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from certtrain.cli.rundir import CONFIG, RunDirectory, difference
+from certtrain.cli.extension import EPOCHS, STEPS, check_extension
+from certtrain.cli.rundir import CONFIG, RunDirectory, changes, difference
 from certtrain.cli.schema import Node
 from certtrain.errors import CerttrainError, ConfigError
 from certtrain.training.survival import newest, reached_step
@@ -22,10 +23,12 @@ class Place:
     Attributes:
         directory: A directory in which it goes on; None: a new one, which Hydra makes.
         finished: Whether it has come to its end there, so that nothing is left to do.
+        note: What changes for it, where it is told more than it was; None if nothing does.
     """
 
     directory: Path | None = None
     finished: bool = False
+    note: str | None = None
 
 
 def find_place(composed: DictConfig, node: Node) -> Place:
@@ -46,7 +49,7 @@ def find_place(composed: DictConfig, node: Node) -> Place:
         named = _named(Path(resume))
         if not dated and directory.resolve() != named.path.resolve():
             raise ConfigError(f"resume={resume} goes on in {named.path}: leave hydra.run.dir={directory} out")
-        return _continue(named, node)
+        return _extend(named, node) or _continue(named, node)
     run = RunDirectory(directory)
     if not run.free:
         if resume == "never" or run.configuration() is None:
@@ -73,13 +76,32 @@ def _named(path: Path) -> RunDirectory:
     return run
 
 
+def _extend(run: RunDirectory, node: Node) -> Place | None:
+    """Where a run that is named goes on to more epochs than it was told; None if it is not told more.
+
+    Raises:
+        ConfigError: If it would not end like one that was told so in the beginning.
+    """
+    there = run.configuration()
+    assert there is not None
+    found = changes(there, node)
+    if not found or any(change.key not in (EPOCHS, STEPS) for change in found):
+        return None
+    _check_free(run)
+    return Place(run.path, note=check_extension(run, node, found))
+
+
+def _check_free(run: RunDirectory) -> None:
+    if (process := run.holder) is not None:
+        raise ConfigError(f"{run.path} is in use by {process}")
+
+
 def _continue(run: RunDirectory, node: Node) -> Place:
     there = run.configuration()
     assert there is not None
     if (key := difference(there, node)) is not None:
         raise ConfigError(f"{run.path} holds another run ({key}): choose another hydra.run.dir")
-    if (process := run.holder) is not None:
-        raise ConfigError(f"{run.path} is in use by {process}")
+    _check_free(run)
     if not run.finished:
         _newest(run)
     return Place(run.path, run.finished)

@@ -307,6 +307,7 @@ class RunConfig(Strict):
     scheduler: Node
     trainer: Trainer
     resume: str
+    fork: str | None = None
     checkpoint: Checkpoint
     preemption: Preemption
     logger: Logger = Field(default_factory=Logger)

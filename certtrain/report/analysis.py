@@ -13,6 +13,7 @@ from rich.table import Table as RichTable
 from certtrain.report.analysis_figure import draw_analysis
 from certtrain.report.plain import plain, read_record, write_record
 from certtrain.report.style import save_both
+from certtrain.tables import show
 
 Record = Mapping[str, Any]
 NAME = "analysis.json"
@@ -56,7 +57,7 @@ def print_analysis(console: Console, record: Record) -> None:
             shown.add_column(column, justify="left" if column in WORDS else "right")
         for row in table.rows:
             shown.add_row(*row)
-        console.print(shown)
+        show(console, shown)
 
 
 def analysis_tables(folder: Path) -> list[Table]:

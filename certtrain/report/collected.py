@@ -21,8 +21,10 @@ from certtrain.report.collected_figure import write_figure
 from certtrain.report.collected_latex import latex
 from certtrain.report.collected_text import headline, notes, setting_cells, shared_lines, value_text
 from certtrain.report.summary import finite
+from certtrain.tables import show
 
 HEADINGS = ("seeds", "natural %", "certified % (union)", "certified % (its relaxation)", "training s")
+
 # A setting's value that is longer than this is broken into lines in the terminal.
 WIDEST = 24
 
@@ -44,8 +46,10 @@ def print_collection(console: Console, collection: Collection) -> None:
         table.add_column(text, justify=justify, min_width=width, max_width=width, overflow="fold")
     for row in rows:
         table.add_row(*(printable(console, cell) for cell in row))
-    # As wide as it has to be: rich would cut columns to the width of the terminal, or of 80 where there is none.
-    console.print(table, crop=False)
+    if console.is_terminal:
+        show(console, table)
+    else:  # as wide as it has to be: rich would cut columns to 80, where there is no terminal
+        console.print(table, crop=False)
     for note in notes(collection):
         console.print(printable(console, note), soft_wrap=True)
 

@@ -48,6 +48,9 @@ def _origin(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "command", str(record["command"])
     for start in record.get("continued") or ():
         yield "continued by", str(start.get("command"))
+    if (parent := record.get("forked_from")) is not None:
+        yield "forked from", f"{parent.get('checkpoint')} of {parent.get('run')}, step {parent.get('step')}"
+        yield "changed by the fork", "; ".join(map(str, parent.get("changed") or ())) or "nothing"
     if record.get("commit") is not None:
         yield "commit", str(record["commit"])
     if (hardware := record.get("hardware")) is not None:

@@ -33,19 +33,20 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def record_start(directory: Path, arguments: Sequence[str], overrides: Sequence[str]) -> None:
+def record_start(directory: Path, arguments: Sequence[str], overrides: Sequence[str], **told: Any) -> None:
     """Notes that a command begins a run, or goes on with one, in the run directory.
 
-    The first command keeps its place, since it says what the run is; later ones stand under `continued`.
+    The first command keeps its place, since it says what the run is; later ones stand under `continued`. The keys are
+    those of the last one, which may give a run more epochs.
 
     Args:
         directory: The run directory; exists.
         arguments: Of the command line.
-        overrides: The keys that it sets, as typed.
+        overrides: The keys that it sets, as typed, with those that it takes over from the run.
+        **told: What else is to be told of where the run comes from.
     """
     start: dict[str, Any] = {
         "command": command_line(arguments),
-        "overrides": list(overrides),
         "commit": commit(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
@@ -53,7 +54,9 @@ def record_start(directory: Path, arguments: Sequence[str], overrides: Sequence[
     if first:
         start = {**first, "continued": [*first.get("continued", ()), start]}
     with replacing(directory / FILE) as partial:
-        partial.write_text(json.dumps(start, indent=2) + "\n", encoding="utf-8")
+        partial.write_text(
+            json.dumps({**start, "overrides": list(overrides), **told}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 def read_origin(directory: Path) -> dict[str, Any]:

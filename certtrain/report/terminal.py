@@ -8,6 +8,7 @@ from dataclasses import astuple, fields
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from certtrain.report.rows import StageRow, failure_lines, result_rows, stage_rows, stages_heading, title, verifiers
+from certtrain.tables import show
 
 Report = Callable[[int, int, Mapping[str, int]], None]
 
@@ -34,12 +36,11 @@ def verdict_table(record: Mapping[str, Any]) -> Table:
     Args:
         record: What stands in summary.json.
     """
-    table = Table(title=f"{title(record)}\n{verifiers(record)}", title_style="bold", title_justify="left")
+    heading = f"{escape(title(record))}\n{escape(verifiers(record))}"
+    table = Table(title=heading, title_style="bold", title_justify="left")
     table.add_column("what")
-    table.add_column("%", justify="right")
-    table.add_column("images", justify="right")
-    for heading in ("judged", "failed", "skipped"):
-        table.add_column(heading, justify="right")
+    for heading in ("%", "images", "judged", "failed", "skipped"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in result_rows(record):
         if row.union:
             table.add_section()
@@ -68,12 +69,12 @@ def stage_table(record: Mapping[str, Any]) -> Table | None:
 
 def print_verdict(console: Console, record: Mapping[str, Any]) -> None:
     """Prints the result, what each stage settled, the number of images with each status, and what failed."""
-    console.print(verdict_table(record))
+    show(console, verdict_table(record))
     if (stages := stage_table(record)) is not None:
-        console.print(stages)
+        show(console, stages)
     counts = describe_counts(record.get("statuses") or {})
     if counts:
-        console.print(counts)
+        console.print(counts, soft_wrap=True)
     for line in failure_lines(record):
         console.print(Text(line, style=STYLES["error"]), soft_wrap=True)
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from certtrain.sweep.jobs import OUTPUT, PRUNED, TRACEBACK, Job, Outcome, certified_accuracy
 from certtrain.sweep.state import Running, State, about, duration
+from certtrain.tables import show
 
 STYLES = {
     **{"done": "green", "done before": "green", "failed": "red", "pruned": "cyan"},
@@ -138,7 +139,7 @@ class Board:
                 "" if outcome.seconds is None else f"{outcome.seconds:.1f}",
                 *([Text(_short(job.directory))] if elsewhere else []),
             )
-        self.console.print(found)
+        show(self.console, found)
 
     def _say(self, markup: str) -> None:
         self.console.print(markup, highlight=False, soft_wrap=True)

@@ -30,6 +30,7 @@ class Job:
         command: What runs it, and nothing else, in any shell.
         folder: Where the command is run.
         processes: How many processes it starts on a machine: its ranks there.
+        gpus: How many GPUs it uses where there are any.
         stop_code: The exit code by which it says that a signal has stopped it and it can go on.
         epochs: How long it trains; None if that is not known.
         steps: The same in steps; the shorter counts, and less than 1 is no limit.
@@ -41,6 +42,7 @@ class Job:
     command: tuple[str, ...]
     folder: Path
     processes: int = 1
+    gpus: int = 0
     stop_code: int = 75
     epochs: int | None = None
     steps: int | None = None

@@ -68,13 +68,15 @@ class FreshProcesses(Launcher):
         composed = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         own = self.directory / subdirectory(composed, number)
         devices = OmegaConf.select(composed, "trainer.devices")
+        processes = devices if isinstance(devices, int) and devices > 0 else 1
         return Job(
             number,
             tuple(overrides),
             own,
             (sys.executable, "-m", "certtrain", *self._arguments(own, number), *overrides),
             Path(str(self.config.hydra.runtime.cwd)),
-            processes=devices if isinstance(devices, int) and devices > 0 else 1,
+            processes=processes,
+            gpus=0 if OmegaConf.select(composed, "trainer.accelerator") == "cpu" else processes,
             stop_code=int(composed.preemption.exit_code),
             epochs=OmegaConf.select(composed, "trainer.max_epochs"),
             steps=OmegaConf.select(composed, "trainer.max_steps"),

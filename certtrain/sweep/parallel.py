@@ -1,4 +1,4 @@
-"""Several jobs side by side on this machine, by joblib."""
+"""Several jobs side by side on this machine, by joblib; each has GPUs of its own as long as there are enough."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import ClassVar
 from certtrain.errors import ConfigError
 from certtrain.sweep import process
 from certtrain.sweep.environment import cores, for_job
+from certtrain.sweep.gpus import Gpus, visible_gpus
 from certtrain.sweep.jobs import Job, Outcome
 from certtrain.sweep.runner import Runner
 from certtrain.sweep.sweep import Sweep
@@ -49,9 +50,12 @@ class Joblib(Runner):
         at_a_time = self.at_a_time(len(jobs) if isinstance(jobs, Sized) else None)
         left, one = iter(jobs), threading.Lock()
 
+        gpus = Gpus(visible_gpus(os.environ) if any(job.gpus for job in jobs) else ())
+
         def run_one(job: Job) -> Outcome:
-            environment = for_job(os.environ, at_a_time, job.processes)
-            return process.run(job, environment, sweep.stop, partial(sweep.board.said, job))
+            with gpus.taken(job.gpus) as own:
+                environment = {**for_job(os.environ, at_a_time, job.processes), **own}
+                return process.run(job, environment, sweep.stop, partial(sweep.board.said, job))
 
         def take() -> Job | None:
             with one:

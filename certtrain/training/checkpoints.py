@@ -83,12 +83,19 @@ def remove_leftovers(directory: Path) -> None:
 
 
 def network_state(path: Path) -> dict[str, Tensor]:
-    """The state_dict of the network that a checkpoint of `CertifiedTraining` stands for: averaged, if its run averages.
+    """The state_dict of the network that a file stands for.
+
+    Args:
+        path: A checkpoint of `CertifiedTraining`, whose averaged weights count if its run averages; or what
+            `torch.save(network.state_dict(), path)` writes.
 
     Raises:
-        CerttrainError: If the file is absent or is no such checkpoint.
+        CerttrainError: If the file is absent or is neither.
     """
-    averaged = read_checkpoint(path).get(AVERAGED) or {}
+    found = read_checkpoint(path)
+    if found and all(isinstance(value, Tensor) for value in found.values()):
+        return found
+    averaged = found.get(AVERAGED) or {}
     return {**unaveraged_state(path), **averaged}
 
 

@@ -247,14 +247,14 @@ class CertifiedTraining(pl.LightningModule):
     def _log_step(
         self, generation: Generation, estimate: Estimate, step: dict[str, Tensor | float], rate: float
     ) -> None:
-        shown: dict[str, Tensor | float] = {
-            "train/loss": estimate.loss,
-            "eps": generation.eps,
-            "members_per_second": rate,
-        }
+        shown: dict[str, Tensor | float] = {"train/loss": estimate.loss, "eps": generation.eps}
+        speed = {"members_per_second": rate}
+        if self._method_at(generation.number)[0].evaluations > 1:  # one gradient has no members
+            shown |= speed
         quiet: dict[str, Tensor | float] = {
             "natural_weight": generation.natural_weight,
             "lr": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
+            **speed,
             **step,
             **estimate.statistics,
         }

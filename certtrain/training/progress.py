@@ -1,13 +1,16 @@
-"""What a person sees while training: a live bar in a terminal, a line now and then elsewhere."""
+"""What a person sees while training: one live line in a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.callbacks import Callback
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from certtrain.training.module import CertifiedTraining
 
@@ -17,26 +20,131 @@ LINE_SECONDS = 8.0
 SHOWN = {
     "train/loss": ("loss", "{:.3f}"),
     "eps": ("eps", "{:.4g}"),
-    "members_per_second": ("members/s", "{:,.0f}"),
-    "val/natural_accuracy": ("val natural", "{:.1%}"),
     "val/certified_accuracy": ("val certified", "{:.1%}"),
+    "val/natural_accuracy": ("val natural", "{:.1%}"),
+    "members_per_second": ("members/s", "{:,.0f}"),
 }
+# Of the live line beside its numbers: the bar, and gaps.
+BAR, GAP = 10, "  "
 
 
 def readable(metrics: dict[str, Any]) -> dict[str, str]:
-    """Logged values that are worth showing, under short names."""
+    """Logged values that are worth showing, under short names, the most telling ones first."""
     return {label: form.format(float(metrics[key])) for key, (label, form) in SHOWN.items() if key in metrics}
 
 
-class LiveProgress(RichProgressBar):
-    """Lightning's bar with readable numbers: loss, eps, members per second, validation accuracies."""
+def fitting(parts: Iterable[str], width: int) -> str:
+    """As many of some parts as fit beside each other, each of them whole."""
+    line = ""
+    for part in parts:
+        longer = f"{line}{GAP}{part}" if line else part
+        if len(longer) > width:
+            break
+        line = longer
+    return line
 
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """See `RichProgressBar`."""
-        return dict(readable(trainer.progress_bar_metrics))
+
+def time_left(seconds: float) -> str:
+    """A remaining time in at most eight characters: 45 s, 12 min, 3 h 05."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02}"
 
 
-class LineProgress(Callback):
+@dataclass
+class Pace:
+    """How fast a run goes, everything included that happens between its steps.
+
+    Attributes:
+        first: Steps that it had behind it when this process began.
+        started: When that was.
+    """
+
+    first: int
+    started: float
+
+    def left(self, step: int, total: int) -> str:
+        """The time until the last step, in words; a question mark before there is anything to judge by."""
+        done = step - self.first
+        return "?" if done < 1 else time_left((time.monotonic() - self.started) / done * (total - step))
+
+
+def place(module: CertifiedTraining, step: int) -> str:
+    """The epoch of the last of so many steps, and how many epochs the run has: "epoch 3/60", counted from one."""
+    epoch, last = (module.phases.place(max(steps, 1) - 1)[0] + 1 for steps in (step, module.total_steps))
+    return f"epoch {epoch}/{last}"
+
+
+class Progressing(Callback):
+    """Counts steps and time; subclasses show them."""
+
+    pace: Pace
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See `Callback`."""
+        self.pace = Pace(trainer.global_step, time.monotonic())
+
+
+class LiveProgress(Progressing):
+    """One line for the whole run, as wide as the terminal at most.
+
+    Args:
+        console: Where it is.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See `Callback`."""
+        super().on_train_start(trainer, pl_module)
+        assert isinstance(pl_module, CertifiedTraining)
+        columns = (TextColumn("{task.description}"), BarColumn(BAR), TextColumn("{task.fields[numbers]}"))
+        self._bar = Progress(*columns, console=self.console, transient=True)
+        self._task = self._bar.add_task("", total=pl_module.total_steps, numbers="")
+        self._show(trainer, pl_module)
+        self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """See `Callback`."""
+        self._show(trainer, pl_module)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See `Callback`."""
+        self._show(trainer, pl_module, "validates")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See `Callback`."""
+        self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """See `Callback`."""
+        self._stop()
+
+    def _show(self, trainer: pl.Trainer, module: pl.LightningModule, doing: str = "") -> None:
+        if self._bar is None:
+            return
+        assert isinstance(module, CertifiedTraining)
+        step, total = trainer.global_step, module.total_steps
+        where = place(module, step)
+        numbers = [f"{name} {value}" for name, value in readable(trainer.progress_bar_metrics).items()]
+        parts = [f"{self.pace.left(step, total)} left", *([doing] if doing else numbers)]
+        # What the bar and the gaps around it leave.
+        room = self.console.width - len(where) - BAR - len(GAP)
+        self._bar.update(self._task, description=where, completed=step, numbers=fitting(parts, room))
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class LineProgress(Progressing):
     """One line every few seconds, for logs and pipes.
 
     Args:
@@ -54,16 +162,15 @@ class LineProgress(Callback):
     ) -> None:
         """See `Callback`."""
         assert isinstance(pl_module, CertifiedTraining)
-        total = pl_module.total_steps
-        if time.monotonic() < self._next and trainer.global_step < total:
+        step, total = trainer.global_step, pl_module.total_steps
+        if time.monotonic() < self._next and step < total:
             return
         self._next = time.monotonic() + self.seconds
-        numbers = "  ".join(f"{k} {v}" for k, v in readable(trainer.progress_bar_metrics).items())
-        self.console.print(
-            f"step {trainer.global_step}/{total}  epoch {trainer.current_epoch + 1}  {numbers}", highlight=False
-        )
+        numbers = [f"{name} {value}" for name, value in readable(trainer.progress_bar_metrics).items()]
+        parts = [f"step {step}/{total}", place(pl_module, step), f"{self.pace.left(step, total)} left", *numbers]
+        self.console.print(GAP.join(parts), highlight=False, soft_wrap=True)
 
 
 def progress_callback(console: Console) -> Callback:
-    """A live bar where the output is a terminal, lines otherwise."""
-    return LiveProgress(leave=False) if console.is_terminal else LineProgress(console)
+    """A live line where the output is a terminal, lines otherwise."""
+    return LiveProgress(console) if console.is_terminal else LineProgress(console)

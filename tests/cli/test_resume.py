@@ -1,5 +1,6 @@
 """Where the run of a command goes; nothing is trained here."""
 
+import json
 import os
 import shlex
 import signal
@@ -13,8 +14,9 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from certtrain.cli.compose import Command, compose_jobs
+from certtrain.cli.compose import Command, as_command, compose_jobs
 from certtrain.cli.explain import as_typed
+from certtrain.cli.parser import read_arguments
 from certtrain.cli.preflight import preflight
 from certtrain.cli.resume import Place, find_place
 from certtrain.cli.rundir import RunDirectory, difference
@@ -175,6 +177,93 @@ def test_a_run_that_is_named() -> None:
         assert "\n" not in str(refusal.value)
     with pytest.raises(CerttrainError, match="leave -m out"):
         preflight(Command((*SMALL, f"resume={run}"), True, False))
+
+
+def test_a_run_that_is_named_goes_on_to_more_epochs_where_that_is_sound() -> None:
+    constant = ("scheduler=constant", "trainer.max_epochs=4")
+    run = begun(Path("run"), *constant, finished=True)
+    more = place("resume=run", "scheduler=constant", "trainer.max_epochs=6")
+    assert (more.directory, more.finished) == (run, False)
+    assert str(more.note).startswith(
+        "trainer.max_epochs 4 -> 6: learning rate, eps and batches of a step do not depend"
+    )
+    assert place("resume=run", *constant) == Place(run, finished=True)
+    assert place(*constant, "trainer.max_epochs=6", "hydra.run.dir=new") == Place()
+    begun(Path("limited"), *constant, "trainer.max_steps=7")
+    assert place("resume=limited", *constant, "trainer.max_steps=-1").note is not None
+    last = Path("patient/checkpoints/last.ckpt")
+    begun(Path("patient"), *constant, "stop.patience=2")
+    torch.save({"global_step": 7, "callbacks": {"Patience": {"waited": 2}}}, last)
+    begun(Path("cosine"), "trainer.max_epochs=4")
+    scheduled = ("method=pgpe", "pgpe/sigma_rule=schedule", *constant)
+    begun(Path("sigma"), *scheduled, "average=swa")
+    six = "trainer.max_epochs=6"
+    for overrides, message in (
+        (("resume=run", *constant, "trainer.max_epochs=3"), "can only be given more"),
+        (("resume=run", *constant, "trainer.max_steps=3"), "max_steps unlimited -> 3: .* can only be given more"),
+        (("resume=limited", *constant, six, "trainer.max_steps=7"), "max_steps=7 has ended the run: raise it, too"),
+        (("resume=patient", *constant, six, "stop.patience=2"), "stop.patience=2 has ended the run"),
+        (
+            ("resume=cosine", six),
+            r"the learning rate \(CosineAnnealingLR\) was planned .* fork=cosine begins a new",
+        ),
+        (("resume=sigma", *scheduled, "average=swa", six), r"sigma \(.*\), the average of weights \(Swa\) was planned"),
+        (("resume=run", *constant, six, "seed=1"), r"holds another run \(seed is 0 there, 1 here\)"),
+        (("hydra.run.dir=run", *constant, six), r"holds another run \(trainer.max_epochs is 4 there, 6 here\)"),
+    ):
+        with pytest.raises(ConfigError, match=message) as refusal:
+            place(*overrides)
+        assert "\n" not in str(refusal.value)
+
+
+def recorded(path: Path, *overrides: str, **told: str) -> Path:
+    run = begun(path, *overrides)
+    (run / "origin.json").write_text(json.dumps({"command": "", "overrides": [*SMALL, *overrides], **told}))
+    return run
+
+
+def keys(*typed: str) -> list[str]:
+    return list(as_command(read_arguments(list(typed))).overrides)
+
+
+def test_a_run_that_is_named_brings_the_keys_that_it_was_told() -> None:
+    recorded(Path("run"), "model.widths=[8, 8]", "trainer.max_epochs=4", "resume=never")
+    assert keys("resume=run", "trainer.max_epochs=6") == [
+        *(*SMALL, "model.widths=[8, 8]", "resume=run", "trainer.max_epochs=6")
+    ]
+    last = "resume=run/checkpoints/last.ckpt"
+    assert keys(last) == [*SMALL, "model.widths=[8, 8]", "trainer.max_epochs=4", last]
+    assert keys("resume=nowhere", "seed=1") == ["resume=nowhere", "seed=1"]
+    assert keys("resume=auto", "seed=1") == ["resume=auto", "seed=1"]
+    Path("run/origin.json").unlink()
+    with pytest.raises(ConfigError, match="run does not say which keys it was told"):
+        keys("resume=run")
+    Path("run/.hydra/overrides.yaml").write_text("- seed=2\n- relaxation=hbox\n")
+    assert keys("resume=run") == ["seed=2", "relaxation=hbox", "resume=run"]
+
+
+def test_a_fork_has_the_keys_and_the_weights_of_a_run_and_its_own_changes() -> None:
+    Path("own").mkdir()
+    run = recorded(Path("run"), "model.widths=[8]", "seed=3", config_dir=str(Path("own").resolve()))
+    weights = "warm_start.path='" + str((run / "checkpoints" / "last.ckpt").resolve()) + "'"
+    forked = keys("fork=run", "seed=4")
+    assert forked == [*SMALL, "model.widths=[8]", weights, "fork=run", "seed=4"]
+    assert as_command(read_arguments(["fork=run"])).config_dir == Path("own").resolve()
+    assert keys(*forked) == [weights, *forked], "as the jobs of a sweep do once more"
+    assert keys("fork=run/checkpoints/last.ckpt")[-2:] == [weights, "fork=run/checkpoints/last.ckpt"]
+    chosen = keys("fork=run", "model=cnn3", "method=rgs")
+    assert chosen == ["relaxation=ibp", "optimizer.lr=1e-5", "seed=3", weights, "fork=run", "model=cnn3", "method=rgs"]
+    Path("file.ckpt").write_text("")
+    for typed, message in (
+        (("fork=nowhere",), "fork=nowhere: there is no such run directory or checkpoint"),
+        (("fork=own",), "fork=own: no run has begun in own, which has no config.yaml; warm_start.path takes weights"),
+        (("fork=run,own",), "must be one run directory or checkpoint"),
+        (("fork=run", "resume=run"), "resume=run goes on with a run, fork=run begins a new one: choose one"),
+        (("fork=run", "warm_start.path=file.ckpt"), "warm_start.path: fork=run begins with the weights of that run"),
+    ):
+        with pytest.raises(ConfigError, match=message) as refusal:
+            keys(*typed)
+        assert "\n" not in str(refusal.value)
 
 
 def test_a_run_without_its_checkpoints_being_readable_is_not_begun_anew() -> None:

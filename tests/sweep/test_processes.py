@@ -8,14 +8,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from certtrain.errors import ConfigError
 from certtrain.sweep import environment, process, record
 from certtrain.sweep.basic import Basic
+from certtrain.sweep.gpus import VISIBLE, Gpus, visible_gpus
 from certtrain.sweep.jobs import Job, Outcome
 from certtrain.sweep.launcher import quoted
 from certtrain.sweep.parallel import Joblib
@@ -185,6 +188,34 @@ def test_jobs_side_by_side_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> N
     assert environment.for_job({}, 40)["OMP_NUM_THREADS"] == "1"
     assert environment.for_job({"OMP_NUM_THREADS": "5"}, 4)["OMP_NUM_THREADS"] == "5"
     assert "OMP_NUM_THREADS" not in environment.for_job({})
+
+
+def test_jobs_side_by_side_have_gpus_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that pretends to have three; the last job computes on the CPU and sees what the sweep sees."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-a,7,9")
+    assert visible_gpus(os.environ) == ("4", "GPU-a", "7"), "torch sees no fourth one"
+    assert visible_gpus({}) == ("0", "1", "2")
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == ()
+    script = "import os, time; open('gpu', 'w').write(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(1);" + SUCCEED
+    jobs = [replace(job(i, tmp_path, script), gpus=min(1, 3 - i)) for i in range(4)]
+    sweep = Sweep(Console(file=io.StringIO()))
+    waiting = sweep.plan(tmp_path, jobs, False)
+    with sweep.running(side_by_side=True):
+        Joblib(4).run(waiting, sweep)
+    found = [(tmp_path / str(i) / "gpu").read_text() for i in range(4)]
+    assert sorted(found[:3]) == ["4", "7", "GPU-a"]
+    assert found[3] == "4,GPU-a,7,9"
+
+
+def test_more_jobs_than_gpus_share_the_least_busy_ones() -> None:
+    gpus = Gpus("012")
+    with gpus.taken(2) as first, gpus.taken(1) as second:
+        assert (first, second) == ({VISIBLE: "0,1"}, {VISIBLE: "2"})
+        with gpus.taken(1) as third, gpus.taken(1) as fourth:
+            assert (third, fourth) == ({VISIBLE: "0"}, {VISIBLE: "1"})
+    with gpus.taken(1) as again, gpus.taken(0) as none, gpus.taken(3) as every:
+        assert (again, none, every) == ({VISIBLE: "0"}, {}, {})
 
 
 def test_values_survive_the_grammar_of_overrides() -> None:

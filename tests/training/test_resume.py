@@ -15,6 +15,7 @@ from rich.console import Console
 from certtrain.cli import assemble
 from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.job import Job
+from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import RunConfig, parse, plain
 from certtrain.errors import CerttrainError
 from certtrain.losses import NOTHING, Loss, Prepared, Problem
@@ -145,6 +146,30 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, name: str)
         assert steps(part / "checkpoints" / LAST) == stop
         go(part, chosen)
         assert_same_run(tmp_path / "whole", part)
+
+
+LONGER = {
+    "eps still on its ramp, a moving average": (
+        *("method=grad", "scheduler=constant", "schedule.eps.warmup=0.5", "schedule.eps.ramp=2", "average=ema"),
+    ),
+    "a population with a learned sigma": (*PGPE, "scheduler=constant", "pgpe/sigma_rule=learned"),
+}
+
+
+@pytest.mark.parametrize("name", LONGER)
+def test_a_finished_run_with_more_epochs_equals_one_that_was_told_so(tmp_path: Path, name: str) -> None:
+    go(tmp_path / "whole", config(*LONGER[name], "trainer.max_epochs=3"))
+    part = RunDirectory(tmp_path / "part")
+    go(part.path, config(*LONGER[name], *TWO))
+    ended = {path.name: path.read_bytes() for path in part.checkpoints.iterdir()}
+    kept = part.set_results_aside()
+    assert kept == part.path / "earlier" / f"step-{2 * 5}"
+    assert not (part.path / "summary.json").exists()
+    assert json.loads((kept / "summary.json").read_text())["checkpoint"] in ended
+    go(part.path, config(*LONGER[name], "trainer.max_epochs=3"))
+    assert_same_run(tmp_path / "whole", part.path)
+    assert {path.name: path.read_bytes() for path in (kept / "checkpoints").iterdir()} == ended
+    assert part.set_results_aside() == part.path / "earlier" / "step-15"
 
 
 def test_interrupted_at_every_generation(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from certtrain.cli.assemble import make_data
+from certtrain.cli.assemble import begin_from_checkpoint, make_data, make_network, make_source
 from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.job import Job
 from certtrain.cli.preflight import check_parts
@@ -94,6 +94,27 @@ def test_a_run_begins_with_the_weights_of_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CerttrainError, match=r"warm_start.path: .*broken.ckpt is no checkpoint") as caught:
         check_parts(config(f"warm_start.path={broken}"))
     assert "\n" not in str(caught.value)
+
+
+def test_weights_alone_are_enough(tmp_path: Path) -> None:
+    """What torch.save(network.state_dict()) writes, whoever trained it."""
+    chosen = config("method=grad", "seed=3")
+    network, _ = make_network(chosen, make_source(chosen))
+    path = tmp_path / "weights.pt"
+    torch.save(network.state_dict(), path)
+    chosen = config("method=grad", f"warm_start.path={path}")
+    other, _ = make_network(chosen, make_source(chosen))
+    begin_from_checkpoint(chosen, other)
+    torch.testing.assert_close(other.state_dict(), network.state_dict(), rtol=0, atol=0)
+    name, weights = next((key, value) for key, value in network.state_dict().items() if key.endswith("weight"))
+    torch.save({**network.state_dict(), name: weights * torch.nan}, path)
+    with pytest.raises(CerttrainError, match=f"warm_start.path: .*{name} holds numbers that are not finite"):
+        check_parts(chosen)
+    for wrong in ({}, {"weights": 3}, {"a": weights}, [weights]):
+        torch.save(wrong, path)
+        with pytest.raises(CerttrainError, match="warm_start.path: ") as caught:
+            check_parts(chosen)
+        assert "\n" not in str(caught.value)
 
 
 METHODS = {
