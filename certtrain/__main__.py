@@ -18,6 +18,7 @@ def main() -> int:
     wait_briefly(os.environ)  # first, because torch reads it while it is loaded; ranks and jobs inherit it
     tolerate_any_encoding()
     try:
+        _look_here()
         _run(sys.argv[1:])
     except CerttrainError as error:
         return _complain(error)
@@ -46,6 +47,13 @@ def _run(arguments: list[str]) -> None:
         from certtrain.cli.launch import launch
 
         launch(found)
+
+
+def _look_here() -> None:
+    """Lets `certtrain` find modules in the current directory, as `python -m certtrain` does."""
+    here = os.getcwd()
+    if not getattr(sys.flags, "safe_path", False) and not {here, ""} & set(sys.path):
+        sys.path.insert(0, here)
 
 
 def _complain(what: object) -> int:

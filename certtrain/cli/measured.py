@@ -18,6 +18,7 @@ from yaml import YAMLError
 from certtrain.analysis import Subject
 from certtrain.bounds import Relaxation, build
 from certtrain.cli.assemble import make_data, make_network, make_relaxation
+from certtrain.cli.code import tell_changes
 from certtrain.cli.complaints import complaint
 from certtrain.cli.parser import Parser
 from certtrain.cli.rundir import RunDirectory
@@ -131,6 +132,7 @@ class Measured:
         """
         directory = RunDirectory(run)
         node = directory.configuration()
+        tell_changes(run)
         if node is None:
             raise ConfigError(f"{run} is no run directory: it has no config.yaml of a run")
         config = parse(node)

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from certtrain.certify.verifiers import choose
+from certtrain.cli.code import CODE
 from certtrain.cli.lock import NAME, holder
 from certtrain.cli.schema import Node
 from certtrain.earlier import completed
@@ -24,7 +25,7 @@ CONFIG = "config.yaml"
 WATCHING = ("resume", "checkpoint", "preemption", "logger", "sweep")
 PARTIAL = f"{CONFIG}.partial"
 # What is there before a run has begun: Hydra's files, the lock, and what a sweep keeps of its jobs.
-PRELIMINARY = (".hydra", "certtrain.log", NAME, PARTIAL, OUTPUT, "output-*.log", TRACEBACK)
+PRELIMINARY = (".hydra", "certtrain.log", NAME, PARTIAL, CODE, f"{CODE}.partial", OUTPUT, "output-*.log", TRACEBACK)
 
 
 @dataclass(frozen=True)
