@@ -17,6 +17,7 @@ COMMANDS = {
     "export": ("certtrain.cli.export", "export_command"),
     "landscape": ("certtrain.cli.landscape", "landscape_command"),
     "presets": ("certtrain.cli.presets", "presets_command"),
+    "show": ("certtrain.cli.show", "show_command"),
     "study": ("certtrain.cli.study", "study_command"),
     "vnncomp": ("certtrain.cli.vnncomp", "vnncomp_command"),
 }
