@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 
 from certtrain import __version__
-from certtrain.cli.output import tolerate_any_encoding
+from certtrain.cli.output import tolerate_any_encoding, while_somebody_reads
 from certtrain.cli.parser import COMMANDS, read_arguments
 from certtrain.cli.waiting import wait_briefly
 from certtrain.errors import CerttrainError
@@ -40,7 +40,8 @@ def _run(arguments: list[str]) -> None:
     if found.help:
         from certtrain.cli.help import help_page  # without torch: help answers at once
 
-        print(help_page())
+        with while_somebody_reads():
+            print(help_page())
     elif found.version:
         print(f"certtrain {__version__}")
     else:

@@ -20,6 +20,7 @@ from certtrain.cli.compose import CONFIG, Command, as_command, hydra_for, with_c
 from certtrain.cli.failure import keeping_traceback
 from certtrain.cli.heartbeat import Heartbeat
 from certtrain.cli.memory import keep_freed_memory
+from certtrain.cli.output import while_somebody_reads
 from certtrain.files import naming
 from certtrain.sweep.launcher import quoted
 from certtrain.sweep.sweep import sweeping
@@ -94,7 +95,8 @@ def _launch(found: argparse.Namespace) -> None:
     if command.inspects:
         from certtrain.cli.inspection import inspect
 
-        inspect(found, command)
+        with while_somebody_reads():
+            inspect(found, command)
         return
     with Heartbeat(Console()).during("checking the configuration"):
         from certtrain.cli.preflight import preflight

@@ -15,6 +15,7 @@ from certtrain._paths import config_dir
 from certtrain.cli.compose import Command, as_command, compose_jobs
 from certtrain.cli.explain import explain
 from certtrain.cli.help import GROUPS, choices
+from certtrain.cli.output import while_somebody_reads
 from certtrain.cli.parser import Parser, read_arguments
 from certtrain.errors import ConfigError
 from certtrain.spelling import did_you_mean, did_you_mean_key
@@ -46,7 +47,9 @@ def show_command(arguments: list[str]) -> None:
     parser.add_argument("override", nargs="*", help="further overrides, as for a run")
     parser.add_argument("--config-dir", "-cd", help="a folder with further choices, as for a run")
     found = parser.parse_args(arguments)
-    print(shown(found.target, found.override, found.config_dir), end="")
+    text = shown(found.target, found.override, found.config_dir)
+    with while_somebody_reads():
+        print(text, end="")
 
 
 def shown(target: str, overrides: Sequence[str] = (), folder: str | None = None) -> str:
