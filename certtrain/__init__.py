@@ -7,9 +7,13 @@
     network = certtrain.networks.from_onnx("network.onnx")
     property = certtrain.read_vnnlib("property.vnnlib", network.input_shape)
     decision = certtrain.decide(network, property, timeout_s=60)
+    run = certtrain.train(["method=grad", "eps=0.1"])
+    certtrain.Run.load(run.directory).ledger
+    certtrain.runs("outputs/**")
 
-Names are resolved when they are first used, so that `import certtrain` costs nothing. `certtrain.certify` is the
-function; the package in which it lives has the same name and is imported from: `from certtrain.certify import Attack`.
+Names are resolved when they are first used, so that `import certtrain` costs nothing. `certtrain.certify` and
+`certtrain.runs` are functions; the packages in which they live have the same names and are imported from:
+`from certtrain.certify import Attack`.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from certtrain.certify import certify
     from certtrain.certify.decide import Decision, decide
     from certtrain.certify.properties import Property, read_vnnlib
+    from certtrain.runs import Run, RunFailed, runs, train
 
 __version__ = "0.1.0"
 
@@ -35,12 +40,16 @@ _HOME = {
     "Decision": "certtrain.certify.decide",
     "Property": "certtrain.certify.properties",
     "Relaxation": "certtrain.bounds",
+    "Run": "certtrain.runs",
+    "RunFailed": "certtrain.runs",
     "bound": "certtrain.bounds.api",
     "certify": "certtrain.certify",
     "decide": "certtrain.certify.decide",
     "margin_spec": "certtrain.bounds",
     "read_vnnlib": "certtrain.certify.properties",
     "relaxations": "certtrain.bounds",
+    "runs": "certtrain.runs",
+    "train": "certtrain.runs",
 }
 __all__ = [
     "Bounds",
@@ -48,6 +57,8 @@ __all__ = [
     "Decision",
     "Property",
     "Relaxation",
+    "Run",
+    "RunFailed",
     "bound",
     "certify",
     "decide",
@@ -55,6 +66,8 @@ __all__ = [
     "networks",
     "read_vnnlib",
     "relaxations",
+    "runs",
+    "train",
 ]
 
 

@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 
 from certtrain import __version__
-from certtrain.cli.output import tolerate_any_encoding
+from certtrain.cli.output import tolerate_any_encoding, while_somebody_reads
 from certtrain.cli.parser import COMMANDS, read_arguments
 from certtrain.cli.waiting import wait_briefly
 from certtrain.errors import CerttrainError
@@ -18,6 +18,7 @@ def main() -> int:
     wait_briefly(os.environ)  # first, because torch reads it while it is loaded; ranks and jobs inherit it
     tolerate_any_encoding()
     try:
+        _look_here()
         _run(sys.argv[1:])
     except CerttrainError as error:
         return _complain(error)
@@ -39,13 +40,21 @@ def _run(arguments: list[str]) -> None:
     if found.help:
         from certtrain.cli.help import help_page  # without torch: help answers at once
 
-        print(help_page())
+        with while_somebody_reads():
+            print(help_page())
     elif found.version:
         print(f"certtrain {__version__}")
     else:
         from certtrain.cli.launch import launch
 
         launch(found)
+
+
+def _look_here() -> None:
+    """Lets `certtrain` find modules in the current directory, as `python -m certtrain` does."""
+    here = os.getcwd()
+    if not getattr(sys.flags, "safe_path", False) and not {here, ""} & set(sys.path):
+        sys.path.insert(0, here)
 
 
 def _complain(what: object) -> int:

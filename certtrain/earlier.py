@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# Classes of certtrain have got later keys; those of other people are what they are.
+OURS = "certtrain."
 # Later keys -> what they would have been, in every configuration.
 ALWAYS: Mapping[str, Any] = {
     "init": "default",
@@ -38,7 +40,11 @@ def _merged(then: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Both, where the second one decides."""
     found = {**then, **own}
     for key, value in then.items():
+        node = own.get(key)
         # The arguments of another target are none of this one's.
-        if isinstance(value, Mapping) and isinstance(own.get(key), Mapping) and "_target_" not in value:
-            found[key] = _merged(value, own[key])
+        if isinstance(value, Mapping) and isinstance(node, Mapping) and "_target_" not in value:
+            if str(node.get("_target_", OURS)).startswith(OURS):
+                found[key] = _merged(value, node)
+            else:
+                found[key] = node
     return found

@@ -17,6 +17,7 @@ from certtrain.certify import Attack, AttackEnsemble, Falsifier
 from certtrain.certify.arithmetic import arithmetic_named
 from certtrain.certify.verifiers import Verifier, choose
 from certtrain.cli import handover
+from certtrain.cli.own_targets import accepted
 from certtrain.cli.schema import Node, Pgpe, RunConfig
 from certtrain.cli.targets import target_fault
 from certtrain.data.augment import Augmentation
@@ -142,15 +143,13 @@ def make_data(config: RunConfig) -> ImageData:
 
 def make_network(config: RunConfig, source: Source) -> tuple[nn.Module, Graph]:
     """The network for the data, and its graph."""
-    network = _part(
-        config.model,
-        "model",
-        nn.Module,
-        input_shape=source.shape,
-        num_classes=source.num_classes,
-        mean=source.mean,
-        std=source.std,
-    )
+    offered = {
+        "input_shape": source.shape,
+        "num_classes": source.num_classes,
+        "mean": source.mean,
+        "std": source.std,
+    }
+    network = _part(config.model, "model", nn.Module, **accepted(config.model, "model", offered))
     initialise(network, config.init)
     graph = trace(network, source.shape)
     if graph.num_outputs < source.num_classes:
@@ -276,7 +275,7 @@ def make_training(
 ) -> CertifiedTraining:
     """The LightningModule of a run."""
     eps, natural = config.schedule.eps, config.schedule.natural_weight
-    loss = _part(config.loss, "loss", Loss)
+    loss = _part(config.loss, "loss", Loss, **accepted(config.loss, "loss", {}))
     _check_divided(config, loss)
     objective = Objective(
         make_relaxation(config),

@@ -31,6 +31,8 @@ from certtrain.cli.explain import (
     switched_off,
     unknown_choice,
 )
+from certtrain.cli.facts import register
+from certtrain.cli.own_targets import replace_targets
 from certtrain.cli.parser import read_arguments
 from certtrain.errors import ConfigError
 from certtrain.sweep import plugins
@@ -46,7 +48,7 @@ class Command:
     """A parsed command line.
 
     Attributes:
-        overrides: As typed.
+        overrides: As typed; see `replace_targets`.
         multirun: Whether it is a sweep.
         inspects: Whether Hydra is only asked to show something.
         config_dir: A folder with choices beside those of certtrain, absolute; None for none.
@@ -79,7 +81,7 @@ def as_command(found: argparse.Namespace) -> Command:
     folder = None if found.config_dir is None else Path(os.path.abspath(found.config_dir))
     if folder is not None and not folder.is_dir():
         raise ConfigError(f"--config-dir: {folder} is no folder")
-    return upon_recorded(Command(tuple(found.overrides), bool(found.multirun), inspects, folder))
+    return upon_recorded(Command(replace_targets(found.overrides), bool(found.multirun), inspects, folder))
 
 
 @contextmanager
@@ -93,6 +95,7 @@ def hydra_for(command: Command) -> Iterator[Hydra]:
     """
     plugins.take_places()
     version.setbase("1.3")
+    register()
     search = create_config_search_path(str(config_dir()))
     if command.config_dir is not None:
         # As Hydra itself has it, so that a sweep finds the folder among the sources by this name.

@@ -29,6 +29,7 @@ OPEN_NODES = ("model", "loss", "optimizer", "scheduler")
 OFF = {"certify": "certify.enabled=false certifies nothing"}
 # Lines that OmegaConf adds to its messages.
 _DETAILS = ("full_key:", "object_type=", "reference_type=", "See https://")
+_MEASURING = re.compile(r"^(?:Config|Data)Error raised while resolving interpolation: ")
 LIBRARY_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 
 
@@ -46,6 +47,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         return _unparsed(error.override)
     text = "\n".join(filter(None, [str(error), str(error.__cause__ or "")]))
+    text = _MEASURING.sub("", text)  # our own words follow: see `certtrain.cli.facts`
     if found := re.search(r"Could not find '([^']+)/([^'/]*)'", text):
         return unknown_choice(*found.groups())
     absent = re.search(r"Key '[^']+' is not in struct\s+full_key: (\S+)", text)

@@ -11,6 +11,7 @@ from certtrain.certify.ledger import merge_ledger
 from certtrain.certify.properties import Property, write_vnnlib
 from certtrain.cli.assemble import make_network, make_source
 from certtrain.cli.certification import LEDGER
+from certtrain.cli.code import tell_changes
 from certtrain.cli.parser import Parser
 from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import RunConfig, parse
@@ -81,6 +82,7 @@ class Export:
         """
         directory = RunDirectory(run)
         node = directory.configuration()
+        tell_changes(run)
         if node is None:
             raise ConfigError(f"export: {run} is no run directory: it has no config.yaml of a run")
         config = parse(node)

@@ -44,6 +44,7 @@ usage: python -m certtrain [group=choice ...] [key=value ...]
        python -m certtrain landscape RUN                certified loss around a run's weights, as it is and smoothed
        python -m certtrain analyze RUN                  tightness, jumps, stable neurons, bias and noise of gradients
        python -m certtrain presets                      published settings, their figures, and their cost here
+       python -m certtrain show TARGET                  one part with its comments: loss=sabr, pgpe, experiment=NAME
        python -m certtrain study FILE                   several sweeps, collected, such as studies/digits.yaml
 
 Without arguments it trains a small network on 8x8 digits by Gaussian loss smoothing (pgpe) with DeepPoly bounds at
@@ -71,6 +72,9 @@ See also
 KEYS = {
     "eps": "radius of the L-infinity ball, in pixel units from 0 to 1",
     "seed": "same seed, same numbers",
+    "model._target_": "a network of yours instead of model=: mynet.MyNet, from the current directory",
+    "loss._target_": "a loss of yours instead of loss=: mymodule.MyLoss",
+    "data.path": "your data: data=folder data.path=FOLDER, data=arrays data.path=FILE.npz",
     "pgpe.sigma": "standard deviation of the weight noise (method=pgpe)",
     "pgpe.population_size": "members per generation, even (method=pgpe)",
     "pgpe.control_variate": "none (as published), gradient or rgs: what the population only corrects (method=pgpe)",

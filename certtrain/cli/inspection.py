@@ -19,6 +19,7 @@ LINE = "COMP_LINE"
 TASKS = ("install", "uninstall", "query")
 SHELLS = ("bash", "zsh", "fish")
 # What a shell completes is the whole line; Hydra knows `python file.py` and the names of programs.
+SHOW = re.compile(r"^\s*certtrain\s+show\s+")
 AS_MODULE = re.compile(r"^\s*\S*python[\d.]*\s+-m\s+certtrain\b")
 
 
@@ -49,7 +50,9 @@ def _complete(app: Hydra, overrides: list[str]) -> None:
     if "query" not in asked:
         app.shell_completion(CONFIG, overrides)
         return
-    os.environ[LINE] = line = AS_MODULE.sub("certtrain", os.environ.get(LINE, "certtrain "))
+    line = AS_MODULE.sub("certtrain", os.environ.get(LINE, "certtrain "))
+    show = SHOW.match(line)
+    os.environ[LINE] = line = SHOW.sub("certtrain ", line)  # it takes what a run does
     words = line.split()[1:]
     if words and words[0] in COMMANDS and (len(words) > 1 or line.endswith(" ")):
         return  # a command takes files, which the shell knows
@@ -60,7 +63,7 @@ def _complete(app: Hydra, overrides: list[str]) -> None:
         printed = io.StringIO()
         with redirect_stdout(printed):
             app.shell_completion(CONFIG, overrides)
-        first = len(words) == bool(begun)
+        first = len(words) == bool(begun) and not show
         known = printed.getvalue().split() + [name for name in COMMANDS if first and name.startswith(begun)]
     print(("\n" if asked["query"] == "fish" else " ").join(sorted(known)))
 

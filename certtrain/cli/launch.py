@@ -15,10 +15,12 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from certtrain.cli.announce import announce
 from certtrain.cli.compose import CONFIG, Command, as_command, hydra_for, with_configured_sweep
 from certtrain.cli.failure import keeping_traceback
 from certtrain.cli.heartbeat import Heartbeat
 from certtrain.cli.memory import keep_freed_memory
+from certtrain.cli.output import while_somebody_reads
 from certtrain.files import naming
 from certtrain.sweep.launcher import quoted
 from certtrain.sweep.sweep import sweeping
@@ -93,14 +95,16 @@ def _launch(found: argparse.Namespace) -> None:
     if command.inspects:
         from certtrain.cli.inspection import inspect
 
-        inspect(found, command)
+        with while_somebody_reads():
+            inspect(found, command)
         return
     with Heartbeat(Console()).during("checking the configuration"):
         from certtrain.cli.preflight import preflight
 
         sweep = with_configured_sweep(command)
         place = preflight(sweep)
-    if place.finished:
+    if place.finished and place.directory is not None:
+        announce(place.directory)
         print(f"{place.directory} has finished: see its report.html; another hydra.run.dir runs it again")
         _dismiss()
         _tell_failures(place.directory)
@@ -147,7 +151,13 @@ def _finish(done: JobReturn) -> None:
 
 
 def _job(composed: DictConfig) -> float | None:
+    from certtrain.cli.code import remember_code, tell_changes
     from certtrain.cli.job import run  # after preflight: showing a configuration needs no torch
+    from certtrain.cli.schema import plain
 
-    with keeping_traceback(Path(HydraConfig.get().runtime.output_dir)):
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    announce(directory)
+    with keeping_traceback(directory):
+        remember_code(directory, plain(composed))
+        tell_changes(directory)
         return run(composed)

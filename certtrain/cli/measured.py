@@ -14,6 +14,7 @@ from torch import Tensor
 from certtrain.analysis import Subject
 from certtrain.bounds import Relaxation, build
 from certtrain.cli.assemble import make_data, make_network, make_relaxation
+from certtrain.cli.code import tell_changes
 from certtrain.cli.options import keyed_parser, read_options
 from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import Node, RunConfig, Strict, parse
@@ -92,6 +93,7 @@ class Measured:
         """
         directory = RunDirectory(run)
         node = directory.configuration()
+        tell_changes(run)
         if node is None:
             raise ConfigError(f"{run} is no run directory: it has no config.yaml of a run")
         config = parse(node)

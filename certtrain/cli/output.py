@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import logging
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
 
 HANDLER = "certtrain.legible"
@@ -31,3 +35,17 @@ def tolerate_any_encoding() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=HANDLER)
+
+
+@contextmanager
+def while_somebody_reads() -> Iterator[None]:
+    """Inside, what is shown may be cut off by its reader, as `head` does; for what writes nothing else."""
+    before, logging.raiseExceptions = logging.raiseExceptions, False  # Hydra shows by way of a log
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        logging.raiseExceptions = before

@@ -19,6 +19,7 @@ COMMANDS = {
     "landscape": ("certtrain.cli.landscape", "landscape_command"),
     "presets": ("certtrain.cli.presets", "presets_command"),
     "report": ("certtrain.cli.report", "report_command"),
+    "show": ("certtrain.cli.show", "show_command"),
     "study": ("certtrain.cli.study", "study_command"),
     "sync": ("certtrain.cli.sync", "sync_command"),
     "vnncomp": ("certtrain.cli.vnncomp", "vnncomp_command"),

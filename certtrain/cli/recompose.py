@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from certtrain._paths import config_dir
 from certtrain.cli.compose import Command, compose_jobs, hydra_for, parsed_overrides
+from certtrain.cli.own_targets import replace_targets
 from certtrain.cli.schema import Node, plain
 from certtrain.errors import ConfigError
 
@@ -26,7 +27,7 @@ def compose_anew(overrides: Sequence[str]) -> Node:
     Raises:
         ConfigError: If an override does not fit.
     """
-    (composed,) = compose_jobs(Command(tuple(overrides), False, False))
+    (composed,) = compose_jobs(Command(replace_targets(overrides), False, False))
     return plain(composed)
 
 

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from certtrain.certify.verifiers import choose
+from certtrain.cli.code import CODE
 from certtrain.cli.schema import Node
 from certtrain.earlier import completed
 from certtrain.errors import ConfigError
@@ -44,7 +45,18 @@ RESULTS = (
 )
 EARLIER = "earlier"
 # What is there before a run has begun: Hydra's files, the lock, and what a sweep keeps of its jobs.
-PRELIMINARY = (".hydra", "certtrain.log", NAME, PARTIAL, OUTPUT, "output-*.log", TRACEBACK, PRUNED)
+PRELIMINARY = (
+    ".hydra",
+    "certtrain.log",
+    NAME,
+    PARTIAL,
+    CODE,
+    f"{CODE}.partial",
+    OUTPUT,
+    "output-*.log",
+    TRACEBACK,
+    PRUNED,
+)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from certtrain.cli.assemble import make_network
+from certtrain.cli.code import tell_changes
 from certtrain.cli.recompose import compose_anew, compose_upon
 from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import Node, RunConfig
@@ -99,6 +100,7 @@ class TrainedRun(Target):
     def configuration(self, overrides: Sequence[str]) -> Node:
         """See `Target`: the run's own one, with other settings of the certification."""
         node = self.run.configuration()
+        tell_changes(self.run.path)
         if node is None:
             raise ConfigError(f"certify: {self.run.path} has no config.yaml that can be read")
         return compose_upon(completed(node), overrides)
@@ -140,7 +142,7 @@ class LooseCheckpoint(Target):
 
     def configuration(self, overrides: Sequence[str]) -> Node:
         """See `Target`: composed as for a run."""
-        if not any(override.startswith(("model=", "experiment=")) for override in overrides):
+        if not any(override.startswith(("model=", "model._target_=", "experiment=")) for override in overrides):
             raise ConfigError(f"certify: {self.checkpoint} does not name its network: add model=... and data=...")
         return compose_anew(overrides)
 
@@ -224,7 +226,7 @@ def find_target(path: Path, overrides: Sequence[str]) -> Target:
     except CerttrainError as error:
         raise ConfigError(f"certify: {error}; a target is a run directory, a checkpoint or an ONNX file") from error
     run = RunDirectory(path.resolve().parent.parent)
-    named = any(override.startswith("model=") for override in overrides)
+    named = any(override.startswith(("model=", "model._target_=")) for override in overrides)
     if path.resolve().parent.name == CHECKPOINTS and run.configuration() is not None and not named:
         return TrainedRun(run, path)
     return LooseCheckpoint(path)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
+from certtrain.errors import one_line
 from certtrain.spelling import did_you_mean
 
 
@@ -17,9 +20,11 @@ def target_fault(target: str) -> str | None:
     parts = target.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         return f"'{target}' is no dotted name such as torch.optim.Adam"
+    if (broken := _broken_module(parts)) is not None:
+        return broken
     module, end = _module(parts)
     if module is None:
-        return f"there is no module '{parts[0]}'"
+        return f"there is no module '{parts[0]}' in the current directory ({Path.cwd()}), on PYTHONPATH or installed"
     found: object = module
     for i, part in enumerate(parts[end:], start=end):
         if not hasattr(found, part):
@@ -28,6 +33,43 @@ def target_fault(target: str) -> str | None:
             return f"there is no {'.'.join(parts[: i + 1])}{hint}"
         found = getattr(found, part)
     return None if callable(found) else f"{target} cannot be called"
+
+
+def locate(target: str) -> object | None:
+    """What a dotted name stands for; None if there is no such thing."""
+    parts = target.split(".")
+    if not all(part.isidentifier() for part in parts) or _broken_module(parts) is not None:
+        return None
+    found, end = _module(parts)
+    for part in parts[end:]:
+        found = getattr(found, part, None)
+    return found
+
+
+def _broken_module(parts: list[str]) -> str | None:
+    """Why a module that is there cannot be imported; None if none of those that a dotted name begins with is so."""
+    for end in range(1, len(parts) + 1):
+        name = ".".join(parts[:end])
+        try:
+            spec = find_spec(name)
+        except (ImportError, ValueError):  # what it would be part of is no package
+            return None
+        if spec is None:
+            return None
+        try:
+            import_module(name)
+        except Exception as error:  # whatever a module may do
+            return f"module '{name}' cannot be imported: {type(error).__name__}: {one_line(error)}{_where(error, spec)}"
+    return None
+
+
+def _where(error: BaseException, spec: object) -> str:
+    """File and line of a module's own code where it failed."""
+    origin = getattr(spec, "origin", None)
+    if isinstance(error, SyntaxError):
+        return f" ({error.filename})"  # the line stands in its text
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == origin]
+    return f" ({origin}, line {lines[-1]})" if lines else ""
 
 
 def _module(parts: list[str]) -> tuple[object | None, int]:

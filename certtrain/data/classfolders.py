@@ -28,11 +28,11 @@ class ClassFolders:
     notes: tuple[str, ...]
 
 
-def open_class_folders(train: Path, test: Path, num_classes: int) -> ClassFolders:
+def open_class_folders(train: Path, test: Path, num_classes: int | None) -> ClassFolders:
     """Lists the images of two folders of class folders; an image may be at any depth inside the folder of its class.
 
     Both splits get the same labels: the names of all their class folders in alphabetical order, or in that of numbers
-    if all are numbers.
+    if all are numbers. Any number of classes is right where None is declared.
 
     Raises:
         DataError: an image lies in no class folder, or there are not as many classes as declared.
@@ -46,7 +46,7 @@ def open_class_folders(train: Path, test: Path, num_classes: int) -> ClassFolder
     for split in splits:
         if loose := image_files([entry for entry in visible(split) if not entry.is_dir()]):
             raise DataError(f"{loose[0]} lies in no folder of a class")
-    if len(classes) != num_classes:
+    if num_classes is not None and len(classes) != num_classes:
         raise DataError(f"{train.parent} " + _other_number(classes, num_classes, images[train], images[test]))
     others = [
         file.name

@@ -93,7 +93,7 @@ class HuggingFaceSource(Source):
             if name not in found:
                 raise DataError(f"{self._place} has no split '{name}', only {', '.join(found)}")
         train, test = (hub_shard(found[name], f"split '{name}' of {self._place}", self._columns) for name in names)
-        return _Found(*open_tables([train], [test], names, self.num_classes))
+        return _Found(*open_tables([train], [test], names, self._expected_classes))
 
     def _open_folder(self, path: str) -> _Found:
         folder = Path(path).expanduser()
@@ -103,12 +103,17 @@ class HuggingFaceSource(Source):
         notes = (f"beside the splits, and not used: {', '.join(layout.unused)}",) if layout.unused else ()
         tables = [_tables(entries) for entries in (layout.train, layout.test)]
         if not any(tables):
-            found = open_class_folders(layout.train[0], layout.test[0], self.num_classes)
+            found = open_class_folders(layout.train[0], layout.test[0], self._expected_classes)
             return _Found(found.train, found.test, found.classes, (*notes, *found.notes))
         if not all(tables):
             raise DataError(f"{self._place} has Parquet files for one split only")
         train, test = ([parquet_shard(file, self._columns) for file in files] for files in tables)
-        return _Found(*open_tables(train, test, (self.train_split, self.test_split), self.num_classes), notes)
+        return _Found(*open_tables(train, test, (self.train_split, self.test_split), self._expected_classes), notes)
+
+    @property
+    def _expected_classes(self) -> int | None:
+        """How many classes must be there; None for any."""
+        return self.num_classes
 
     @property
     def _columns(self) -> Columns:

@@ -66,7 +66,7 @@ class Shard:
 
 
 def open_tables(
-    train: Sequence[Shard], test: Sequence[Shard], names: tuple[str, str], num_classes: int
+    train: Sequence[Shard], test: Sequence[Shard], names: tuple[str, str], num_classes: int | None
 ) -> tuple[EncodedSplit, EncodedSplit, tuple[str, ...]]:
     """Two splits with the same labels, and the names of the classes in their order, empty if they have none.
 
@@ -77,7 +77,7 @@ def open_tables(
         train: the tables of the training split.
         test: the tables of the test split.
         names: what messages call the two splits.
-        num_classes: how many classes are declared.
+        num_classes: how many classes are declared; None for any number.
 
     Raises:
         DataError: tables do not have the same classes, or not as many as declared.
@@ -87,7 +87,7 @@ def open_tables(
         if set(shard.names) != set(first.names):
             differing = sorted(set(shard.names).symmetric_difference(first.names))
             raise DataError(f"{shard.place} and {first.place} do not name the same classes ({listing(differing)})")
-    if first.names and len(first.names) != num_classes:
+    if num_classes is not None and first.names and len(first.names) != num_classes:
         raise DataError(
             f"{first.place} has {len(first.names)} classes ({listing(first.names)}), but {num_classes} are declared"
         )

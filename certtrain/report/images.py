@@ -33,7 +33,7 @@ def write_images(verdicts: Sequence[Verdict], directory: Path) -> list[Path]:
     import pyarrow
     from pyarrow import parquet
 
-    rows = [_row(verdict) for verdict in verdicts]
+    rows = [image_row(verdict) for verdict in verdicts]
     names = [*COLUMNS, *dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)]
     table_file, columns_file = (directory / name for name in NAMES)
     with replacing(table_file) as partial, partial.open("w", encoding="utf-8", newline="") as file:
@@ -45,7 +45,8 @@ def write_images(verdicts: Sequence[Verdict], directory: Path) -> list[Path]:
     return [table_file, columns_file]
 
 
-def _row(verdict: Verdict) -> dict[str, Any]:
+def image_row(verdict: Verdict) -> dict[str, Any]:
+    """The columns of one image."""
     row = {name: getattr(verdict, name) for name in COLUMNS}
     row |= {f"margin_{name}": margin for name, margin in verdict.margins.items()}
     return row | {f"seconds_{name}": seconds for name, seconds in verdict.stages.items()}

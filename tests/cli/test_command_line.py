@@ -111,6 +111,8 @@ def test_completion_is_asked_of_known_shells(
         ("certtrain relaxation=i", {"relaxation=ibp", "relaxation=intersection"}),
         ("python -m certtrain relaxation=i", {"relaxation=ibp", "relaxation=intersection"}),
         ("certtrain --mul", {"--multirun"}),
+        ("certtrain show relaxation=i", {"relaxation=ibp", "relaxation=intersection"}),
+        ("certtrain sho", {"show"}),
         ("certtrain eps=0.1 col", set()),
         ("certtrain collect ", set()),
     ],
