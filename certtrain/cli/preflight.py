@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -186,7 +187,13 @@ def _rehearse(config: RunConfig, training: CertifiedTraining, source: Source) ->
 
 
 def _check_logger(config: RunConfig) -> None:
-    if config.logger.name != "wandb" or os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
+    if config.logger.name != "wandb":
+        return
+    found = find_spec("wandb")
+    # The folder wandb/ that runs leave can be imported, too: as a namespace, which has no origin.
+    if found is None or found.origin is None:
+        raise ConfigError('logger=wandb needs the package wandb: pip install "certtrain[wandb]"')
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
         return
     import wandb
 
