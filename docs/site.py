@@ -16,6 +16,7 @@ import matplotlib
 from matplotlib import mathtext
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from pymdownx.superfences import SuperFencesException
 
 # Tabs of the site, in order: a title, and pages or a folder. A page that is put into a folder needs no line here.
 SECTIONS: tuple[tuple[str, str | tuple[str, ...]], ...] = (
@@ -100,14 +101,15 @@ def api_pages() -> Iterator[tuple[str, str]]:
 def _entries(package: ModuleType, described: set[str]) -> str:
     """What mkdocstrings replaces by signatures and docstrings: each name where it is defined, once."""
     text = ""
-    for found in (getattr(package, name) for name in package.__all__):
+    for name in package.__all__:
+        found = getattr(package, name)
         home = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"
         if not home.startswith("certtrain.") or home.endswith("."):
             continue  # a type alias, a constant, a module
         if home in described:
             text += f"\n### [`{found.__name__}`][{home}]\n"
         else:
-            text += f"\n::: {home}\n"
+            text += f"\n::: {home}\n    options:\n      heading: {package.__name__}.{name}\n"
             described.add(home)
     return text
 
@@ -146,9 +148,15 @@ def formula(source: str, *_: Any, **__: Any) -> str:
 
     Args:
         source: What LaTeX calls mathematics, one formula in each line.
+
+    Raises:
+        SuperFencesException: If a formula cannot be drawn.
     """
-    drawn = (_drawn(line) for line in source.strip().splitlines() if line.strip())
-    return '<div class="formula" style="overflow-x: auto; margin: 1em 0 1em 2em">' + "<br>".join(drawn) + "</div>"
+    try:
+        drawn = [_drawn(line) for line in source.strip().splitlines() if line.strip()]
+    except ValueError as error:  # any other exception would make it a block of code without a word
+        raise SuperFencesException(f"this formula cannot be drawn: {source}\n{error}") from error
+    return '<div class="formula">' + "<br>".join(drawn) + "</div>"
 
 
 def _drawn(line: str) -> str:
@@ -159,4 +167,5 @@ def _drawn(line: str) -> str:
     width, height = map(float, _SIZE.search(picture).groups())  # type: ignore[union-attr]
     size = f'width="{1.5 * width:g}" height="{1.5 * height:g}"'
     said = html.escape(line.strip(), quote=True)
-    return _SIZE.sub(f'{size} fill="currentColor" role="img" aria-label="{said}"', picture[picture.index("<svg") :])
+    attributes = f'{size} fill="currentColor" role="img" aria-label="{said}"'
+    return _SIZE.sub(lambda _: attributes, picture[picture.index("<svg") :])
