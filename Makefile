@@ -14,7 +14,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 AUTO_LIRPA := auto_LiRPA==0.3
 
 .DEFAULT_GOAL := help
-.PHONY: help run study test test-slow lint format bench gpu clean
+.PHONY: help run study test test-slow lint format docs bench gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ lint: $(INSTALLED) ## ruff (rules and format) and mypy
 format: $(INSTALLED) ## let ruff repair and format the code
 	$(BIN)/python -m ruff check --fix
 	$(BIN)/python -m ruff format
+
+docs: $(INSTALLED) ## the documentation as a site, build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(INSTALLED) ## speed against auto_LiRPA, e.g. make bench ARGS="--data FOLDER"
 	$(BIN)/python -m benchmarks $(ARGS)

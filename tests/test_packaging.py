@@ -5,15 +5,32 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
-from certtrain import _paths
+from certtrain import __version__, _paths
+from certtrain.cli.compose import Command, compose_jobs
+from certtrain.cli.preflight import check_parts
+from certtrain.cli.schema import parse, plain
 from certtrain.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# What only some choices need: in extras, not in the core.
+OPTIONAL = {
+    "wandb",
+    "wandb-workspaces",
+    "tensorboard",
+    "optuna",
+    "onnx",
+    "onnxruntime",
+    "submitit",
+    "mkdocs",
+    "playwright",
+}
 IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 pytestmark = pytest.mark.skipif(
@@ -74,10 +91,16 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source, cwd=folder)
-    (built,) = folder.glob("*.whl")
+def distributions(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist, and the wheel that was built from it, as `python -m build` makes them; nothing is fetched."""
+    folder = tmp_path_factory.mktemp("distributions")
+    _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source, cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(distributions: Path) -> Path:
+    (built,) = distributions.glob("*.whl")
     return built
 
 
@@ -105,6 +128,38 @@ def test_the_wheel_holds_the_package_and_its_configuration_only(source: Path, wh
     assert {name for name in names if name.endswith(".yaml")} == config
 
 
+def test_the_sdist_holds_what_the_wheel_is_built_from(source: Path, distributions: Path):
+    (sdist,) = distributions.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "README.md", "setup.cfg", "setup.py", "pyproject.toml", "conf/config.yaml"} <= names
+    assert "certtrain/bounds/executors/compiled/substitute.c" in names
+    assert [name for name in names if name.startswith(("tests", "outputs", "benchmarks", ".venv"))] == []
+
+
+def test_the_core_is_small_and_extras_bring_the_rest(wheel: Path):
+    lines = _requirements(wheel)
+    core = {_distribution(line) for line in lines if "extra ==" not in line}
+    assert core & OPTIONAL == set()
+    extras: dict[str, set[str]] = {}
+    for line in lines:
+        if found := re.search(r"extra == [\"']([^\"']+)", line):
+            extras.setdefault(found[1], set()).add(_distribution(line))
+    brings = {
+        "wandb": "wandb",
+        "dashboard": "wandb-workspaces",
+        "tensorboard": "tensorboard",
+        "optuna": "optuna",
+        "onnx": "onnxruntime",
+        "docs": "mkdocs-material",
+        "slurm": "submitit",
+        "submitit": "submitit",
+        "joblib": "joblib",
+    }
+    assert {name: package for name, package in brings.items() if package not in extras[name]} == {}
+    assert extras["slurm"] == extras["submitit"]
+
+
 def test_the_wheel_demands_no_torchvision_and_a_bounded_torch(wheel: Path):
     required = _requirements(wheel)
     assert [line for line in required if line.startswith("torchvision")] == []
@@ -126,10 +181,44 @@ def test_the_installed_command_works_from_any_directory(installed: Path, tmp_pat
     assert list(tmp_path.iterdir()) == [], "--help must not create a run directory"
 
 
-def test_the_installed_wheel_trains_and_certifies_in_any_directory(installed: Path, tmp_path: Path):
+def test_the_installed_wheel_trains_and_certifies_in_any_directory_without_extras(installed: Path, tmp_path: Path):
+    missing = tmp_path / "missing"
+    missing.mkdir()
+    for name in OPTIONAL:
+        module = name.replace("-", "_")
+        (missing / f"{module}.py").write_text(f"raise ModuleNotFoundError('no {module} here', name={module!r})\n")
+    path = Path(os.pathsep.join([str(missing), str(installed)]))
     quick = ["method=grad", "relaxation=ibp", "trainer.max_steps=1", "certify.limit=4", "certify.attack.steps=1"]
-    _run(sys.executable, "-m", "certtrain", *quick, "hydra.run.dir=run", cwd=tmp_path, python_path=installed)
+    _run(sys.executable, "-m", "certtrain", *quick, "hydra.run.dir=run", cwd=tmp_path, python_path=path)
     assert (tmp_path / "run" / "summary.json").is_file()
+
+
+def test_a_logger_whose_package_is_missing_is_told_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (job,) = compose_jobs(Command(("logger=wandb",), multirun=False, inspects=False))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match=r'logger=wandb needs .* pip install "certtrain\[wandb\]"'):
+        check_parts(parse(plain(job)))
+    monkeypatch.delitem(sys.modules, "wandb")
+    (tmp_path / "wandb").mkdir()  # what an offline run leaves is no package
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(ConfigError, match="needs the package wandb"):
+        check_parts(parse(plain(job)))
+
+
+def test_the_citation_is_of_this_version():
+    cited = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (cited["cff-version"], cited["version"], cited["license"]) == ("1.2.0", __version__, "Apache-2.0")
+    assert cited["authors"]
+    assert cited["title"].startswith("certtrain")
+
+
+def test_pre_commit_runs_the_tools_of_the_environment_and_fetches_nothing():
+    repos = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert [repo["repo"] for repo in repos] == ["local"]
+    hooks = repos[0]["hooks"]
+    assert {hook["language"] for hook in hooks} == {"system"}
+    assert {hook["entry"].split()[2] for hook in hooks} == {"ruff", "mypy"}
 
 
 def test_the_installed_package_finds_its_own_configuration(installed: Path, tmp_path: Path):

@@ -42,7 +42,7 @@ class Submitit(Runner):
     cpus_per_task: int
     gpus_per_node: int
     mem_gb: float | None
-    slurm: Mapping[str, Any]
+    slurm: Mapping[str, Any] | None
     side_by_side: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class Submitit(Runner):
             cpus_per_task=self.cpus_per_task,
             gpus_per_node=self.gpus_per_node,
             mem_gb=self.mem_gb,
-            **{f"slurm_{key}": value for key, value in self.slurm.items()},
+            **{f"slurm_{key}": value for key, value in (self.slurm or {}).items()},
         )
         return executor
 

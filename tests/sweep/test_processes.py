@@ -31,7 +31,7 @@ SUCCEED = "open('summary.json', 'w').write('{\"certified_accuracy\": 0.5}'); ope
 FAIL = "print('before'); raise ValueError('planted')"
 ONE = {"nodes": 1, "tasks_per_node": 1, "cpus_per_task": 1}
 SLURM = {"cluster": "local", "timeout_min": 2, "gpus_per_node": 0, "mem_gb": None, **ONE}
-RUNNERS = [Basic(), Joblib(2), Submitit(n_jobs=2, slurm={}, **SLURM)]
+RUNNERS = [Basic(), Joblib(2), Submitit(n_jobs=2, slurm=None, **SLURM)]
 
 
 def job(number: int, folder: Path, script: str) -> Job:
