@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-SECTIONS = ("bounds", "batches", "population", "memory", "scaling", "peak", "neighbours", "gpu", "certify")
+SECTIONS = ("bounds", "batches", "population", "memory", "scaling", "peak", "neighbours", "gpu", "certify", "losses")
 # What --data takes for random images.
 NO_DATA = "none"
 

@@ -136,19 +136,24 @@ class PGD:
         size, radius = self.step_size, box.radius
         first = self.step_share * radius if size is None else torch.full_like(radius, size)
         active, x = torch.arange(len(images), device=images.device), start
+        low, high = box.lower, box.upper
         for k in range(self.steps + 1):
-            smallest, slope = self._margin_and_slope(
-                margins, x, images[active], None if target is None else target[active]
-            )
+            own, last = images[active], k == self.steps
+            if last:
+                with torch.no_grad():
+                    smallest, slope = margins(x, own).amin(1), x
+            else:
+                smallest, slope = self._margin_and_slope(margins, x, own, None if target is None else target[active])
             lower = smallest < lowest[active]
             worst[active[lower]], lowest[active[lower]] = x[lower], smallest[lower]
             # What is found needs no further steps; a NaN is neither found nor worse than anything.
             going = ~(smallest < self.enough)
-            if k == self.steps or not going.any():
+            if last or not going.any():
                 break
-            active, x, slope = active[going], x[going], slope[going]
-            step = first[active] * (1 - k / self.steps)
-            x = (x - step * slope.sign()).clamp(box.lower[active], box.upper[active])
+            if not going.all():
+                active, x, slope = active[going], x[going], slope[going]
+                first, low, high = first[going], low[going], high[going]
+            x = (x - first * (1 - k / self.steps) * slope.sign()).clamp(low, high)
         return worst, lowest
 
     def _margin_and_slope(

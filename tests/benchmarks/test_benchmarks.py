@@ -19,13 +19,13 @@ def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_tables_json_and_picture(tmp_path: Path) -> None:
-    done = benchmarks("--quick", "--only=bounds,peak", "--data=none", f"--out={tmp_path}")
+    done = benchmarks("--quick", "--only=bounds,peak,losses", "--data=none", f"--out={tmp_path}")
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "results.json").read_text())
     assert content["machine"]["auto_lirpa"] in done.stdout
     assert content["settings"]["freed_memory_is_kept"] is False
     tables = content["tables"]
-    assert set(tables) == {"bounds", "rates", "operations"}
+    assert set(tables) == {"bounds", "rates", "operations", "losses"}
     for row in tables["bounds"]:
         ratio = row["times"]["ratio"]
         assert 0 < ratio["lower_quartile"] <= ratio["median"] <= ratio["upper_quartile"]
@@ -35,6 +35,9 @@ def test_tables_json_and_picture(tmp_path: Path) -> None:
         "crown_ibp",
         "deeppoly_textbook",
     }
+    # Both compute the same losses, at the same attacked points.
+    assert {row["loss"] for row in tables["losses"]} >= {"robust_ce", "crown_ibp", "sabr", "taps", "staps", "mtl_ibp"}
+    assert all(row["difference"] < lirpa_cases.FLOAT32 for row in tables["losses"])
     # Textbook deeppoly multiplies more than one back-substitution of the margins, and that more than intervals.
     gflop = {row["method"]: row["gflop"] for row in tables["operations"]}
     assert gflop["deeppoly_textbook"] >= gflop["deeppoly"] > gflop["crown_ibp"] > gflop["ibp"] > 0
