@@ -14,6 +14,7 @@ COMMANDS = {
     "analyze": ("certtrain.cli.analyze", "analyze_command"),
     "certify": ("certtrain.cli.certify", "certify_command"),
     "collect": ("certtrain.cli.collect", "collect_command"),
+    "estimate": ("certtrain.cli.estimation", "estimate_command"),
     "export": ("certtrain.cli.export", "export_command"),
     "landscape": ("certtrain.cli.landscape", "landscape_command"),
     "presets": ("certtrain.cli.presets", "presets_command"),
