@@ -7,4 +7,4 @@ looks for plugins, as our launchers are, in the package `hydra_plugins`, to whic
 from setuptools import find_packages, setup
 
 OWN = find_packages(include=["certtrain", "certtrain.*"])
-setup(packages=[*OWN, "certtrain.conf", "hydra_plugins.certtrain_launchers", "hydra_plugins.certtrain_sweepers"])
+setup(packages=[*OWN, "certtrain.conf", "hydra_plugins.certtrain_launchers"])

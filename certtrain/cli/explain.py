@@ -124,7 +124,8 @@ def choices_of(group: str) -> list[str]:
 def _no_such_key(key: str) -> str:
     """For an override of a key that the configuration has not got."""
     if "/" in key and (config_dir() / key).is_dir():
-        return f"unknown group '{key}' here: it needs method={key.split('/')[0]}"
+        needed = "hydra/sweeper=optuna" if key.startswith("hydra/") else f"method={key.split('/')[0]}"
+        return f"unknown group '{key}' here: it needs {needed}"
     if (config_dir() / key).is_dir():
         return f"{key} has no choices: set its keys, as in {key}.key=value"
     return _unknown_key(key)

@@ -35,6 +35,7 @@ INTRO = """certtrain trains networks whose robustness can be proved, and proves 
 
 usage: python -m certtrain [group=choice ...] [key=value ...]
        python -m certtrain -m key=a,b,c ...             every combination, one run each
+       python -m certtrain estimate -m key=a,b,c ...    what they would take, from a few timed steps of each kind
        python -m certtrain collect DIRECTORY ...        mean and deviation over seeds of all runs below directories
        python -m certtrain sync DIRECTORY ...           W&B runs made of the record, also of crashed or offline runs
        python -m certtrain dashboard [PROJECT]          the W&B project's workspace and report

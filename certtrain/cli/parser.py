@@ -15,6 +15,7 @@ COMMANDS = {
     "certify": ("certtrain.cli.certify", "certify_command"),
     "collect": ("certtrain.cli.collect", "collect_command"),
     "dashboard": ("certtrain.cli.dashboard", "dashboard_command"),
+    "estimate": ("certtrain.cli.estimation", "estimate_command"),
     "export": ("certtrain.cli.export", "export_command"),
     "landscape": ("certtrain.cli.landscape", "landscape_command"),
     "presets": ("certtrain.cli.presets", "presets_command"),

@@ -59,10 +59,16 @@ def preflight(command: Command) -> Place:
     if command.multirun and dist.is_initialized():
         raise ConfigError("a sweep starts the ranks of its jobs itself: call it without torchrun or srun")
     with explaining():  # interpolations are followed where they are read
-        return _check_jobs(command, list(compose_jobs(command)))
+        return check_jobs(command, list(compose_jobs(command)))
 
 
-def _check_jobs(command: Command, jobs: list[DictConfig]) -> Place:
+def check_jobs(command: Command, jobs: list[DictConfig]) -> Place:
+    """The same for jobs that are composed.
+
+    Args:
+        command: Of the jobs.
+        jobs: With the node `hydra`.
+    """
     setup_globals()
     handover.forget()
     seen: set[str] = set()

@@ -29,7 +29,7 @@ def take_places() -> None:
     Hydra's own search does not find ours where certtrain is installed to be edited.
     """
     from hydra_plugins import certtrain_launchers as own
-    from hydra_plugins.certtrain_sweepers import Optuna
+    from hydra_plugins.certtrain_launchers.sweeper import Optuna
 
     known = Plugins.instance()  # whose discovery is what stores them
     for plugin in (own.Basic, own.Joblib, own.Submitit, Optuna):
@@ -46,10 +46,18 @@ def check(node: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: One line about what is wrong.
     """
+    runner_of(node)
+
+
+def runner_of(node: Mapping[str, Any]) -> tuple[str, Runner]:
+    """The choice that a node hydra.launcher is of, and what runs jobs there.
+
+    Raises:
+        ConfigError: One line about what is wrong.
+    """
     options = dict(node)
     target = str(options.pop("_target_", None))
-    for runner in RUNNERS.values():
+    for name, runner in RUNNERS.items():
         if target == f"hydra_plugins.certtrain_launchers.{runner.__name__}":
-            runner(**options)
-            return
+            return name, runner(**options)
     raise ConfigError(f"hydra.launcher: the jobs of a sweep are run by {', '.join(RUNNERS)}, not by {target}")

@@ -15,6 +15,7 @@ from certtrain.tuning.settings import Settings
 from certtrain.tuning.space import Space
 
 if TYPE_CHECKING:
+    from optuna import Study
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage
@@ -123,7 +124,9 @@ class Memory:
             trial.set_user_attr(FIGURES, dict(figures))
             trial.set_user_attr(VIOLATIONS, violations)
             trial.set_user_attr(SECONDS, seconds)
-            if hasattr(trial, "set_constraint"):  # Optuna 5; with 4, the sampler asks for them
+            if not hasattr(trial, "set_constraint"):  # Optuna 4, where a sampler that knows none sets none
+                trial.storage.set_trial_system_attr(trial._trial_id, "constraints", violations)
+            else:
                 for constraint, violation in zip(self.settings.constraints, violations, strict=True):
                     trial.set_constraint(str(constraint), violation)
             self.study.tell(number, [figures[objective.key] for objective in self.settings.objectives])

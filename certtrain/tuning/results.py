@@ -22,6 +22,7 @@ from certtrain.tuning.settings import Settings
 from certtrain.tuning.space import Space
 
 JSON, CSV = "search.json", "search.csv"
+EXTREMES = {"maximize": "largest", "minimize": "smallest"}
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
 _TEXT = 60
 
@@ -137,7 +138,11 @@ class Results:
 
     def _table(self, best: list[Row]) -> Table:
         several = len(self.settings.objectives) > 1
-        title = "trials that no other one beats (Pareto front)" if several else f"best by {self.settings.objectives[0]}"
+        title = (
+            "trials that no other one beats (Pareto front)"
+            if several
+            else f"{EXTREMES[self.settings.objectives[0].direction]} {self.settings.objectives[0].key}"
+        )
         table = Table(title=title, title_justify="left")
         table.add_column("trial", justify="right")
         for key in self.keys:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from certtrain.errors import ConfigError
 from certtrain.tuning.figures import check_key
 
-TARGET = "hydra_plugins.certtrain_sweepers.Optuna"
+TARGET = "hydra_plugins.certtrain_launchers.sweeper.Optuna"
 DIRECTIONS = ("maximize", "minimize")
 STORAGES = ("journal", "sqlite")
 NO_PRUNER = "NopPruner"

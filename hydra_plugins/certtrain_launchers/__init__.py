@@ -1,4 +1,7 @@
-"""certtrain's launchers, where Hydra looks for plugins; the parts they are made of are in certtrain.sweep."""
+"""certtrain's launchers, where Hydra looks for plugins; the parts they are made of are in certtrain.sweep.
+
+The sweeper that searches is in `sweeper`.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ from certtrain.errors import CerttrainError, ConfigError
 from certtrain.networks import parameters
 
 # What has to be chosen for there to be a group.
-BELONGS_TO = {"loss/attack": ("loss=pgd",)}
+SEARCH = ("hydra/sweeper=optuna",)
+BELONGS_TO = {"loss/attack": ("loss=pgd",), "hydra/sweeper/sampler": SEARCH, "hydra/sweeper/pruner": SEARCH}
 CHOICES = [(group, name) for group in GROUPS for name in choices(config_dir() / group)]
 
 
@@ -149,7 +150,7 @@ BAD = {
     "pgpe=foo": "pgpe has no choices: set its keys, as in pgpe.key=value",
     "pgpe={sgima:1}": "unknown key 'pgpe.sgima'; did you mean pgpe.sigma?",
     "scheduler={a:1}": "unknown key 'scheduler.a'; .*If the scheduler takes it, write \\+scheduler.a=",
-    "hydra/sweeper=moon": "unknown hydra/sweeper 'moon': possible are none that certtrain brings along: is its plugin",
+    "hydra/sweeper=moon": "unknown hydra/sweeper 'moon': possible are optuna",
     "=3": "'=3': the key is missing",
     "a..b=1": "'a..b' is no key",
     "model.widths=[32,,16]": "the value is no list such as",

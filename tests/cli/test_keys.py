@@ -84,7 +84,7 @@ def log_to_the_web(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def sweep(reads: Reads, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a launcher reads before it starts processes: for a single job, which is then not run."""
     reads.watch(monkeypatch, "certtrain.sweep.launcher")
-    runner = SimpleNamespace(side_by_side=False, run=lambda jobs, sweep: None)
+    runner = SimpleNamespace(side_by_side=False, at_a_time=lambda jobs: 1, run=lambda jobs, sweep: None)
     command = Command((f"hydra.sweep.dir='{directory}'",), True, False)
     (job,) = compose_jobs(command)
     with sweeping(Console(quiet=True)), hydra_for(command) as app:

@@ -124,7 +124,7 @@ def test_tpe_finds_what_a_few_random_trials_do_not(tmp_path: Path) -> None:
     assert 10**-2.3 < best["values"]["lr"] < 10**-1.7
     assert best["figures"][CERTIFIED] == max(trial["figures"][CERTIFIED] for trial in trials)
     assert all(job.overrides[0] == "method=grad" for job in launcher.run_jobs)
-    assert f"best by maximize {CERTIFIED}" in printed
+    assert f"largest {CERTIFIED}" in printed
     assert all(len(line) <= 80 for line in printed.splitlines() if line.startswith(("┃", "│")))
     assert "Chosen by validation images" in printed
     rows = list(csv.DictReader((tmp_path / "search.csv").open()))
