@@ -1,6 +1,7 @@
 """Complete search in sound arithmetic: what it closes holds for the network in float32, summed in any order."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from random import Random
@@ -8,7 +9,7 @@ from random import Random
 import pytest
 import torch
 from certify.fakes import diagonal, linear, paired, points, run, spike
-from certify.search_cases import fully_split, random_network, uniform
+from certify.search_cases import fully_split, random_network, uniform, whole
 from rounding_cases import perturbed
 from summation import results
 from torch import Tensor, nn
@@ -23,7 +24,9 @@ from certtrain.certify.arithmetic import NOTHING, Sound
 from certtrain.certify.milp import exact_minimum
 from certtrain.certify.network import Network
 from certtrain.certify.search import leaves
+from certtrain.certify.search.branching import children
 from certtrain.certify.search.root import Goals, Root
+from certtrain.certify.search.subdomains import Subdomains
 from certtrain.certify.search.whole import BranchAndBound
 from certtrain.certify.verifiers import choose, resolve
 from certtrain.certify.verifiers.bab import Bab
@@ -147,40 +150,76 @@ def with_large_errors(network: Network, box: Box, goals: Goals) -> tuple[Root, R
     return roots[0], roots[1], {**room, len(graph.ops) - 1: torch.full((1, graph.num_outputs), ERROR).double()}
 
 
-@pytest.mark.parametrize("kind", ["leaf", "some"])
+def check_part(network: Network, box: Box, roots: tuple[Root, Root], part: Subdomains, errors: dict, seed: int) -> bool:
+    """No network within the errors has a smaller value on the part. Whether one is below what has no room for them."""
+    root, plain = roots
+    at = (part.decisions, part.goal, part.choice)
+    leaf = bool((part.decisions != 0)[root.free].all())
+    lower, exact = (leaves.solve(r, part).lower if leaf else float(r.proved(*at)) for r in roots)
+    count, random = 10_000, torch.Generator().manual_seed(seed)
+    signs = {i: torch.randint(0, 2, (count, *e.shape[1:]), generator=random) * 2 - 1 for i, e in errors.items()}
+    x = box.lower + (box.upper - box.lower) * uniform(count, *network.graph.input_shape, seed=seed)
+    moved = {i: e * signs[i] for i, e in errors.items()}
+    found = perturbed(network.graph, dict(network.values[torch.float64]), x, moved)
+    z = root.space.gather(lambda part: found[part.read], x)
+    inside = (z * part.decisions >= 0).all(1)
+    values = plain.double.goals.largest(found[-1], torch.zeros(count).long())[inside]
+    assert len(values)
+    assert (values >= lower - 1e-9).all()
+    assert lower < exact
+    return bool((values < exact - 1e-9).any())
+
+
+def goals_of(forms: int, seed: int) -> Goals:
+    return Goals(uniform(1, forms, 3, seed=seed) - 0.5, uniform(1, forms, seed=seed + 1) - 0.5)
+
+
 @pytest.mark.parametrize("forms", [1, 2])
-def test_parts_are_bounded_for_all_networks_that_differ_by_the_errors(forms: int, kind: str) -> None:
+def test_leaves_are_bounded_for_all_networks_that_differ_by_the_errors(forms: int) -> None:
     """Splits are made on what the network computes, errors included; without room for them, bounds are too large."""
-    too_large = checked = 0
-    for seed in range(8):
+    too_large = 0
+    for seed in range(6):
         network, box = random_network(seed), Box.linf(uniform(1, 3, seed=seed), 0.4)
-        goals = Goals(uniform(1, forms, 3, seed=seed) - 0.5, uniform(1, forms, seed=seed + 1) - 0.5)
-        root, plain, errors = with_large_errors(network, box, goals)
-        part = fully_split(root, box.center[0])
-        random = torch.Generator().manual_seed(seed)
-        if kind == "some":
-            keep = torch.rand(part.decisions.shape, generator=random) < 0.5
-            slopes = torch.where(keep, part.choice.slopes, torch.rand(keep.shape, generator=random))
-            multipliers = torch.rand(keep.shape, generator=random) * 0.1
-            choice = Choice(slopes, multipliers, part.choice.weights)
-            part = replace(part, decisions=part.decisions * keep, choice=choice)
-            lower, exact = (float(r.proved(part.decisions, part.goal, choice)) for r in (root, plain))
-        else:
-            lower, exact = (leaves.solve(r, part).lower for r in (root, plain))
-        count = 20_000
-        signs = {i: torch.randint(0, 2, (count, *e.shape[1:]), generator=random) * 2 - 1 for i, e in errors.items()}
-        moved = {i: e * signs[i] for i, e in errors.items()}
-        x = box.lower + (box.upper - box.lower) * uniform(count, 3, seed=seed)
-        found = perturbed(network.graph, dict(network.values[torch.float64]), x, moved)
-        z = root.space.gather(lambda part, found=found: found[part.read], x)
-        inside = (z * part.decisions >= 0).all(1)
-        values = root.double.goals.largest(found[-1], torch.zeros(count).long())[inside]
-        assert (values >= lower - 1e-9).all()
-        assert lower < exact
-        checked += len(values)
-        too_large += bool((values < exact - 1e-9).any())
-    assert checked > 100
-    assert too_large > 0 or kind == "some"
+        root, plain, errors = with_large_errors(network, box, goals_of(forms, seed))
+        too_large += check_part(network, box, (root, plain), fully_split(root, box.center[0]), errors, seed)
+    assert too_large > 0
+
+
+def maxima(seed: int) -> Network:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = [nn.Conv2d(1, 3, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(3, 4, 2), nn.ReLU()]
+        module = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4, 3))
+    return Network.of(module.requires_grad_(False), (1, 5, 5))
+
+
+@pytest.mark.parametrize("make", [random_network, maxima])
+@pytest.mark.parametrize("forms", [1, 2])
+def test_parts_are_bounded_for_all_networks_that_differ_by_the_errors(forms: int, make: Callable) -> None:
+    """Whatever was chosen: some signs of a point, any slopes, any multipliers."""
+    for seed in range(4):
+        network = make(seed)
+        box = Box.linf(uniform(1, *network.graph.input_shape, seed=seed), 0.4)
+        root, plain, errors = with_large_errors(network, box, goals_of(forms, seed))
+        part, random = fully_split(root, box.center[0]), torch.Generator().manual_seed(seed)
+        keep = torch.rand(part.decisions.shape, generator=random) < 0.3
+        slopes, multipliers = (torch.rand(keep.shape, generator=random) for _ in range(2))
+        choice = Choice(torch.where(keep, part.choice.slopes, slopes), 0.1 * multipliers, part.choice.weights)
+        part = replace(part, decisions=part.decisions * keep, choice=choice)
+        check_part(network, box, (root, plain), part, errors, seed)
+
+
+def test_a_part_that_only_rounding_has_points_in_is_closed() -> None:
+    """x0 >= 0.5 and x0 <= 0.48 cannot both be, but what is computed of them can; the margin there is 1."""
+    module = nn.Sequential(
+        linear([[1.0, 0.0], [-1.0, 0.0]], [-0.5, 0.48]), nn.ReLU(), linear([[0.0, 0.0]] * 2, [1.0, 0.0])
+    )
+    network, box = Network.of(module, (2,)), Box.linf(torch.tensor([[0.5, 0.5]]).double(), 0.3)
+    root, _, _ = with_large_errors(network, box, Goals.margins(margin_spec([0], 2)[0].double()))
+    part = whole(root)
+    for column in (0, 1):
+        part = children(part, torch.tensor([column]))[0:1]
+    assert 1 - 2 * ERROR - 1e-6 < leaves.solve(root, part).lower <= 1 - 2 * ERROR
 
 
 def test_what_is_charged_is_what_a_specification_loses() -> None:
@@ -195,6 +234,10 @@ def test_what_is_charged_is_what_a_specification_loses() -> None:
     expected = rounding.loss(spec, {i: beta[None] for i, beta in layers.items()})[0]
     choice = Choice(root.double.lower.expand(2, -1), multipliers)
     torch.testing.assert_close(root.charged.of(torch.arange(2), choice), expected, rtol=1e-5, atol=0)
+    # Nothing is so small that it loses nothing.
+    tiny = Root.of(network.graph, network.values, box, known.hidden, Goals.margins(spec[0] * 1e-300), rounding)
+    assert (tiny.charged.forms >= 2.0**-400).all()
+    assert (tiny.charged.of(torch.arange(2), choice) >= 2.0**-400).all()
     # Constants and means of forms are charged, too.
     goals = Goals(spec, torch.full((1, 2), 1e9).double())
     far = Root.of(network.graph, network.values, box, known.hidden, goals, rounding)
@@ -210,6 +253,9 @@ def test_errors_are_those_of_the_bounds_that_are_proved() -> None:
     before = round_errors(network.graph, values, box, assume(hidden))
     known = Sound().known(build("alpha_crown"), network.graph, values, box)
     assert known.holds
+    assert all(
+        torch.equal(one.paths, other.paths) for one, other in zip(known.rounding.sizes, before.sizes, strict=True)
+    )
     assert all((known.rounding.slack[i] <= before.slack[i]).all() for i in hidden)
     assert (known.rounding.sizes[-1].error < before.sizes[-1].error).all()
 
