@@ -45,7 +45,8 @@ class Decision:
         seconds: That it took.
         bound: How far from unsafe all outputs are proved to be: a lower bound, in every region and for every
             conjunction `C y <= d`, of the largest element of C y - d, or of a mean of them. Positive exactly with
-            "unsat", infinity where nothing is unsafe, minus infinity where nothing is known yet.
+            "unsat", infinity where nothing is unsafe, minus infinity where nothing is known yet. What is not positive
+            is the best that was found, by float32 of what a search left open: it says how close, and proves nothing.
     """
 
     status: Answer
