@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from functools import lru_cache
 from random import Random
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from certify.fakes import diagonal, linear, paired, points, run, spike
 from certify.search_cases import fully_split, random_network, uniform, whole
-from rounding_cases import perturbed
+from rounding_cases import exactly, perturbed, tiny
 from summation import results
 from torch import Tensor, nn
 
@@ -220,6 +221,57 @@ def test_a_part_that_only_rounding_has_points_in_is_closed() -> None:
     for column in (0, 1):
         part = children(part, torch.tensor([column]))[0:1]
     assert 1 - 2 * ERROR - 1e-6 < leaves.solve(root, part).lower <= 1 - 2 * ERROR
+
+
+def in_rational_numbers(root: Root, part: Subdomains) -> Fraction:
+    """The bound of a part of a network of three linear layers, by the same lines and multipliers, without rounding."""
+    rows = root.rows(root.double, part.decisions, part.goal)
+    region, shifts = rows.held(part.choice)
+    weights, forms, constants = (exactly(x[0]) for x in (part.choice.weights, rows.start.data, rows.start.constant))
+    row = [sum(w * form[i] for w, form in zip(weights, forms, strict=True)) for i in range(len(forms[0]))]
+    constant = sum(w * c for w, c in zip(weights, constants, strict=True))
+    for layer in (4, 2, 0):
+        weight, bias = (exactly(region.values[f"{layer}.{name}"]) for name in ("weight", "bias"))
+        constant += sum(r * b for r, b in zip(row, bias, strict=True))
+        row = [sum(r * w[j] for r, w in zip(row, weight, strict=True)) for j in range(len(weight[0]))]
+        if not layer:
+            break
+        line = region.held[layer]
+        low, up, above = (exactly(x[0]) for x in (line.lower, line.upper, line.intercept))
+        constant += sum(min(r, 0) * a for r, a in zip(row, above, strict=True))
+        row = [r * (a if r > 0 else b) for r, a, b in zip(row, low, up, strict=True)]
+        if layer in shifts:
+            row = [r + s for r, s in zip(row, exactly(shifts[layer][0]), strict=True)]
+    ends = (exactly(x[0]) for x in root.outer)
+    return constant + sum(min(r * a, r * b) for r, a, b in zip(row, *ends, strict=True))
+
+
+@pytest.mark.parametrize("beta", [0.7, 1e6, 1e-310])
+@pytest.mark.parametrize("scale", [1.0, 1e-300])
+def test_bounds_of_parts_in_float64_are_off_by_no_more_than_is_charged(beta: float, scale: float) -> None:
+    """Where weights of very different size cancel; the network's own errors are left out."""
+    too_large = 0
+    for seed in range(8):
+        question, random = tiny(seed, 12), torch.Generator().manual_seed(seed)
+        graph, values = question.graph, {torch.float32: question.single, torch.float64: question.double}
+        hidden = question.analyse(lower_slope="zero", intersect=False).hidden
+        found = round_errors(graph, question.double, question.box, assume(hidden))
+        sizes = tuple(replace(size, error=torch.zeros_like(size.error)) for size in found.sizes)
+        exact = Rounding(found.assumed, {i: torch.zeros_like(x) for i, x in found.slack.items()}, found.finite, sizes)
+        goals = Goals((uniform(1, 3, 2, seed=seed) - 0.5) * scale, (uniform(1, 3, seed=seed + 1) - 0.5) * scale)
+        root = Root.of(graph, values, question.box, hidden, goals, exact)
+        part = fully_split(root, question.box.center[0])
+        keep = torch.rand(part.decisions.shape, generator=random) < 0.6
+        slopes, multipliers, weights = (uniform(1, n, seed=seed) for n in (keep.shape[1], keep.shape[1], 3))
+        decisions = part.decisions * keep
+        fixed = torch.where(decisions == 0, root.double.lower, (decisions > 0).double())
+        slopes = torch.where((decisions == 0) & root.free, slopes, fixed)
+        part = replace(part, decisions=decisions, choice=Choice(slopes, beta * multipliers, weights / weights.sum()))
+        bound, lost = root.proved(decisions, part.goal, part.choice), root.charged.of(part.goal, part.choice)
+        rational = in_rational_numbers(root, part)
+        assert Fraction(float(bound)) <= rational
+        too_large += Fraction(float(bound)) + Fraction(float(lost)) > rational
+    assert too_large > 0
 
 
 def test_what_is_charged_is_what_a_specification_loses() -> None:
