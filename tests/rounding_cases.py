@@ -1,5 +1,6 @@
 """Networks in float32 with boxes and margins, and their rounding errors."""
 
+from fractions import Fraction
 from random import Random
 
 import torch
@@ -54,6 +55,21 @@ def perturbed(graph: Graph, values: dict[str, Tensor], x: Tensor, moved: dict[in
             y = sum(read) if read else x  # type: ignore[assignment]
         found.append(y + moved[index] if index in moved else y)
     return found
+
+
+def tiny(seed: int, magnitude: int) -> Question:
+    """Three inputs, two hidden layers, and weights of very different size that nearly cancel."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    for layer in network[::2]:
+        layer.weight.data *= 2.0 ** torch.randint(-magnitude, magnitude + 1, layer.weight.shape)
+        layer.weight.data[:, 1] = -layer.weight.data[:, 0] * (1 + 2.0**-20)
+    return Question(network, (3,), 0.3, seed, batch=1)
+
+
+def exactly(x: Tensor) -> list:
+    """Its numbers as rational ones, nested."""
+    return [exactly(row) for row in x] if x.dim() else Fraction(float(x))  # type: ignore[return-value]
 
 
 def random_question(seed: int, make: object, eps: float) -> Question:

@@ -169,8 +169,8 @@ class Sound(Arithmetic):
             rounding, found = _with_room(relaxation, hidden, graph, values, box, spec)
             if bool(rounding.confirms(found.hidden).all()):
                 # Smaller than was assumed, and proved: the errors are smaller, too.
-                rounding = round_errors(graph, values, box, found.hidden)
-                return Known(found.hidden, rounding, bool(rounding.finite.all()))
+                smaller = round_errors(graph, values, box, found.hidden).with_lines_of(rounding)
+                return Known(found.hidden, smaller, bool(smaller.finite.all()))
             hidden = _wider(rounding, found)
         return Known(hidden, rounding, False)
 

@@ -45,7 +45,8 @@ class Decision:
         seconds: That it took.
         bound: How far from unsafe all outputs are proved to be: a lower bound, in every region and for every
             conjunction `C y <= d`, of the largest element of C y - d, or of a mean of them. Positive exactly with
-            "unsat", infinity where nothing is unsafe, minus infinity where nothing is known yet.
+            "unsat", infinity where nothing is unsafe, minus infinity where nothing is known yet. What is not positive
+            is the best that was found, by float32 of what a search left open: it says how close, and proves nothing.
     """
 
     status: Answer
@@ -84,8 +85,8 @@ def decide(
             every input of float32 (docs/concepts/verdicts.md).
 
     Raises:
-        ConfigError: If network and property do not fit, a weight is NaN or infinite, or, with "sound", no number of
-            float32.
+        ConfigError: If network and property do not fit, a region has inputs beyond those of float32, or a weight is
+            NaN, infinite, or, with "sound", no number of float32.
         UnsupportedOperation: If the network has an operation without a bound rule.
         SoundnessError: If bounds are not what the network does.
     """
@@ -93,6 +94,7 @@ def decide(
     deadline = began + (read_timeout(timeout_s) or math.inf)
     judged_in = arithmetic_named(arithmetic, "arithmetic")
     _check(model, property)
+    _check_ends(property)
     possible = _shaped(model, property).without_contradictions()
     if not possible.regions:
         return Decision("unsat", None, time.perf_counter() - began, math.inf)
@@ -223,6 +225,14 @@ def _check(model: Any, property: Any) -> None:
             raise ConfigError(f"decide computes on the CPU: move the network there ('{name}' is on {tensor.device})")
         if tensor.is_floating_point() and not bool(tensor.detach().float().isfinite().all()):
             raise ConfigError(f"'{name}' of the network is not finite (NaN or infinity): nothing can be decided")
+
+
+def _check_ends(property: Property) -> None:
+    """Counterexamples are inputs of float32, and so are those that the search looks at."""
+    largest = torch.finfo(torch.float32).max
+    for number, region in enumerate(property.regions):
+        if bool((torch.maximum(region.box.lower.abs(), region.box.upper.abs()) > largest).any()):
+            raise ConfigError(f"region {number} of the property has inputs beyond {largest:.4g}, the last of float32")
 
 
 def _shaped(model: nn.Module, property: Property) -> Property:

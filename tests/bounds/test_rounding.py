@@ -10,7 +10,7 @@ import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odd_networks import odd_network, varied_network
-from rounding_cases import Question, random_question
+from rounding_cases import Question, exactly, random_question, tiny
 from summation import results
 from torch import Tensor, nn
 
@@ -105,20 +105,6 @@ def test_the_library_keeps_to_the_units_in_the_last_place_that_are_assumed(funct
 
 
 # float64: against rational numbers.
-
-
-def tiny(seed: int, magnitude: int) -> Question:
-    """Three inputs, two hidden layers, and weights of very different size that nearly cancel."""
-    torch.manual_seed(seed)
-    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
-    for layer in network[::2]:
-        layer.weight.data *= 2.0 ** torch.randint(-magnitude, magnitude + 1, layer.weight.shape)
-        layer.weight.data[:, 1] = -layer.weight.data[:, 0] * (1 + 2.0**-20)
-    return Question(network, (3,), 0.3, seed, batch=1)
-
-
-def exactly(x: Tensor) -> list:
-    return [exactly(row) for row in x] if x.dim() else Fraction(float(x))  # type: ignore[return-value]
 
 
 def rational_row(question: Question, found: Analysis, row: list, layer: int, shifts: dict[int, list]) -> Fraction:

@@ -312,6 +312,10 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
         ((identity(), Property.robust([0.5, 0.2], 0, 0.1, 3)), "the property is about 3 outputs, the network has 2"),
         ((identity(), property, -1.0), "timeout_s must be a positive number of seconds"),
         ((identity(), property, math.nan), "timeout_s must be a positive number of seconds"),
+        (
+            (identity(), Property((Region(box([0.0, 0.0], [1e39, 1.0]), ()),))),
+            "region 0 of the property has inputs beyond",
+        ),
         ((nn.Linear(3, 2), property), "the network does not accept inputs of shape"),
     ):
         with pytest.raises(CerttrainError, match=message) as raised:

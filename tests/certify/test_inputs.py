@@ -173,3 +173,24 @@ def test_what_is_not_finite_claims_nothing() -> None:
 def test_an_unknown_splitting_is_refused() -> None:
     with pytest.raises(ConfigError, match="splitting must be one of auto, neurons, inputs, got 'both'"):
         Bab(splitting="both")
+
+
+@pytest.mark.parametrize("at", [1e6, 0.5, 0.0])
+def test_neighbours_in_float64_are_not_halved(monkeypatch: pytest.MonkeyPatch, at: float) -> None:
+    """There is nothing between them: what is open then stays open, and the search ends."""
+    monkeypatch.setattr("certtrain.certify.search.points.deepest_unsafe", lambda *given: None)
+    monkeypatch.setattr("certtrain.certify.search.points.descend", lambda *given: None)
+    ends = torch.tensor([[at, at]], dtype=torch.float64), torch.tensor([[at + math.ulp(at)] * 2], dtype=torch.float64)
+    found = decided(distance(0.0), Box(*ends), above([0.0], 1.0), 5.0)
+    assert found.ending == "exhausted"
+    assert found.lower <= 0
+
+
+def test_conjunctions_do_not_depend_on_the_default_type() -> None:
+    forms = Goals(torch.tensor([[[1.0], [-1.0]]]).double(), torch.ones(1, 2).double())
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = decided(distance(0.0), cube([0.5, 0.5], 0.5), forms, splitting="neurons")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.ending == "closed"

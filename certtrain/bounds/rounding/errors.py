@@ -13,7 +13,7 @@ from certtrain.activations import Interval
 from certtrain.bounds.analysis import Tensors
 from certtrain.bounds.base import Box
 from certtrain.bounds.rounding.sizes import Sizes, propagate_sizes, size
-from certtrain.bounds.rounding.units import UPWARD
+from certtrain.bounds.rounding.units import FLOOR, UPWARD
 from certtrain.networks.graph import Graph, Params
 
 # How much larger than they were found bounds are assumed to be: of the largest pre-activation of a layer.
@@ -24,7 +24,8 @@ ROOM = 1 / 32
 class Charges:
     """What a lower bound of a row, found with slack, may be too large by, for every unit that the row consists of.
 
-    Sums of what is charged may be rounded, too: `units.UPWARD` covers that.
+    Sums of what is charged may be rounded, too: `units.UPWARD` covers that. `units.FLOOR` is added to the sum, for what
+    underflows where coefficients or multipliers are tiny.
 
     Attributes:
         outputs: Of |coefficients| of the network's outputs, [batch, outputs].
@@ -88,7 +89,16 @@ class Rounding:
             beta = beta.clamp(min=0)
             beta = beta if beta.dim() == self.slack[index].dim() + 1 else beta[:, None]
             lost = lost + (beta * charges.multipliers[index][:, None]).flatten(2).sum(-1)
-        return lost * UPWARD
+        return lost * UPWARD + FLOOR
+
+    def with_lines_of(self, before: Rounding) -> Rounding:
+        """The same errors, for lines between bounds that were found with the larger slack of before.
+
+        Their ends may be further away than the sums of products of these smaller errors.
+        """
+        pairs = zip(self.sizes, before.sizes, strict=True)
+        sizes = tuple(replace(own, paths=torch.maximum(own.paths, other.paths)) for own, other in pairs)
+        return replace(self, slack={i: sizes[i].slack for i in self.slack}, sizes=sizes)
 
     def __getitem__(self, images: Tensor) -> Rounding:
         """Of some images, perhaps several times: of parts of their boxes, for example."""

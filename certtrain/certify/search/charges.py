@@ -10,7 +10,7 @@ from torch import Tensor
 from certtrain.bounds.optimised.choice import Choice
 from certtrain.bounds.optimised.space import Space
 from certtrain.bounds.rounding import Rounding
-from certtrain.bounds.rounding.units import UPWARD
+from certtrain.bounds.rounding.units import FLOOR, UPWARD
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,12 @@ class Charged:
     Attributes:
         forms: Of each form of each goal, [goals, forms].
         columns: Of each unit of a split's multiplier, [columns].
+        least: Of every bound: what underflows where all of it is tiny.
     """
 
     forms: Tensor
     columns: Tensor
+    least: float
 
     @staticmethod
     def nothing(constants: Tensor, space: Space) -> Charged:
@@ -33,7 +35,7 @@ class Charged:
             constants: Of the goals, [goals, forms].
             space: Columns.
         """
-        return Charged(torch.zeros_like(constants), constants.new_zeros(space.size))
+        return Charged(torch.zeros_like(constants), constants.new_zeros(space.size), 0.0)
 
     @staticmethod
     def by(rounding: Rounding, forms: Tensor, constants: Tensor, space: Space) -> Charged:
@@ -46,8 +48,9 @@ class Charged:
             space: Columns.
         """
         charges = rounding.charges(forms.shape[1])
-        each = (forms.abs() @ charges.outputs[0] + charges.constant * constants.abs()) * UPWARD
-        return Charged(each, space.gather(lambda part: charges.multipliers[part.read], constants[:1])[0])
+        each = (forms.abs() @ charges.outputs[0] + charges.constant * constants.abs()) * UPWARD + FLOOR
+        columns = space.gather(lambda part: charges.multipliers[part.read], constants[:1])[0]
+        return Charged(each, columns, FLOOR)
 
     def of(self, goal: Tensor, choice: Choice) -> Tensor:
         """What subdomains' bounds may be too large by, [subdomains].
@@ -60,4 +63,4 @@ class Charged:
         lost = each[:, 0] if choice.weights is None else (choice.weights * each).sum(1)
         if choice.multipliers is not None:
             lost = lost + choice.multipliers @ self.columns
-        return lost * UPWARD
+        return lost * UPWARD + self.least

@@ -208,7 +208,9 @@ class Halving:
         relative = width / self._width.where(self._width > 0, 1.0)
         share = found.form.flatten(1).abs() * width
         score = share + WIDTH * share.amax(1, keepdim=True).clamp(min=1e-12) * relative
-        divisible = relative > NARROWEST
+        middle = (boxes.low + boxes.high) / 2
+        # Of two numbers that are neighbours in float64, one would be the middle, and one half the whole again.
+        divisible = (relative > NARROWEST) & (boxes.low < middle) & (middle < boxes.high)
         split = score.where(divisible, -1.0).nan_to_num(0.0).argmax(1)
         return Opened(replace(boxes, split=split), goal, found.corner, divisible.any(1))
 

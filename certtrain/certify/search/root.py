@@ -86,17 +86,22 @@ class Relaxed:
         below = columns("lower_intercept") if roomy else None
         return Relaxed(region, columns("lower"), columns("upper"), columns("intercept"), below, goals)
 
-    def lines(self, decisions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def lines(self, decisions: Tensor, slopes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Upper slopes, upper intercepts and lower intercepts at the columns, [subdomains, columns].
 
         An active neuron is z, which may be off by the rounding errors that its root's lines have room for: `below` is
         minus these wherever something may be decided. An inactive one is zero without error.
+
+        Args:
+            decisions: See `Root.rows`.
+            slopes: Lower ones, if they are chosen already: then their lines are only as much lower as these demand.
         """
         undecided, active = decisions == 0, (decisions > 0).to(self.lower.dtype)
         upper = torch.where(undecided, self.upper, active)
         if self.below is None:
             return upper, torch.where(undecided, self.intercept, 0.0), None
-        below = torch.where(undecided, self.below, active * self.below)
+        steepest = torch.where(undecided, 1.0, active) if slopes is None else slopes
+        below = steepest * self.below
         return upper, torch.where(undecided, self.intercept, -active * self.below), below
 
 
@@ -179,15 +184,16 @@ class Root:
         """What bounding one subdomain in float32 holds at once, roughly."""
         return 4 * ROW_COPIES * sum(op.size for op in self.graph.ops)
 
-    def rows(self, relaxed: Relaxed, decisions: Tensor, goal: Tensor) -> Rows:
+    def rows(self, relaxed: Relaxed, decisions: Tensor, goal: Tensor, slopes: Tensor | None = None) -> Rows:
         """Subdomains as rows to bound.
 
         Args:
             relaxed: `single` or `double`.
             decisions: 1 where z >= 0, -1 where z <= 0, 0 where nothing is decided, [subdomains, columns].
             goal: Of each, [subdomains].
+            slopes: See `Relaxed.lines`.
         """
-        upper, intercept, below = relaxed.lines(decisions)
+        upper, intercept, below = relaxed.lines(decisions, slopes)
         held = dict(relaxed.region.held)
         for part in self.space.parts:
             line, own = held[part.activation], part.columns
@@ -213,11 +219,12 @@ class Root:
             goal: Of each, [subdomains].
             choice: Any: what it must not be, it is not.
         """
-        rows = self.rows(self.double, decisions, goal)
-        fixed = torch.where(decisions == 0, self.double.lower, (decisions > 0).double())
-        slopes = torch.where(rows.free, choice.slopes.double().clamp(0, 1), fixed)
+        undecided = decisions == 0
+        fixed = torch.where(undecided, self.double.lower, (decisions > 0).double())
+        slopes = torch.where(undecided & self.free, choice.slopes.double().clamp(0, 1), fixed)
         further = (None if x is None else x.double().clamp(min=0) for x in (choice.multipliers, choice.weights))
         choice = Choice(slopes, *further)
+        rows = self.rows(self.double, decisions, goal, slopes)
         return rows.lower(choice).lower - self.charged.of(goal, choice)
 
 

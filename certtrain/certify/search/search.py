@@ -119,11 +119,11 @@ class Search:
         """One subdomain for every goal: the whole box."""
         relaxed, count = self._root.single, len(self._root.single.goals)
         forms = relaxed.goals.forms.shape[1]
-        weights = torch.full((count, forms), 1 / forms) if forms > 1 else None
+        weights = relaxed.lower.new_full((count, forms), 1 / forms) if forms > 1 else None
         slopes = relaxed.lower.expand(count, -1).contiguous()
         none = torch.zeros((count, self._root.space.size), dtype=torch.int8)
         choice = Choice(slopes, torch.zeros_like(slopes), weights)
-        unknown = torch.full((count,), -math.inf)
+        unknown = relaxed.lower.new_full((count,), -math.inf)
         return Subdomains(none, choice, unknown, torch.arange(count), torch.zeros((count, 0), dtype=torch.int64))
 
     def _examine(self, fresh: Subdomains) -> None:
