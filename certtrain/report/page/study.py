@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,10 @@ def write_study(
         f"{duration(_total(entries, 'certify_seconds'))} of certification.",
         "galleries": list(_galleries(arenas, shown.images, images_of)),
         "missing": missing,
-        "notes": [*notes(collection), *(line for entry in entries for run in entry.runs for line in run.trouble)],
+        "notes": [
+            *notes(replace(collection, unfinished=())),
+            *(line for entry in entries for run in entry.runs for line in run.trouble),
+        ],
         "entries": entries,
         "links": {str(run.directory): _link(run.directory, path) for entry in entries for run in entry.runs},
         "facts_of": {entry.look.letter: list(provenance(entry.runs)) for entry in entries},
