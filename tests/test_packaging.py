@@ -117,7 +117,8 @@ def test_the_wheel_holds_the_package_and_its_configuration_only(source: Path, wh
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     own = [*(source / "certtrain").rglob("*"), *(source / "hydra_plugins").rglob("*.py")]
-    files = (path for path in own if path.suffix in (".py", ".c", ".h"))
+    kinds = (".py", ".c", ".h", ".html", ".css", ".js", ".yaml")
+    files = (path for path in own if path.suffix in kinds)
     modules = {path.relative_to(source).as_posix() for path in files}
     assert "certtrain/bounds/executors/compiled/substitute.c" in modules
     config = {f"certtrain/{path.relative_to(source).as_posix()}" for path in (source / "conf").rglob("*.yaml")}
@@ -125,7 +126,8 @@ def test_the_wheel_holds_the_package_and_its_configuration_only(source: Path, wh
     assert modules - names == set(), "a folder of certtrain/ has no __init__.py"
     assert config - names == set()
     assert {name.split("/")[0] for name in names} == {"certtrain", "hydra_plugins", _dist_info(wheel)}
-    assert {name for name in names if name.endswith(".yaml")} == config
+    assert "certtrain/report/page/templates/page.css" in modules
+    assert {name for name in names if name.endswith(".yaml")} == config | {"certtrain/report/page/published.yaml"}
 
 
 def test_the_sdist_holds_what_the_wheel_is_built_from(source: Path, distributions: Path):

@@ -6,7 +6,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from certtrain.report.style import BLUE, GREEN, GREY, ORANGE, SILVER, drawing, figure, relaxation_color
+from certtrain.report.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SILVER,
+    drawing,
+    figure,
+    relaxation_color,
+    relaxation_marker,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,24 +34,13 @@ def draw_analysis(record: Record) -> Figure:
     Args:
         record: What `analyze` has measured, as JSON has it.
     """
-    panels: Sequence[Draw] = (
-        _tightness,
-        _neurons,
-        _jumps,
-        _sensitivity,
-        lambda ax, record: _bias(ax, record, "grad"),
-        lambda ax, record: _bias(ax, record, "rgs"),
-        lambda ax, record: _noise(ax, record, "rgs"),
-        lambda ax, record: _noise(ax, record, "pgpe"),
-        lambda ax, record: _noise(ax, record, "pgpe+grad"),
-    )
     title = (
         f"Bounds and gradients at weights trained with {record['trained_with']}, {record['method']}: "
         f"{record['images']} {record['split']} images of {record['data']}, eps {record['eps']:g}"
     )
     with drawing():
         canvas, axes = figure(3, 3, title, size=(3.9, 2.9))
-        for ax, panel in zip(axes, panels, strict=True):
+        for ax, panel in zip(axes, PANELS.values(), strict=True):
             panel(ax, record)
         handles, labels = axes[3].get_legend_handles_labels()
         canvas.legend(handles, labels, loc="outside lower center", ncols=len(labels))
@@ -98,7 +97,7 @@ def _sensitivity(ax: Any, record: Record) -> None:
     for shift, (name, measured) in enumerate(record["relaxation"].items()):
         sigmas = [_moved(float(sigma), shift) for sigma in measured["sensitivity"]]
         values = [_number(one["change"]) for one in measured["sensitivity"].values()]
-        ax.plot(sigmas, values, marker="o", markersize=4, color=relaxation_color(name), label=name)
+        ax.plot(sigmas, values, marker=relaxation_marker(name), markersize=4, color=relaxation_color(name), label=name)
     _axes(ax, record, "Sensitivity to weight noise", "rms change / loss")
 
 
@@ -112,7 +111,7 @@ def _bias(ax: Any, record: Record, estimator: str) -> None:
             [max(0.0, high - value) for value, (_, high) in zip(values, ends, strict=True)],
         ]
         sigmas = [sigma for sigma, _ in points]
-        style = {"marker": "o", "markersize": 4, "capsize": 2, "linewidth": 1.1}
+        style = {"marker": relaxation_marker(name), "markersize": 4, "capsize": 2, "linewidth": 1.1, "label": name}
         ax.errorbar(sigmas, values, yerr=errors, color=relaxation_color(name), **style)
     ax.axhline(1, color=GREY, linewidth=0.8, linestyle="--")
     _axes(ax, record, f"Bias of {estimator}", "squared, relative to ∇L_σ")
@@ -126,9 +125,10 @@ def _noise(ax: Any, record: Record, estimator: str) -> None:
         ax.plot(
             [sigma for sigma, _ in known],
             [_clipped(value) for _, value in known],
-            marker="o",
+            marker=relaxation_marker(name),
             markersize=4,
             color=relaxation_color(name),
+            label=name,
         )
     ax.axhline(1, color=GREY, linewidth=0.8, linestyle="--")
     evaluations = next(iter(_of(next(iter(record["relaxation"].values())), estimator)))[1]["evaluations"]
@@ -176,3 +176,17 @@ def _axes(ax: Any, record: Record, title: str, unit: str) -> None:
 def _names(ax: Any, names: Sequence[str]) -> None:
     ax.set_xticks(range(len(names)), names, rotation=20, ha="right")
     ax.grid(axis="x", visible=False)
+
+
+# One small plot each.
+PANELS: Mapping[str, Draw] = {
+    "looseness of bounds": _tightness,
+    "neurons": _neurons,
+    "jumps": _jumps,
+    "sensitivity to weight noise": _sensitivity,
+    "bias of grad": lambda ax, record: _bias(ax, record, "grad"),
+    "bias of rgs": lambda ax, record: _bias(ax, record, "rgs"),
+    "noise of rgs": lambda ax, record: _noise(ax, record, "rgs"),
+    "noise of pgpe": lambda ax, record: _noise(ax, record, "pgpe"),
+    "noise of pgpe with a gradient": lambda ax, record: _noise(ax, record, "pgpe+grad"),
+}

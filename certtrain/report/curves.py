@@ -71,7 +71,7 @@ PANELS = (
         "Accuracy",
         "% of validation images",
         (
-            Curve("val/natural_accuracy", "natural", BLUE),
+            Curve("val/natural_accuracy", "natural", BLUE, line="--"),
             Curve("val/certified_accuracy", "certified", ORANGE),
         ),
         factor=100.0,

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAME = "curve"
-LINES = (
-    ("natural_accuracy", "correct as they are", GREY, "--"),
-    ("attacked_accuracy", "correct under attack", ORANGE, "-"),
-    ("certified_accuracy", "certified", GREEN, "-"),
+LINES: tuple[tuple[str, str, str, dict[str, str]], ...] = (
+    ("natural_accuracy", "correct as they are", GREY, {"linestyle": "--", "marker": "s"}),
+    ("attacked_accuracy", "correct under attack", ORANGE, {"linestyle": "-", "marker": "v"}),
+    ("certified_accuracy", "certified", GREEN, {"linestyle": "-", "marker": "o"}),
 )
 COLUMNS = ("eps", "images", *(name for name, *_ in LINES), "falsified", "undecided")
 
@@ -72,7 +72,7 @@ def draw_radii(ax: Any, records: Sequence[Mapping[str, Any]]) -> None:
         linewidth=0,
     )
     for name, label, color, style in LINES:
-        ax.plot(radii, percent[name], label=label, color=color, linestyle=style, marker="o", markersize=3.5)
+        ax.plot(radii, percent[name], label=label, color=color, markersize=4, **style)
     ax.set_xlabel("eps (L-infinity, pixel units)")
     ax.set_ylabel("images (%)")
     percent_limits(ax.set_ylim, [value for values in percent.values() for value in values])

@@ -16,6 +16,7 @@ Record = Mapping[str, Any]
 
 # Of no smoothing, and of the sigmas in turn.
 COLORS = (GREY, BLUE, ORANGE, GREEN, PURPLE, SILVER)
+DASHES = ("-", "-", "--", "-.", ":", "-")
 
 
 def write_landscape(record: Record, folder: Path) -> list[Path]:
@@ -41,7 +42,7 @@ def draw_lines(record: Record) -> Figure:
         for row, name in enumerate(names):
             for column, line in enumerate(lines):
                 ax = axes[row * len(lines) + column]
-                _draw_line(ax, numbers(line["positions"]), line["losses"][name])
+                draw_line(ax, numbers(line["positions"]), line["losses"][name])
                 ax.set_title(f"{name}: {line['direction']}")
                 if row == len(names) - 1:
                     ax.set_xlabel("step along the direction (units of ‖θ‖)")
@@ -52,12 +53,20 @@ def draw_lines(record: Record) -> Figure:
     return canvas
 
 
-def _draw_line(ax: Any, positions: Sequence[float], curves: Sequence[Record]) -> None:
+def draw_line(ax: Any, positions: Sequence[float], curves: Sequence[Record]) -> None:
+    """Draws the losses along one direction, unsmoothed and smoothed.
+
+    Args:
+        ax: Where to.
+        positions: Steps along the direction.
+        curves: Of one relaxation.
+    """
     shown: list[float] = []
-    for color, curve in zip(COLORS, curves, strict=False):
+    for color, dash, curve in zip(COLORS, DASHES, curves, strict=False):
         mean, error = numbers(curve["mean"]), numbers(curve["error"])
         # The unsmoothed one lies behind, wide enough to be seen under the others.
-        ax.plot(positions, mean, color=color, label=smoothing(curve["sigma"]), linewidth=1.3 if curve["sigma"] else 3.0)
+        style = {"linewidth": 1.3 if curve["sigma"] else 3.0, "linestyle": dash}
+        ax.plot(positions, mean, color=color, label=smoothing(curve["sigma"]), **style)
         if curve["sigma"]:
             low, high = ([m + sign * e for m, e in zip(mean, error, strict=True)] for sign in (-2, 2))
             ax.fill_between(positions, low, high, color=color, alpha=0.2, linewidth=0)

@@ -24,6 +24,7 @@ GREY, SILVER = "#555555", "#BBBBBB"
 PURPLE, SKY, GOLD = "#CC79A7", "#56B4E9", "#E69F00"
 # Of relaxations, so that each looks the same in all plots; others get the rest in turn.
 RELAXATION_COLORS = {"ibp": BLUE, "hbox": GOLD, "zonotope": GREEN, "crown_ibp": PURPLE, "deeppoly": RED}
+RELAXATION_MARKERS = {"ibp": "o", "hbox": "s", "zonotope": "^", "crown_ibp": "D", "deeppoly": "v"}
 SETTINGS = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -97,6 +98,11 @@ def percent_limits(set_limits: Callable[[float, float], Any], values: Sequence[f
 def relaxation_color(name: str) -> str:
     """Of a relaxation's lines and bars."""
     return RELAXATION_COLORS.get(name, GREY)
+
+
+def relaxation_marker(name: str) -> str:
+    """Of a relaxation's points, for who does not see colours."""
+    return RELAXATION_MARKERS.get(name, "X")
 
 
 def save_both(canvas: Figure, path: Path) -> list[Path]:

@@ -152,6 +152,8 @@ def test_a_study_runs_its_sweeps_and_collects_them(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("study/*/*/summary.json"))) == 3
     lines = (tmp_path / "study" / "collected.md").read_text().splitlines()
     assert [line.split("|")[2].strip() for line in lines if line.startswith("| ibp")] == ["grad", "pgpe"]
+    page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
+    assert "2 settings in 3 runs" in page
     code, output, errors = certtrain("study", "study.yaml", "trainer.max_steps=2", cwd=tmp_path)
     assert code == 0, errors
     assert output.count("done before") == 3

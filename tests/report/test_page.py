@@ -76,6 +76,11 @@ def test_settings_of_other_verifiers_are_never_compared(tmp_path: Path):
     assert "certified by different verifiers" in page
 
 
+def test_curves_that_different_relaxations_certified_share_no_chart(full_page: Path):
+    charts = re.findall(r'aria-label="(Validation: certified[^"]*)"', full_page.read_text(encoding="utf-8"))
+    assert charts == [f"Validation: certified by {name} (%) over optimizer step" for name in ("ibp", "deeppoly")]
+
+
 def test_names_leave_out_what_follows(study: Path):
     entries = entries_of(collect([study / "sweep"]), read_material)
     names = [entry.look.name for entry in entries]

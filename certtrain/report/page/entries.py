@@ -16,6 +16,8 @@ from certtrain.report.page.material import Material
 
 # What certified accuracies depend on beside the network: numbers under different ones are no competitors.
 JUDGEMENT = ("data.name", CONTENT, JUDGED, IMAGES, "eps", "certify.verifiers", "certify.cascade", "certify.arithmetic")
+# Sets of comparable settings that get charts of their own.
+MOST = 6
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ from certtrain.report.origin import read_origin
 from certtrain.report.page import radii, training
 from certtrain.report.page.facts import facts, what_was_trained
 from certtrain.report.page.gallery import SHOWN, Images, gallery
+from certtrain.report.page.head import Tile
 from certtrain.report.page.material import LEDGER, Material, duration, flatten, read_yaml
+from certtrain.report.page.measured import measured_charts
 from certtrain.report.page.render import write_page
 from certtrain.report.page.svg import inline
 from certtrain.report.page.waterfall import waterfall
@@ -39,12 +41,8 @@ MEANINGS = {
     "oom": "undecided because memory was exhausted",
     "error": "undecided because something failed",
 }
-# What other commands draw of a run.
-MEASURED = (
-    ("Certified loss along two directions", "landscape/lines.png"),
-    ("Certified loss on the plane of both", "landscape/plane.png"),
-    ("Bounds and gradients", "analysis/analysis.png"),
-)
+# What other commands draw of a run in more points than a page has room for.
+MEASURED = (("Certified loss on the plane of both", "landscape/plane.png"),)
 # Image numbers and distinct messages that are listed per status.
 LISTED = 25
 MESSAGES = 3
@@ -69,15 +67,6 @@ class Plot:
 
     heading: str
     data: str
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A number of the run under its name, and what it is."""
-
-    name: str
-    value: str
-    note: str
 
 
 def write_report(
@@ -126,20 +115,10 @@ def write_report(
         )
     context: dict[str, Any] = {
         "title": heading[0].upper() + heading[1:],
-        "lead": "; ".join([*what_was_trained(material), verifiers(record)]),
-        "tiles": list(_tiles(record)),
-        "trouble": _missing(run, record),
-        "rows": result_rows(record),
-        "failures": failure_lines(record),
-        "fall": waterfall(verdicts),
-        "stages": stage_rows(record),
-        "stages_heading": stages_heading(record),
-        "statuses": _status_rows(verdicts),
+        **_result(run, material, verdicts),
+        **_drawn(material, verdicts),
         "pictures": gallery(run / LEDGER, verdicts, images, shown),
         "certifications": find_certifications(run),
-        "radii": radii.run_charts(material),
-        "training": training.run_charts(series),
-        "margins": [inline(_drawing(one), f"Margins by {one.note}", (3.7, 2.0)) for one in histograms(verdicts)],
         "plots": plots,
         "tables": analysis_tables(run / "analysis"),
         "facts": list(facts(material)),
@@ -149,6 +128,33 @@ def write_report(
         "version": (record.get("versions") or {}).get("certtrain") or "",
     }
     return write_page("run.html", {**context, "sections": _sections(context)}, path or run / NAME)
+
+
+def _result(run: Path, material: Material, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """The numbers."""
+    record = material.record
+    return {
+        "lead": "; ".join([*what_was_trained(material), verifiers(record)]),
+        "tiles": list(_tiles(record)),
+        "trouble": _missing(run, record),
+        "rows": result_rows(record),
+        "failures": failure_lines(record),
+        "fall": waterfall(verdicts),
+        "stages": stage_rows(record),
+        "stages_heading": stages_heading(record),
+        "statuses": _status_rows(verdicts),
+    }
+
+
+def _drawn(material: Material, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """The charts."""
+    margins = [inline(_drawing(one), f"Margins by {one.note}", (3.7, 2.0)) for one in histograms(verdicts)]
+    return {
+        "radii": radii.run_charts(material),
+        "training": training.run_charts(material.series),
+        "margins": margins,
+        "measured": list(measured_charts(material.directory)),
+    }
 
 
 def _sections(context: Mapping[str, Any]) -> list[tuple[str, str, bool]]:

@@ -18,7 +18,8 @@ from certtrain.report.page.svg import inline
 # Points of a line; more are averaged to so many.
 POINTS = 120
 # Quantities that a page of many settings shows at once.
-FIRST = ("val/certified_accuracy", "val/natural_accuracy", "train/loss")
+CERTIFIED, RELAXATION = "val/certified_accuracy", "relaxation.name"
+FIRST = (CERTIFIED, "val/natural_accuracy", "train/loss")
 
 
 def run_charts(series: Mapping[str, Series]) -> list[Markup]:
@@ -35,23 +36,37 @@ def _drawing(panel: Panel, series: Mapping[str, Series]) -> Callable[[Any], None
 def study_charts(entries: Sequence[Entry]) -> tuple[list[Markup], list[Markup]]:
     """A chart for each quantity that was logged: a line per setting, a band from the least to the greatest seed.
 
+    Validation images are certified by the relaxation that trains: each has a chart of its own.
+
     Returns:
         What training is about, `FIRST`; and the rest.
     """
-    found: dict[str, Markup] = {}
+    found: dict[str, list[Markup]] = {}
     for panel in PANELS:
         for curve in panel.curves:
-            drawn = [line for entry in entries if (line := _line(entry, curve, panel.factor)) is not None]
-            if drawn:
-                percent = panel.factor == 100.0
-                found[curve.key] = lines(drawn, _title(panel, curve), "optimizer step", percent=percent)
-    first = [found.pop(key) for key in FIRST if key in found]
-    return first, list(found.values())
+            title, percent = _title(panel, curve), panel.factor == 100.0
+            for name, members in _comparable(entries, curve).items():
+                drawn = [line for entry in members if (line := _line(entry, curve, panel.factor)) is not None]
+                if drawn:
+                    by = f"{title} by {name} (%)" if name else title + (" (%)" if percent else "")
+                    found.setdefault(curve.key, []).append(lines(drawn, by, "optimizer step", percent=percent))
+    first = [chart for key in FIRST for chart in found.pop(key, [])]
+    return first, [chart for charts in found.values() for chart in charts]
+
+
+def _comparable(entries: Sequence[Entry], curve: Curve) -> dict[str, list[Entry]]:
+    """Settings that may share a chart, by what certified them; "" where nothing did."""
+    if curve.key != CERTIFIED:
+        return {"": list(entries)}
+    together: dict[str, list[Entry]] = {}
+    for entry in entries:
+        together.setdefault(str(entry.group.setting.get(RELAXATION, "unknown")), []).append(entry)
+    return together
 
 
 def _title(panel: Panel, curve: Curve) -> str:
     if panel.factor == 100.0:
-        return f"Validation: {curve.label} (%)"
+        return f"Validation: {curve.label}"
     return panel.title if len(panel.curves) == 1 else f"{curve.label.capitalize()} {panel.title.lower()}"
 
 
