@@ -16,8 +16,8 @@ Record = Mapping[str, Any]
 LONGEST_TAG = 64
 # Of summary.json: what was told, not found. It stands in the configuration.
 TOLD = frozenset({"eps", "trained_eps", "seed", "relaxation_options", "versions", "data", "hardware", "failures"})
-# Texts of summary.json that say where a run comes from.
-PROVENANCE = ("command", "commit", "checkpoint")
+# Of summary.json: where a run comes from.
+PROVENANCE = ("command", "commit", "overrides", "checkpoint")
 # Folders above a run in which a sweep may have its own record.
 LEVELS = 3
 
@@ -111,7 +111,7 @@ def configuration(node: Record, facts: Facts, record: Record) -> dict[str, Any]:
         facts: Of the same run.
         record: Its summary.json; empty before it is written.
     """
-    told = {key: record[key] for key in PROVENANCE if isinstance(record.get(key), (str, int, float))}
+    told = {key: record[key] for key in PROVENANCE if isinstance(record.get(key), (str, list))}
     nested = {key: record[key] for key in ("data", "versions", "hardware") if isinstance(record.get(key), Mapping)}
     return {**flat(node), **facts.row(), **flat(told, "provenance/"), **flat(nested, "provenance/")}
 
