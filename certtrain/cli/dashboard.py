@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from certtrain.cli.parser import Parser
@@ -31,12 +32,18 @@ def dashboard_command(arguments: list[str]) -> None:
     parser.add_argument("project", nargs="?", default="", help="entity/project, or project; default: certtrain")
     parser.add_argument("--print", action="store_true", help="writes the definition as JSON instead; needs no network")
     parser.add_argument("--outline", action="store_true", help="writes sections and panels as a list instead, likewise")
+    parser.add_argument("--picture", type=Path, metavar="PNG", help="draws where panels stand instead, likewise")
     asked = parser.parse_args(arguments)
     from certtrain.tracking.packages import check_login, offline, require
 
     entity, project = _split(asked.project)
     require("wandb", "dashboard")
     require("wandb_workspaces", "dashboard")
+    if asked.picture is not None:
+        from certtrain.tracking.dashboard.figure import write_layout
+
+        print(f"written: {write_layout(_define(entity or SOMEBODY, project).sections, asked.picture)}")
+        return
     if asked.print or asked.outline or offline():
         definition = _define(entity or SOMEBODY, project)
         sys.stdout.write("\n".join(definition.outline()) + "\n" if asked.outline else definition.as_json() + "\n")

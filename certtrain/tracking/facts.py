@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,16 @@ from certtrain._paths import config_dir
 Record = Mapping[str, Any]
 # Names of W&B's tags have so many characters at most.
 LONGEST_TAG = 64
+# W&B takes no longer names.
+LONGEST_TITLE = 128
+# Overrides that no title repeats.
+SAID = re.compile(
+    r"\W*((data|model|loss|method|relaxation|eps|seed|logger|resume)=|(logger|checkpoint|preemption|sweep|hydra)[./])"
+)
 # Of summary.json: what was told, not found. It stands in the configuration.
 TOLD = frozenset({"eps", "trained_eps", "seed", "relaxation_options", "versions", "data", "hardware", "failures"})
-# Texts of summary.json that say where a run comes from.
-PROVENANCE = ("command", "commit", "checkpoint")
+# Of summary.json: where a run comes from.
+PROVENANCE = ("command", "commit", "overrides", "checkpoint")
 # Folders above a run in which a sweep may have its own record.
 LEVELS = 3
 
@@ -36,6 +43,7 @@ class Facts:
         seed: Of the run.
         sigma: Of the weight noise; 0 for plain gradients.
         population_size: Members, or gradients, per step; 1 for plain gradients.
+        overrides: What else the command set of what is computed, as key=value.
     """
 
     data: str
@@ -47,6 +55,7 @@ class Facts:
     seed: int
     sigma: float
     population_size: int
+    overrides: tuple[str, ...] = ()
 
     @property
     def setting(self) -> str:
@@ -55,9 +64,10 @@ class Facts:
 
     @property
     def title(self) -> str:
-        """One line; runs of different parts have different ones."""
+        """One line, which W&B takes as a name; runs that were asked for otherwise have different ones."""
         parts = [self.data, self.model, self.loss, self.method, self.relaxation]
-        return f"{' '.join(parts)} eps {self.eps:g} seed {self.seed}"
+        line = " ".join([*parts, f"eps {self.eps:g} seed {self.seed}", *self.overrides])
+        return line if len(line) <= LONGEST_TITLE else f"{line[: LONGEST_TITLE - 2]} …"
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -69,8 +79,8 @@ class Facts:
         )
 
     def row(self) -> dict[str, Any]:
-        """All of it by name, the setting included."""
-        return {**vars(self), "setting": self.setting}
+        """What runs are compared by, under its name."""
+        return {**{key: value for key, value in vars(self).items() if key != "overrides"}, "setting": self.setting}
 
 
 def facts_of(node: Record, directory: Path) -> Facts:
@@ -92,6 +102,7 @@ def facts_of(node: Record, directory: Path) -> Facts:
         seed=int(node.get("seed") or 0),
         sigma=float(noisy.get("sigma", 0.0)),
         population_size=int(noisy.get("population_size", noisy.get("samples", 1))),
+        overrides=_overrides(directory),
     )
 
 
@@ -111,7 +122,7 @@ def configuration(node: Record, facts: Facts, record: Record) -> dict[str, Any]:
         facts: Of the same run.
         record: Its summary.json; empty before it is written.
     """
-    told = {key: record[key] for key in PROVENANCE if isinstance(record.get(key), (str, int, float))}
+    told = {key: record[key] for key in PROVENANCE if isinstance(record.get(key), (str, list))}
     nested = {key: record[key] for key in ("data", "versions", "hardware") if isinstance(record.get(key), Mapping)}
     return {**flat(node), **facts.row(), **flat(told, "provenance/"), **flat(nested, "provenance/")}
 
@@ -152,6 +163,16 @@ def _choices(directory: Path) -> Record:
     except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError):
         return {}
     return chosen if isinstance(chosen, Mapping) else {}
+
+
+def _overrides(directory: Path) -> tuple[str, ...]:
+    """What the command set, as Hydra has noted it, without what every title says and how the run is watched over."""
+    try:
+        found = yaml.safe_load((directory / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, ValueError, RecursionError):
+        return ()
+    lines = [line for line in found if isinstance(line, str)] if isinstance(found, list) else []
+    return tuple(line for line in lines if not SAID.match(line))
 
 
 def _choice(node: Record, chosen: Record, group: str) -> str:

@@ -16,9 +16,9 @@ from certtrain.certify.counterexamples import read_counterexample
 from certtrain.certify.verdict import FAILURES
 from certtrain.errors import DataError
 from certtrain.report.metrics import read_rows
-from certtrain.tracking.facts import Facts, results
+from certtrain.tracking.facts import Facts, configuration, results
 from certtrain.tracking.identity import pictures
-from certtrain.tracking.wandb_run import Target, log_row
+from certtrain.tracking.wandb_run import STEP, Target, log_row
 
 if TYPE_CHECKING:
     import wandb
@@ -80,7 +80,8 @@ def send_results(
     # A run that goes on takes no more at the steps that it has.
     step = max(last, int(run.starting_step or 0))
     log_row(run, step, shown)
-    run.summary.update({**results(record), "step": last})
+    run.summary.update({**results(record), STEP: last})
+    run.config.update(configuration({}, facts, record), allow_val_change=True)
     if title := record.get("title"):
         run.name = str(title)
     for kind in target.artifacts:

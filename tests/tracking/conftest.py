@@ -1,6 +1,5 @@
 """One short run that logs everywhere, for all tests of the views."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ SHORT = (
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its directory."""
     directory = tmp_path_factory.mktemp("logged") / "run"
     directory.mkdir()
@@ -29,4 +28,4 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("WANDB_SILENT", "true")
         RunDirectory(directory).write_configuration(node)
         run_in(directory, node)
-        yield directory
+    return directory

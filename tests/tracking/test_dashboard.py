@@ -75,6 +75,11 @@ def test_the_definition_is_printed_without_network_and_always_the_same(capsys: p
     assert capsys.readouterr().out == text
 
 
+def test_its_layout_can_be_drawn(tmp_path: Path) -> None:
+    dashboard_command(["--picture", str(tmp_path / "layout.png")])
+    assert (tmp_path / "layout.png").read_bytes().startswith(b"\x89PNG")
+
+
 def charts(definition: Definition) -> list[Any]:
     panels = [panel for section in definition.sections for panel in section.panels]
     return [panel for panel in panels if isinstance(panel, reports.CustomChart)]

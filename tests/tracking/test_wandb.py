@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from wandb_files import OfflineRun, offline_run
 
 from certtrain.certify import read_ledger
@@ -16,7 +17,7 @@ from certtrain.errors import CerttrainError
 from certtrain.report.metrics import read_rows
 from certtrain.report.summary import read_summary
 from certtrain.tracking.dashboard.panels import keys_of, sections
-from certtrain.tracking.facts import results
+from certtrain.tracking.facts import facts_of, results
 from certtrain.tracking.identity import begin_identity, identity
 
 
@@ -178,6 +179,21 @@ def test_copies_of_a_record_are_one_run_and_other_runs_are_others(run: Path, tmp
     assert one == two != other
     assert identity(tmp_path / "one") == begin_identity(tmp_path / "one") == one
     assert begin_identity(tmp_path / "begun") != one
+
+
+def test_runs_that_were_asked_for_otherwise_have_different_titles(run: Path, tmp_path: Path) -> None:
+    node = yaml.safe_load((run / "config.yaml").read_text())
+    (tmp_path / ".hydra").mkdir()
+    chosen = {"hydra": {"runtime": {"choices": {"model": "mlp", "loss": "robust_ce"}}}}
+    (tmp_path / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump(chosen))
+    lines = ["pgpe.sigma=0.01", "relaxation=ibp", "logger=[wandb,csv]", "logger.wandb.project=x", "+optimizer.eps=1"]
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(lines))
+    title = facts_of(node, tmp_path).title
+    assert title == "digits mlp robust_ce pgpe deeppoly eps 0.05 seed 0 pgpe.sigma=0.01 +optimizer.eps=1"
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(["model.widths=[" + 99 * "10," + "10]"]))
+    assert len(facts_of(node, tmp_path).title) == 128
+    other = {**node, "model": {"_target_": "mine.Net"}}
+    assert facts_of(other, tmp_path).model == "Net"
 
 
 def test_files_beside_the_record_hold_the_same(run: Path) -> None:
