@@ -17,7 +17,7 @@ from certtrain.certify import Attack, AttackEnsemble, Falsifier
 from certtrain.certify.arithmetic import arithmetic_named
 from certtrain.certify.verifiers import Verifier, choose
 from certtrain.cli import handover
-from certtrain.cli.own_targets import accepted
+from certtrain.cli.own_targets import REPLACED, accepted
 from certtrain.cli.schema import Node, Pgpe, RunConfig
 from certtrain.cli.targets import target_fault
 from certtrain.data.augment import Augmentation
@@ -70,6 +70,8 @@ def instantiate(node: Node, key: str, **given: Any) -> Any:
     """
     if twice := [name for name in given if name in node]:
         raise ConfigError(f"{key}.{twice[0]} is decided by the rest of the configuration: leave it out")
+    if key in REPLACED:
+        given = accepted(node, key, given)
     try:
         return hydra.utils.instantiate({**node, "_convert_": "all"}, **given)
     except InstantiationException as error:
@@ -143,13 +145,15 @@ def make_data(config: RunConfig) -> ImageData:
 
 def make_network(config: RunConfig, source: Source) -> tuple[nn.Module, Graph]:
     """The network for the data, and its graph."""
-    offered = {
-        "input_shape": source.shape,
-        "num_classes": source.num_classes,
-        "mean": source.mean,
-        "std": source.std,
-    }
-    network = _part(config.model, "model", nn.Module, **accepted(config.model, "model", offered))
+    network = _part(
+        config.model,
+        "model",
+        nn.Module,
+        input_shape=source.shape,
+        num_classes=source.num_classes,
+        mean=source.mean,
+        std=source.std,
+    )
     initialise(network, config.init)
     graph = trace(network, source.shape)
     if graph.num_outputs < source.num_classes:
@@ -275,7 +279,7 @@ def make_training(
 ) -> CertifiedTraining:
     """The LightningModule of a run."""
     eps, natural = config.schedule.eps, config.schedule.natural_weight
-    loss = _part(config.loss, "loss", Loss, **accepted(config.loss, "loss", {}))
+    loss = _part(config.loss, "loss", Loss)
     _check_divided(config, loss)
     objective = Objective(
         make_relaxation(config),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from certtrain.cli.code import find_code
 from certtrain.cli.extension import EPOCHS, STEPS, check_extension
 from certtrain.cli.rundir import CONFIG, RunDirectory, changes, difference
 from certtrain.cli.schema import Node
@@ -63,6 +64,7 @@ def _named(path: Path) -> RunDirectory:
     if not path.exists():
         raise ConfigError(f"resume={path}: there is no such run directory or checkpoint")
     run = RunDirectory(path if path.is_dir() else path.resolve().parent.parent)
+    find_code(run.path)  # own classes, which the current directory need not have
     if run.configuration() is None:
         raise ConfigError(f"resume={path}: no run has begun in {run.path}, which has no {CONFIG}")
     found = _newest(run)

@@ -19,7 +19,7 @@ from certtrain.errors import DataError
 from certtrain.report.certifications import FOLDER
 from certtrain.report.summary import accuracies_of, read_summary
 from certtrain.runs.frames import certifications_frame, ledger_frame, metrics_frame
-from certtrain.runs.state import State, state_of
+from certtrain.runs.state import state_of
 
 if TYPE_CHECKING:
     import pandas
@@ -58,9 +58,14 @@ class Run:
         return Run(path)
 
     @property
-    def state(self) -> State:
-        """How far it is: `run.state.name` and `run.state.reason`."""
-        return state_of(self.directory)
+    def state(self) -> str:
+        """How far it is: finished, failed, interrupted, running or damaged; see `certtrain.runs.state.State`."""
+        return state_of(self.directory).name
+
+    @property
+    def reason(self) -> str:
+        """Why it is no further, in one line; "" if it has finished, or nothing is known."""
+        return state_of(self.directory).reason
 
     @cached_property
     def config(self) -> DictConfig:
@@ -153,7 +158,7 @@ class Run:
 
     def __repr__(self) -> str:
         try:
-            said = [self.state.name, self.title, accuracies_of(self.summary)]
+            said = [self.state, self.title, accuracies_of(self.summary)]
         except Exception as error:  # a damaged record still has a name
             said = ["damaged", str(error)]
         return f"<Run {self.directory}: {', '.join(filter(None, said))}>"

@@ -29,10 +29,16 @@ def config(*overrides: str) -> schema.RunConfig:
     return parse(plain(job))
 
 
+# Data that are what is found in them, and what they are where none are there: see tests/data/test_measuring.py.
+MEASURED = {("data", "arrays"), ("data", "folder"), ("data", "hub")}
+DECLARED = [f"data.source.{fact}" for fact in ("shape=[1,8,8]", "num_classes=10", "mean=[0.5]", "std=[0.3]")]
+
+
 # Experiments are trained, by tests/cli/test_presets.py.
 @pytest.mark.parametrize(("group", "choice"), [found for found in CHOICES if found[0] != "experiment"])
 def test_every_choice_of_every_group_composes_and_assembles(group: str, choice: str) -> None:
-    chosen = config(*BELONGS_TO.get(group, ()), f"{group}={choice}")
+    declared = DECLARED if (group, choice) in MEASURED else ()
+    chosen = config(*BELONGS_TO.get(group, ()), f"{group}={choice}", *declared)
     source = make_source(chosen)
     network, graph = make_network(chosen, source)
     make_training(chosen, network, graph)

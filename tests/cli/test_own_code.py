@@ -12,6 +12,8 @@ from certtrain.cli.compose import compose_jobs, parse_command
 from certtrain.cli.own_targets import replace_targets
 from certtrain.cli.preflight import preflight
 from certtrain.cli.recompose import compose_anew
+from certtrain.cli.resume import _named
+from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import parse, plain
 from certtrain.earlier import completed
 from certtrain.errors import ConfigError
@@ -133,9 +135,14 @@ def test_the_code_of_a_run_is_found_again_and_known_when_it_has_changed(
 ) -> None:
     run = tmp_path_factory.mktemp("run")
     remember_code(run, {"model": {"_target_": "ownnets.Small"}, "optimizer": {"_target_": "torch.optim.Adam"}})
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(here)])
+    elsewhere = [entry for entry in sys.path if entry != str(here)]
+    monkeypatch.setattr(sys, "path", [*elsewhere])
     assert find_code(run) == []
-    assert sys.path[-1] == str(here)
+    assert sys.path == [*elsewhere, str(here)]
+    monkeypatch.setattr(sys, "path", [*elsewhere])
+    RunDirectory(run).write_configuration({"eps": 0.1})
+    assert _named(run).path == run  # resume=RUN
+    assert sys.path == [*elsewhere, str(here)]
     (here / "ownnets.py").write_text(NETWORKS + "\n# another\n", encoding="utf-8")
     assert [str(here / "ownnets.py") in line for line in find_code(run)] == [True]
     (run / "code.json").write_text("[1]", encoding="utf-8")

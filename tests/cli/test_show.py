@@ -35,7 +35,7 @@ def test_keys_have_the_comments_of_their_files() -> None:
     text = shown("loss=sabr")
     (sentence, *_) = (config_dir() / "loss" / "sabr.yaml").read_text().splitlines()
     assert f"\n{sentence}\nloss:\n" in text
-    assert text.startswith("# loss=sabr; others: cc_ibp, ")
+    assert text.startswith("# loss=sabr; others: ")
     assert "    # Random starts.\n    restarts: 1\n" in text  # of conf/loss/attack/pgd.yaml
     assert "# Radius of the L-infinity ball" in shown("eps")
 

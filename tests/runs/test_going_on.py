@@ -33,11 +33,11 @@ def test_a_run_that_is_interrupted_goes_on_and_a_finished_one_is_read(tmp_path, 
     with redirect_stdout(stopped), pytest.raises(KeyboardInterrupt):
         certtrain.train(LONG)
     (begun,) = certtrain.runs().index
-    assert certtrain.Run.load(begun).state.name == "interrupted"
+    assert certtrain.Run.load(begun).state == "interrupted"
     with redirect_stdout(io.StringIO()) as printed:
         run = certtrain.train(LONG)
     assert "goes on from step" in printed.getvalue()
-    assert (str(run.directory), run.state.name) == (begun, "finished")
+    assert (str(run.directory), run.state) == (begun, "finished")
     assert run.metrics.epoch.max() == 149
     with redirect_stdout(io.StringIO()) as printed:
         again = certtrain.train([*LONG, f"resume={run.directory}"])

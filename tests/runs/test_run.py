@@ -16,7 +16,7 @@ from certtrain.runs.state import state_of
 
 
 def test_a_run_is_made_of_own_parts_and_says_so(made):
-    assert made.run.state.name == "finished"
+    assert made.run.state == "finished"
     assert dict(made.run.config.model) == {"_target_": "certtrain_tests_own.Net", "width": 5}
     assert dict(made.run.config.loss) == {"_target_": "certtrain_tests_own.Plain", "weight": 0.5}
     assert list(made.run.config.data.source.shape) == [1, 4, 4]
