@@ -40,6 +40,10 @@ INTRODUCTIONS = {
 PACKAGES = ("bounds", "networks", "losses", "gradients", "attacks", "certify", "testing")
 # Pages that stand outside of docs/, where people look for them.
 ELSEWHERE = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+# A link; a word in front of a paragraph that is no part of its sentence; a sentence, in which code may have full stops.
+_LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+_LEAD = re.compile(r"^\*\*[^*]+\.\*\* ")
+_SENTENCE = re.compile(r"(?:`[^`]*`|.)*?(?:\.(?=\s|$)|$)")
 # What is left of a formula's picture: neither a date nor a background nor styles, which would be those of the page.
 _NOT_OF_A_FORMULA = re.compile(r"<metadata>.*?</metadata>|<style.*?</style>|<g id=\"patch_1\">.*?</g>|<!--.*?-->", re.S)
 _SIZE = re.compile(r'width="([\d.]+)pt" height="([\d.]+)pt"')
@@ -135,12 +139,14 @@ def _index(folder: str, introduction: str, files: Files) -> str:
 
 
 def _head(text: str) -> tuple[str, str]:
-    """The title of a page, and the first sentence below it without links."""
+    """The title of a page, and the first sentence below it without links; "" where it begins with no sentence."""
     title, _, rest = text.lstrip().partition("\n")
-    paragraph = " ".join(rest.strip().split("\n\n")[0].split())
-    sentence = re.match(r"(?:\[[^\]]*\]\([^)]*\)|`[^`]*`|[^.:`\[])*[.:]?", paragraph)
-    words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", sentence[0] if sentence else "")
-    return title.lstrip("# "), "" if paragraph.startswith(("|", "#", "!", "-", "`" * 3)) else words.rstrip(":.") + "."
+    written = "\n".join(line for line in rest.splitlines() if not line.startswith("#")).strip()
+    paragraph = " ".join(_LEAD.sub("", written.split("\n\n")[0]).split())
+    if paragraph.startswith(("|", "!", "-", "`" * 3)):
+        return title.lstrip("# "), ""
+    sentence = _SENTENCE.match(_LINK.sub(r"\1", paragraph).replace("**", ""))
+    return title.lstrip("# "), sentence[0].rstrip(":.") + "." if sentence and paragraph else ""
 
 
 def formula(source: str, *_: Any, **__: Any) -> str:

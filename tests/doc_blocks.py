@@ -186,6 +186,7 @@ def _check_subcommand(name: str, arguments: list[str]) -> None:
             patch.setattr(Measured, "of", understood)
         else:
             patch.setattr(Parser, "parse_args", _parse_and(understood))
+            patch.setattr(Parser, "parse_intermixed_args", _parse_and(understood))
         with pytest.raises((Understood, SystemExit)):
             getattr(import_module(module), function)(arguments)
     if name == "certify":

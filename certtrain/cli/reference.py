@@ -13,9 +13,7 @@ from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
-from unittest import mock
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -206,8 +204,14 @@ def commands_page() -> str:
 
 def _help_of(module: str, function: str) -> str:
     printed = io.StringIO()
-    with mock.patch.dict(os.environ, {"COLUMNS": COLUMNS}), redirect_stdout(printed), suppress(SystemExit):
-        getattr(import_module(module), function)(["--help"])
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = COLUMNS  # where argparse looks for the width of its lines
+    try:
+        with redirect_stdout(printed), suppress(SystemExit):
+            getattr(import_module(module), function)(["--help"])
+    finally:
+        del os.environ["COLUMNS"]
+        os.environ |= {} if before is None else {"COLUMNS": before}
     return printed.getvalue()
 
 
@@ -215,10 +219,5 @@ def _block(text: str) -> list[str]:
     return ["```text", text.rstrip(), "```"]
 
 
+# File name -> what makes the page.
 PAGES = {"configuration.md": configuration_page, "settings.md": settings_page, "commands.md": commands_page}
-
-
-def write(folder: Path) -> None:
-    """Writes all pages into a folder."""
-    for name, page in PAGES.items():
-        (folder / name).write_text(page(), encoding="utf-8")

@@ -86,6 +86,7 @@ def test_what_a_page_says_can_be_typed(page: Path, reader: dict[str, object]) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", filter(_slow, PAGES), ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_what_takes_long_can_be_typed_too(page: Path, reader: dict[str, object]) -> None:
     read(page.read_text(encoding="utf-8"), reader, page, slow=True)

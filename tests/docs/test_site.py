@@ -113,7 +113,8 @@ def test_a_formula_that_cannot_be_drawn_ends_the_build(hooks: ModuleType) -> Non
     ("text", "head"),
     [
         ("# A title\n\nOne sentence. Another one.\n", ("A title", "One sentence.")),
-        ("# T\n\n[A link](a.md) with `a.b=1` and\nmore: then\n", ("T", "A link with `a.b=1` and more.")),
+        ("# T\n\n[A link](a.md) with `a.b=1` and\nmore:\n", ("T", "A link with `a.b=1` and more.")),
+        ("# T\n\n## Why\n**Why.** So, at 0.5 of it. Not.\n", ("T", "So, at 0.5 of it.")),
         ("# T\n\n```bash\nls\n```\n", ("T", "")),
     ],
 )
