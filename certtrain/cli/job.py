@@ -158,6 +158,7 @@ class Job:
         self.console = console
         self.start = start
         self.heartbeat = Heartbeat(console)
+        self.validated_by: str | None = None
         self.survival = Survival(directory / "checkpoints", config.checkpoint.every_generations, request)
 
     def run(self, loggers: list[Logger]) -> Record:
@@ -184,9 +185,6 @@ class Job:
         begin_from_checkpoint(config, network)
         ranks = make_ranks(config, make_layout(config))
         training = make_training(config, network, graph, ranks, make_warm_start(config))
-        validation = training.objective.validation
-        if validation.relaxation is not None:
-            console.print(f"validation is {validation}", highlight=False, markup=False, soft_wrap=True)
         with noticing_lost_peers(ranks), self.heartbeat.during(lambda: training.doing):
             checkpoint = self._fit(training, data, loggers)
         train_seconds = self.survival.seconds
@@ -206,16 +204,7 @@ class Job:
         parameters = sum(p.numel() for p in network.parameters())
         facts = describe_data(data.source, data.splits, [verdict.index for verdict in verdicts])
         with self.heartbeat.during("writing the report"):
-            return self._conclude(
-                verdicts,
-                train_seconds,
-                certify_seconds,
-                parameters,
-                checkpoint,
-                facts,
-                beside,
-                validation.name if len(data.validation_rows) else None,
-            )
+            return self._conclude(verdicts, train_seconds, certify_seconds, parameters, checkpoint, facts, beside)
 
     def _trainer(self, loggers: list[Logger], callbacks: list[Callback]) -> pl.Trainer:
         options = self.config.trainer
@@ -253,7 +242,11 @@ class Job:
         if isinstance(training.ranks, Distributed):
             every = self.config.checkpoint.every_generations
             callbacks += [SameParameters(every), CommunicationReport(training.ranks)]
-        trainer = self._trainer(loggers, callbacks)
+        trainer, validation = self._trainer(loggers, callbacks), training.objective.validation
+        if len(data.validation_rows):
+            self.validated_by = validation.name
+            if validation.relaxation is not None:
+                self.console.print(f"held-out images are certified {validation}", highlight=False, soft_wrap=True)
         if training.ranks.rank == 0:
             drop_rows(self.directory / "metrics.jsonl", 0 if self.start is None else reached_step(self.start))
         try:
@@ -314,7 +307,6 @@ class Job:
         checkpoint: Path,
         data: Record,
         unaveraged: Record | None,
-        validated_by: str | None,
     ) -> Record:
         config = self.config
         result = summarize(verdicts, config.certify.verifiers) if verdicts else {}
@@ -333,7 +325,7 @@ class Job:
             data=data,
             checkpoint=checkpoint.name,
             unaveraged=unaveraged,
-            validated_by=validated_by,
+            validated_by=self.validated_by,
         )
         write_report(self.directory)
         if verdicts:
