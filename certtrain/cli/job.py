@@ -188,6 +188,7 @@ class Job:
         self.start = start
         self.splits: Splits | None = None
         self.heartbeat = Heartbeat(console)
+        self.validated_by: str | None = None
         self.survival = Survival(directory / "checkpoints", config.checkpoint.every_generations, request)
 
     def run(self, loggers: list[Logger]) -> Record:
@@ -217,22 +218,13 @@ class Job:
             begin_from_checkpoint(config, network)
         ranks = make_ranks(config, make_layout(config))
         training = make_training(config, network, graph, ranks, make_warm_start(config))
-        validation = training.objective.validation
-        if validation.relaxation is not None:
-            console.print(f"validation is {validation}", highlight=False, markup=False, soft_wrap=True)
         with noticing_lost_peers(ranks), self.heartbeat.during(lambda: training.doing):
             checkpoint = self._fit(training, data, loggers)
         train_seconds = self.survival.seconds
         cluster.leave()
         if ranks.rank > 0:
             return {}
-        trained = Trained(
-            network,
-            checkpoint,
-            train_seconds,
-            training.trainer.strategy.root_device,
-            validation.name if len(data.validation_rows) else None,
-        )
+        trained = Trained(network, checkpoint, train_seconds, training.trainer.strategy.root_device, self.validated_by)
         return conclude(config, trained, data, self.directory, console, self.heartbeat)
 
     def _trainer(self, loggers: list[Logger], callbacks: list[Callback]) -> pl.Trainer:
@@ -271,7 +263,11 @@ class Job:
         if isinstance(training.ranks, Distributed):
             every = self.config.checkpoint.every_generations
             callbacks += [SameParameters(every), CommunicationReport(training.ranks)]
-        trainer = self._trainer(loggers, callbacks)
+        trainer, validation = self._trainer(loggers, callbacks), training.objective.validation
+        if len(data.validation_rows):
+            self.validated_by = validation.name
+            if validation.relaxation is not None:
+                self.console.print(f"held-out images are certified {validation}", highlight=False, soft_wrap=True)
         if training.ranks.rank == 0:
             drop_rows(self.directory / "metrics.jsonl", 0 if self.start is None else reached_step(self.start))
         try:

@@ -31,7 +31,7 @@ class Validation:
 
     def __str__(self) -> str:
         """For people."""
-        some = "" if self.relaxation is None or self.images is None else f", of the first {self.images:,} images"
+        some = "" if self.relaxation is None or self.images is None else f" (the first {self.images:,} images)"
         return f"by {self.name}{some}"
 
     def share(self, place: int, count: int) -> int:

@@ -65,7 +65,8 @@ def run_and_go_on(reads: Reads, directory: Path, monkeypatch: pytest.MonkeyPatch
 def assemble_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Conditional keys: other methods, several ranks."""
     monkeypatch.setattr(assemble, "Distributed", lambda layout, timeout_s: SimpleNamespace(layout=layout))
-    assemble.make_estimator(parse(plain(composed("method=rgs"))))
+    for method in ("grad", "rgs"):
+        assemble.make_estimator(parse(plain(composed(f"method={method}"))))
     assemble.make_attack(parse(plain(composed("certify/attack=ensemble"))))
     hybrid = parse(plain(composed("trainer=ddp", "pgpe.parallel=hybrid", "pgpe.groups=1")))
     layout = assemble.make_layout(hybrid)

@@ -9,7 +9,7 @@ from certtrain.cli.assemble import make_estimator
 from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.schema import parse, plain
 from certtrain.errors import ConfigError
-from certtrain.gradients import SharpnessAware
+from certtrain.gradients import Alone, SharpnessAware
 from certtrain.gradients.accumulation import accumulated
 from certtrain.gradients.backprop import differentiate
 from certtrain.losses import Problem, Sabr
@@ -34,6 +34,24 @@ def test_by_hand() -> None:
     assert found.statistics["sharpness"] == pytest.approx(0.5 * (4.4**2 + 3 * 1.3**2) - 9.5, rel=1e-5)
     halves = accumulated([lambda p: 0.25 * quadratic(p), lambda p: 0.75 * quadratic(p)])
     torch.testing.assert_close(SharpnessAware(0.5).estimate(halves, params, 0).gradient, found.gradient)
+
+
+class Half(Alone):
+    """One of two ranks, on equal halves of a batch."""
+
+    def reduce(self, losses: torch.Tensor) -> torch.Tensor:
+        return 2 * losses
+
+    def sum(self, gradient: Params) -> Params:
+        return {name: 2 * g for name, g in gradient.items()}
+
+
+def test_on_several_ranks_the_step_is_that_of_the_whole_batch() -> None:
+    params = {"a": torch.tensor([4.0, 0.0]), "b": torch.tensor(1.0)}
+    whole = SharpnessAware(0.5).estimate(quadratic, params, 0)
+    found = SharpnessAware(0.5).estimate(lambda p: 0.5 * quadratic(p), params, 0, ranks=Half())
+    torch.testing.assert_close((found.loss, found.gradient), (whole.loss, whole.gradient))
+    assert found.statistics == pytest.approx(whole.statistics)
 
 
 def test_where_the_gradient_vanishes_there_is_no_way_up_and_nan_is_told() -> None:

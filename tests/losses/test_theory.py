@@ -1,13 +1,18 @@
 """What holds for every loss: a new choice in conf/loss runs through all of this."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from loss_cases import COMMANDS, NAMES, loss
 
+import certtrain
 from certtrain.losses import Natural
 from certtrain.testing import LOSS_CHECKS, check_loss, subjects
 from certtrain.testing.losses import accepted, moved
 
+PAGE = Path(certtrain.__file__).parents[1] / "docs" / "reference" / "losses.md"
 SUBJECTS = {name: subject for name, subject in subjects().items() if name in ("fully_connected", "convolutional")}
 
 
@@ -28,6 +33,12 @@ def test_every_published_loss_is_a_choice() -> None:
     published = "natural pgd trades robust_ce crown_ibp loss_fusion sabr taps staps mtl_ibp cc_ibp exp_ibp distillation"
     published += " feature_distillation ad_cert adv_ibp optimised_slopes"
     assert set(published.split()) <= set(NAMES)
+
+
+@pytest.mark.skipif(not PAGE.is_file(), reason="the documentation is not installed")
+def test_the_reference_has_a_row_for_every_loss() -> None:
+    rows = re.findall(r"^\| (\w+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(NAMES) <= set(rows)
 
 
 @pytest.mark.parametrize("name", [n for n in COMMANDS if n.startswith(("taps", "staps"))])

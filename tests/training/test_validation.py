@@ -10,12 +10,30 @@ from cases import make_case
 from rich.console import Console
 
 from certtrain.bounds import build
-from certtrain.cli.assemble import make_data, make_network, make_source, make_training
+from certtrain.cli.assemble import make_data, make_network, make_training, make_validation
 from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.job import Job
 from certtrain.cli.schema import RunConfig, parse, plain
 from certtrain.errors import ConfigError
-from certtrain.losses import RobustCrossEntropy
+from certtrain.losses import (
+    AdCert,
+    Adversarial,
+    AdvIbp,
+    CcIbp,
+    CrownIBP,
+    Distillation,
+    ExpIbp,
+    FeatureDistillation,
+    LossFusion,
+    MtlIbp,
+    Natural,
+    OptimisedSlopes,
+    RobustCrossEntropy,
+    Sabr,
+    Staps,
+    Taps,
+    Trades,
+)
 from certtrain.networks import parameters
 from certtrain.training.checkpoints import load_network
 from certtrain.training.judging import judge
@@ -37,44 +55,54 @@ def config(*overrides: str) -> RunConfig:
     return parse(plain(job))
 
 
-def validation(*overrides: str) -> Validation:
-    chosen = config(*overrides)
-    return make_training(chosen, *make_network(chosen, make_source(chosen))).objective.validation
+@pytest.fixture(scope="module")
+def by_intervals() -> RunConfig:
+    return config("relaxation=ibp")
 
 
-DEFAULTS = {
-    "robust_ce": "ibp",
-    "crown_ibp": "ibp",
-    "loss_fusion": "ibp",
-    "natural": "crown_ibp",
-    "pgd": "crown_ibp",
-    "trades": "crown_ibp",
-    "sabr": "crown_ibp",
-    "sabr loss.subselection_ratio=1.0": "ibp",
-    "taps": "crown_ibp",
-    "staps": "crown_ibp",
-    "mtl_ibp": "crown_ibp",
-    "mtl_ibp loss.alpha=1.0": "ibp",
-    "cc_ibp": "crown_ibp",
-    "exp_ibp": "crown_ibp",
-    "distillation": "ibp",
-    "distillation loss@loss.base=sabr": "crown_ibp",
+LOOSE = {
+    "robust_ce": RobustCrossEntropy(),
+    "crown_ibp": CrownIBP(),
+    "loss_fusion": LossFusion(),
+    "optimised_slopes": OptimisedSlopes(),
+    "adv_ibp": AdvIbp(),
+    "sabr of the whole box": Sabr(subselection_ratio=1.0),
+    "mtl_ibp of bounds alone": MtlIbp(alpha=1.0),
+    "distillation": Distillation(base=RobustCrossEntropy()),
+}
+TIGHT = {
+    "natural": Natural(),
+    "pgd": Adversarial(),
+    "trades": Trades(),
+    "sabr": Sabr(),
+    "taps": Taps(),
+    "staps": Staps(),
+    "mtl_ibp": MtlIbp(),
+    "cc_ibp": CcIbp(),
+    "exp_ibp": ExpIbp(),
+    "ad_cert": AdCert(),
+    "feature_distillation": FeatureDistillation(base=CcIbp()),
 }
 
 
-@pytest.mark.parametrize("loss", DEFAULTS)
-def test_losses_that_intervals_hardly_certify_are_validated_by_a_tighter_relaxation(loss: str) -> None:
-    found = validation("relaxation=ibp", *f"loss={loss}".split())
-    assert found.name == DEFAULTS[loss]
-    assert (found.relaxation is None) == (found.name == "ibp")
+@pytest.mark.parametrize("name", [*LOOSE, *TIGHT])
+def test_losses_that_intervals_hardly_certify_are_validated_by_a_tighter_relaxation(
+    by_intervals: RunConfig, name: str
+) -> None:
+    loss = {**LOOSE, **TIGHT}[name]
+    expected = Validation("crown_ibp", build("crown_ibp"), 1000) if name in TIGHT else Validation("ibp")
+    assert make_validation(by_intervals, loss) == expected
 
 
 def test_a_tight_relaxation_and_what_is_named_stay() -> None:
-    assert validation("relaxation=deeppoly", "loss=sabr") == Validation("deeppoly")
-    assert validation("relaxation=ibp", "loss=sabr", "validation.relaxation=training") == Validation("ibp")
+    def validation(*overrides: str) -> Validation:
+        return make_validation(config(*overrides), Sabr())
+
+    assert validation("relaxation=deeppoly") == Validation("deeppoly")
+    assert validation("relaxation=ibp", "validation.relaxation=training") == Validation("ibp")
     other = validation("relaxation=ibp", "validation.relaxation=deeppoly", "validation.images=7")
     assert other == Validation("deeppoly", build("deeppoly"), 7)
-    assert str(other) == "by deeppoly, of the first 7 images"
+    assert str(other) == "by deeppoly (the first 7 images)"
     with pytest.raises(ConfigError, match=r"validation.relaxation must be null or one of training, ibp, .*deeppoly\?"):
         validation("validation.relaxation=deepoly")
     with pytest.raises(ConfigError, match="validation.relaxation needs validation: data.validation=0"):
