@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from certtrain.cli.assemble import make_data
 from certtrain.cli.compose import Command, compose_jobs, parse_command, with_configured_sweep
@@ -193,11 +193,11 @@ def _typed(command: Command) -> list[str]:
 
 
 def _print(console: Console, plan: Plan, sweep: DictConfig | None) -> None:
-    console.print(_table(plan))
+    _print_kinds(console, plan)
     free = [kind.cost.bytes for kind in plan.kinds if kind.cost.bytes is not None]
     if (held := _resident()) is not None and free:
         console.print(
-            f"memory of a job: about {about_bytes(held + max(free))}, of which libraries and data {_mb(held)}"
+            f"memory of a job: about {about_bytes(held + max(free))}, of which libraries and data {about_bytes(held)}"
         )
     console.print(f"before its first step a job takes {_words(plan.start)}")
     if not all(kind.cost.taken for kind in plan.kinds):
@@ -205,7 +205,9 @@ def _print(console: Console, plan: Plan, sweep: DictConfig | None) -> None:
             f"steps of more than {BUDGET_SECONDS:g} s were told from one member: right within a factor of {UNSURE:g}"
         )
     jobs = "1 job" if plan.jobs == 1 else f"{plan.jobs} jobs"
-    console.print(f"\n[bold]{jobs}[/], one after the other: [bold]{_words(plan.one_after_the_other)}[/]")
+    console.print(
+        f"\n[bold]{jobs}[/], one after the other: [bold]{_words(plan.one_after_the_other)}[/]", highlight=False
+    )
     if sweep is not None:
         _print_side_by_side(console, plan, sweep)
     if any(kind.config.certify.enabled for kind in plan.kinds):
@@ -218,33 +220,28 @@ def _print_side_by_side(console: Console, plan: Plan, sweep: DictConfig) -> None
     name, runner = runner_of(_plain(sweep.hydra.launcher))
     here = runner.at_a_time(plan.jobs) if name == "joblib" else min(cores(), plan.jobs)
     if here > 1:
-        console.print(f"joblib, {here} at a time on these {cores()} cores: {_words(plan.on_this_machine(here))}")
+        console.print(
+            f"joblib, {here} at a time on these {cores()} cores: {_words(plan.on_this_machine(here))}", highlight=False
+        )
     at_a_time = runner.at_a_time(plan.jobs) if name == "submitit" else plan.jobs
     if plan.jobs > 1:
-        where = f"submitit, {at_a_time} at a time on machines like this one"
-        console.print(f"{where}: {_words(plan.on_machines(at_a_time))}, and the time in the queue")
+        words = _words(plan.on_machines(at_a_time))
+        console.print(f"submitit, {at_a_time} at a time on machines like this: {words}, and the queue", highlight=False)
 
 
-def _table(plan: Plan) -> Table:
-    table = Table()
-    table.add_column("jobs", justify="right")
-    if several := len(plan.kinds) > 1:
-        table.add_column("kind", overflow="fold")
-    for heading in ("steps", "a step", "members/s", "one job"):
-        table.add_column(heading, justify="right")
+def _print_kinds(console: Console, plan: Plan) -> None:
+    """Two lines about each kind: keys and their values are never broken in the middle."""
     common = set.intersection(*(set(kind.overrides) for kind in plan.kinds))
     for kind in plan.kinds:
-        differs = " ".join(override for override in kind.overrides if override not in common) or "(as configured)"
-        members = kind.cost.members_per_second
-        table.add_row(
-            "any" if plan.chosen else str(kind.count),
-            *([differs] if several else []),
-            str(kind.steps),
-            _words(kind.cost.step),
-            _span(f"{members.low:,.0f}", f"{members.high:,.0f}") if kind.cost.members > 1 else "-",
-            _words(kind.seconds + plan.start),
-        )
-    return table
+        differs = " ".join(override for override in kind.overrides if override not in common) or "as configured"
+        jobs = "any of the jobs takes" if plan.chosen else "1 job of" if kind.count == 1 else f"{kind.count} jobs of"
+        each = _words(kind.seconds + plan.start)
+        console.print(f"[bold]{escape(differs)}[/]: {jobs} {each}", highlight=False, soft_wrap=True)
+        steps = f"{kind.steps} steps of {_words(kind.cost.step)}"
+        if kind.cost.members > 1:
+            members = kind.cost.members_per_second
+            steps += f", {_span(f'{members.low:,.0f}', f'{members.high:,.0f}')} members/s"
+        console.print(f"  {steps}", highlight=False)
 
 
 def _words(found: Range) -> str:
@@ -265,10 +262,6 @@ def _time(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     return duration(seconds) if seconds < 36000 else f"{seconds / 3600:.0f} h"
-
-
-def _mb(count: int) -> str:
-    return about_bytes(count)
 
 
 def _resident() -> int | None:

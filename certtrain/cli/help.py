@@ -132,7 +132,8 @@ def help_page() -> str:
     """Groups, what they choose, frequent keys, and three examples."""
     root = config_dir()
     defaults: dict[str, str] = {}
-    for file in (*root.glob("method/*.yaml"), *root.glob("loss/*.yaml"), root / "config.yaml"):
+    files = [file for folder in ("method", "loss", "hydra/sweeper") for file in sorted((root / folder).glob("*.yaml"))]
+    for file in (*files, root / "config.yaml"):
         defaults |= default_choices(file)
     lines = [INTRO, "Groups (group=choice; * is the default)"]
     for group, purpose in GROUPS.items():

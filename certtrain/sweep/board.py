@@ -164,7 +164,7 @@ class Board:
         """Rows of what runs, as many as fit, above the outlook."""
         running = self._state.look()
         room = max(1, self.console.height - 3)
-        rows = Table.grid(padding=(0, 1))
+        rows = Table.grid(padding=(0, 1), expand=True)
         for justify, ratio in (("right", None), ("left", None), ("right", None), ("right", None), ("left", 1)):
             rows.add_column(justify=justify, ratio=ratio, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]
         for one in running[:room]:

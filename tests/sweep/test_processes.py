@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -240,3 +241,24 @@ def test_options_are_refused_in_one_line(build: Callable[[], Runner], message: s
     with pytest.raises(ConfigError, match=message) as caught:
         build()
     assert "\n" not in str(caught.value)
+
+
+def test_a_job_that_a_killed_sweep_has_left_behind_is_waited_for(tmp_path: Path) -> None:
+    """Its process lives on; a second one in its directory would be refused."""
+    left = f"""
+import time
+from pathlib import Path
+from certtrain.lock import locked
+with locked(Path({str(tmp_path / "0")!r})):
+    open("ready", "w")
+    time.sleep(1.0)
+    {SUCCEED}
+"""
+    old = job(0, tmp_path, left)
+    behind = subprocess.Popen(old.command, cwd=old.directory)
+    wait_for((tmp_path / "0" / "ready").exists)
+    said = list[str]()
+    outcome = process.run(job(0, tmp_path, FAIL), os.environ, Stop(), said.append)
+    assert (outcome.status, outcome.exit_code) == ("done", 0)
+    assert said[0].startswith(f"process {behind.pid} on ")
+    behind.wait()
