@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from certtrain._paths import config_dir
+from certtrain.cli.code import find_code
 from certtrain.cli.compose import Command
 from certtrain.cli.explain import explaining
 from certtrain.errors import ConfigError
@@ -81,6 +82,7 @@ def _weights(path: Path) -> Path:
 
 def _with_keys(command: Command, typed: Sequence[Override], run: Path, further: Sequence[str]) -> Command:
     told, folder = _told(run)
+    find_code(run)  # own classes, which the current directory need not have
     with explaining():
         before = [OverridesParser.create().parse_override(word) for word in told]
     kept = [word for word, override in zip(told, before, strict=True) if _stays(override, typed)]

@@ -10,9 +10,9 @@ from certtrain.cli.rundir import RunDirectory
 from certtrain.errors import CerttrainError
 from certtrain.report import check_failures, read_summary
 from certtrain.report.collect_read import SUMMARY
-from certtrain.sweep.jobs import TRACEBACK
+from certtrain.sweep.jobs import PRUNED, TRACEBACK
 
-Name = Literal["finished", "failed", "interrupted", "running", "damaged"]
+Name = Literal["finished", "failed", "pruned", "interrupted", "running", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class State:
     Attributes:
         name: `finished`: everything is written. `failed`: an error ended it, or what was to judge its images failed on
             some. `interrupted`: it has begun and neither finished nor failed; the same command goes on. `running`: a
-            process is at work there. `damaged`: its record cannot be read.
+            process is at work there. `pruned`: its search has ended it, since it was behind. `damaged`: its record
+            cannot be read.
         reason: One line, where it is neither finished nor running; "" where nothing is known.
     """
 
@@ -37,6 +38,8 @@ def state_of(directory: Path) -> State:
         return State("running")
     if run.finished:
         return _finished(directory)
+    if (directory / PRUNED).is_file():
+        return State("pruned", _line(directory / PRUNED))
     if _failed_last(directory):
         return State("failed", failure(directory / TRACEBACK))
     if run.configuration() is None:
@@ -56,6 +59,14 @@ def failure(path: Path) -> str:
     line = lines[0].rpartition("; the last lines")[0] or lines[-1]
     kind, separator, text = line.partition(": ")
     return text if separator and kind.startswith("certtrain.") else line
+
+
+def _line(path: Path) -> str:
+    """The text of a small file on one line; "" where it cannot be read."""
+    try:
+        return " ".join(path.read_text(encoding="utf-8", errors="replace").split())
+    except OSError:
+        return ""
 
 
 def _finished(directory: Path) -> State:

@@ -111,6 +111,8 @@ def test_a_table_has_a_row_for_each_run_and_a_reason_for_each_that_is_none(made,
     later = trace.stat().st_mtime_ns + 10**9
     os.utime(tmp_path / "sweep" / "failed" / "metrics.jsonl", ns=(later, later))  # it went on, and was stopped
     assert state_of(tmp_path / "sweep" / "failed").name == "interrupted"
+    (tmp_path / "sweep" / "begun" / "pruned.txt").write_text("behind after epoch 2\n")
+    assert vars(state_of(tmp_path / "sweep" / "begun")) == {"name": "pruned", "reason": "behind after epoch 2"}
 
 
 @pytest.mark.parametrize(
