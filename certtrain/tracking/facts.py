@@ -22,7 +22,8 @@ SAID = re.compile(
     r"\W*((data|model|loss|method|relaxation|eps|seed|logger|resume)=|(logger|checkpoint|preemption|sweep|hydra)[./])"
 )
 # Of summary.json: what was told, not found. It stands in the configuration.
-TOLD = frozenset({"eps", "trained_eps", "seed", "relaxation_options", "versions", "data", "hardware", "failures"})
+TOLD = frozenset({"eps", "trained_eps", "seed", "config", "versions", "data", "hardware", "failures"})
+OPTIONS = "_options"
 # Of summary.json: where a run comes from.
 PROVENANCE = ("command", "commit", "overrides", "checkpoint")
 # Folders above a run in which a sweep may have its own record.
@@ -64,10 +65,9 @@ class Facts:
 
     @property
     def title(self) -> str:
-        """One line, which W&B takes as a name; runs that were asked for otherwise have different ones."""
+        """One line; runs that were asked for otherwise have different ones."""
         parts = [self.data, self.model, self.loss, self.method, self.relaxation]
-        line = " ".join([*parts, f"eps {self.eps:g} seed {self.seed}", *self.overrides])
-        return line if len(line) <= LONGEST_TITLE else f"{line[: LONGEST_TITLE - 2]} …"
+        return " ".join([*parts, f"eps {self.eps:g} seed {self.seed}", *self.overrides])
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -106,6 +106,12 @@ def facts_of(node: Record, directory: Path) -> Facts:
     )
 
 
+def name_of(facts: Facts, record: Record) -> str:
+    """A run's name in W&B: the title that its summary.json has, or else one of what is known; cut to what W&B takes."""
+    title = str(record.get("title") or facts.title)
+    return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 2]} …"
+
+
 def flat(node: Record, prefix: str = "") -> dict[str, Any]:
     """One key per value: pgpe.sigma becomes pgpe/sigma.
 
@@ -129,7 +135,7 @@ def configuration(node: Record, facts: Facts, record: Record) -> dict[str, Any]:
 
 def results(record: Record) -> dict[str, float]:
     """The numbers of summary.json under flat names, such as certified_accuracy_by/ibp and stages/attack/seconds."""
-    found = {key: value for key, value in record.items() if key not in TOLD}
+    found = {key: value for key, value in record.items() if key not in TOLD and not key.endswith(OPTIONS)}
     stages = found.pop("stages", None) or ()
     numbers = {**flat(found), **{k: v for stage in stages for k, v in flat(stage, f"stages/{stage['name']}/").items()}}
     numbers["failures"] = sum(int(row.get("images", 0)) for row in record.get("failures") or ())

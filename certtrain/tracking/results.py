@@ -16,7 +16,7 @@ from certtrain.certify.counterexamples import read_counterexample
 from certtrain.certify.verdict import FAILURES
 from certtrain.errors import DataError
 from certtrain.report.metrics import read_rows
-from certtrain.tracking.facts import Facts, configuration, results
+from certtrain.tracking.facts import Facts, configuration, name_of, results
 from certtrain.tracking.identity import pictures
 from certtrain.tracking.wandb_run import STEP, Target, log_row
 
@@ -82,8 +82,7 @@ def send_results(
     log_row(run, step, shown)
     run.summary.update({**results(record), STEP: last})
     run.config.update(configuration({}, facts, record), allow_val_change=True)
-    if title := record.get("title"):
-        run.name = str(title)
+    run.name = name_of(facts, record)
     for kind in target.artifacts:
         _upload(run, directory, kind, record)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from certtrain.tracking.facts import Facts, configuration, sweep_of
+from certtrain.tracking.facts import Facts, configuration, name_of, sweep_of
 from certtrain.tracking.packages import mode
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def opened(
         entity=target.entity,
         id=run_id,
         resume="allow",
-        name=str(record.get("title") or facts.title),
+        name=name_of(facts, record),
         group=target.group or sweep_of(directory),
         job_type="train",
         tags=facts.tags,

@@ -17,7 +17,7 @@ from certtrain.errors import CerttrainError
 from certtrain.report.metrics import read_rows
 from certtrain.report.summary import read_summary
 from certtrain.tracking.dashboard.panels import keys_of, sections
-from certtrain.tracking.facts import facts_of, results
+from certtrain.tracking.facts import facts_of, name_of, results
 from certtrain.tracking.identity import begin_identity, identity
 
 
@@ -97,6 +97,8 @@ def test_results_are_those_of_the_summary(run: Path, live: OfflineRun, rebuilt: 
     } <= wanted.keys()
     for shown in (live, rebuilt):
         assert {key: shown.summary[key] for key in wanted} == wanted
+    told = {"config": {"eps": 1.0}, "model_options": {"width": 3}, "relaxation": "ibp", "images": 3}
+    assert results(told) == {"images": 3, "failures": 0}
 
 
 def test_verdicts_are_tables_and_failures_have_pictures(run: Path, live: OfflineRun, rebuilt: OfflineRun) -> None:
@@ -191,7 +193,8 @@ def test_runs_that_were_asked_for_otherwise_have_different_titles(run: Path, tmp
     title = facts_of(node, tmp_path).title
     assert title == "digits mlp robust_ce pgpe deeppoly eps 0.05 seed 0 pgpe.sigma=0.01 +optimizer.eps=1"
     (tmp_path / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(["model.widths=[" + 99 * "10," + "10]"]))
-    assert len(facts_of(node, tmp_path).title) == 128
+    assert len(name_of(facts_of(node, tmp_path), {})) == 128
+    assert name_of(facts_of(node, tmp_path), {"title": "its own"}) == "its own"
     other = {**node, "model": {"_target_": "mine.Net"}}
     assert facts_of(other, tmp_path).model == "Net"
 
