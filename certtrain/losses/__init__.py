@@ -1,8 +1,8 @@
 """Losses of certified training, one per file: each maps (problem, parameters) to one value per image.
 
 `problem` is what they are evaluated on, `base` what they have in common, `mixed` what the recipes of the literature
-share, `adversary` the attack of those that attack, `small_box` what SABR and STAPS bound, `teacher`
-what some distil from.
+share, `adversary` the attack of those that attack, `small_box` what SABR and STAPS bound, `beside`
+what those share that add to another loss, `teacher` what these distil from.
 """
 
 from certtrain.losses.ad_cert import AdCert

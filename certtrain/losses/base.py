@@ -43,10 +43,10 @@ class Loss(ABC):
 
     @property
     def certifies(self) -> bool:
-        """Whether what it bounds is the whole box, and all that it weighs: then the relaxation that trains certifies.
+        """Whether it is made of bounds over the whole box, so that the relaxation that trains certifies what it trains.
 
-        False where little or nothing of it is a bound over the box. Loose bounds say next to nothing of such networks,
-        and validation asks tighter ones.
+        False where little or nothing of it is. Loose bounds certify next to nothing of such networks, and validation
+        asks tighter ones.
         """
         return True
 

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from certtrain.losses.base import NOTHING, Loss, Prepared
+from certtrain.losses.base import Prepared
+from certtrain.losses.beside import Beside
 from certtrain.losses.options import check_number
 from certtrain.losses.problem import Problem
 from certtrain.losses.teacher import Teacher, teacher_parameters
@@ -19,7 +20,7 @@ LOGITS = "teacher_logits"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distillation(Loss):
+class Distillation(Beside):
     """base + weight · T² · KL(teacher ‖ student) of softmax(logits / T) at the unperturbed images.
 
     The teacher has the student's architecture (Hinton et al., 2015).
@@ -34,7 +35,6 @@ class Distillation(Loss):
         ConfigError: If a number is out of range; from `prepare`, if there is no teacher or it has another architecture.
     """
 
-    base: Loss
     teacher: Teacher = field(default=None, repr=False)
     weight: float = 1.0
     temperature: float = 1.0
@@ -43,37 +43,12 @@ class Distillation(Loss):
         check_number("weight", self.weight)
         check_number("temperature", self.temperature, above=True)
 
-    @property
-    def differentiates_its_value(self) -> bool:
-        """See `Loss`."""
-        return self.base.differentiates_its_value
-
-    @property
-    def certifies(self) -> bool:
-        """See `Loss`."""
-        return self.base.certifies
-
-    @property
-    def divisible(self) -> bool:
-        """See `Loss`."""
-        return self.base.divisible
-
-    def prepare(self, problem: Problem, params: Params, generation: int) -> Prepared:
-        """See `Loss`."""
+    def prepare_own(self, problem: Problem, params: Params, generation: int) -> Prepared:
+        """See `Beside`."""
         with torch.no_grad():
-            logits = problem.evaluate(teacher_parameters(self.teacher, problem), problem.inputs)
-        return {**self.base.prepare(problem, params, generation), LOGITS: logits}
+            return {LOGITS: problem.evaluate(teacher_parameters(self.teacher, problem), problem.inputs)}
 
-    def per_image(self, problem: Problem, params: Params, prepared: Prepared = NOTHING) -> Float[Tensor, " batch"]:
-        """See `Loss`."""
+    def added(self, problem: Problem, params: Params, prepared: Prepared) -> Float[Tensor, " batch"]:
+        """See `Beside`."""
         softer, student = 1 / self.temperature, problem.logits(params)
-        distance = divergence(softer * prepared[LOGITS], softer * student) / softer**2
-        return self.base.per_image(problem, params, prepared) + self.weight * distance
-
-    def penalty(self, params: Params) -> Tensor | float:
-        """See `Loss`."""
-        return self.base.penalty(params)
-
-    def penalty_of_bounds(self, problem: Problem, params: Params) -> Tensor | float:
-        """See `Loss`."""
-        return self.base.penalty_of_bounds(problem, params)
+        return self.weight * divergence(softer * prepared[LOGITS], softer * student) / softer**2

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from certtrain.errors import ConfigError
-from certtrain.losses.base import NOTHING, Loss, Prepared
+from certtrain.losses.base import Prepared
+from certtrain.losses.beside import Beside
 from certtrain.losses.options import check_number
 from certtrain.losses.problem import Problem
 from certtrain.losses.teacher import Teacher, teacher_parameters
@@ -20,7 +21,7 @@ FEATURES = "teacher_features"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureDistillation(Loss):
+class FeatureDistillation(Beside):
     """base + weight · mean over a layer's elements of (student - teacher)², at the unperturbed images.
 
     CC-DIST (arXiv 2602.02626) distils features of an adversarially trained teacher into a student that a convex
@@ -37,7 +38,6 @@ class FeatureDistillation(Loss):
         ConfigError: If a number is out of range; from `prepare`, if there is no teacher or no such layer.
     """
 
-    base: Loss
     teacher: Teacher = field(default=None, repr=False)
     layer: str | int = -1
     weight: float = 1.0
@@ -47,41 +47,16 @@ class FeatureDistillation(Loss):
         if type(self.layer) not in (int, str):
             raise ConfigError(f"loss.layer must be a name of a layer or a whole number, got {self.layer!r}")
 
-    @property
-    def differentiates_its_value(self) -> bool:
-        """See `Loss`."""
-        return self.base.differentiates_its_value
-
-    @property
-    def certifies(self) -> bool:
-        """See `Loss`."""
-        return self.base.certifies
-
-    @property
-    def divisible(self) -> bool:
-        """See `Loss`."""
-        return self.base.divisible
-
-    def prepare(self, problem: Problem, params: Params, generation: int) -> Prepared:
-        """See `Loss`."""
+    def prepare_own(self, problem: Problem, params: Params, generation: int) -> Prepared:
+        """See `Beside`."""
         teacher = teacher_parameters(self.teacher, problem)
         with torch.no_grad():
-            features = problem.evaluate(teacher, problem.inputs, self._head(problem))
-        return {**self.base.prepare(problem, params, generation), FEATURES: features}
+            return {FEATURES: problem.evaluate(teacher, problem.inputs, self._head(problem))}
 
-    def per_image(self, problem: Problem, params: Params, prepared: Prepared = NOTHING) -> Float[Tensor, " batch"]:
-        """See `Loss`."""
+    def added(self, problem: Problem, params: Params, prepared: Prepared) -> Float[Tensor, " batch"]:
+        """See `Beside`."""
         student = problem.evaluate(params, problem.inputs, self._head(problem))
-        distance = (student - prepared[FEATURES]).square().mean(1)
-        return self.base.per_image(problem, params, prepared) + self.weight * distance
-
-    def penalty(self, params: Params) -> Tensor | float:
-        """See `Loss`."""
-        return self.base.penalty(params)
-
-    def penalty_of_bounds(self, problem: Problem, params: Params) -> Tensor | float:
-        """See `Loss`."""
-        return self.base.penalty_of_bounds(problem, params)
+        return self.weight * (student - prepared[FEATURES]).square().mean(1)
 
     def _head(self, problem: Problem) -> Graph:
         try:

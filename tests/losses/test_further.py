@@ -9,7 +9,7 @@ from loss_cases import loss
 from certtrain.bounds import Bounds, build
 from certtrain.bounds.analysis import Given
 from certtrain.errors import ConfigError
-from certtrain.losses import AdCert, Adversary, FeatureDistillation, Loss, Problem, robust_cross_entropy
+from certtrain.losses import AdCert, Adversary, Distillation, FeatureDistillation, Loss, Problem, robust_cross_entropy
 from certtrain.losses.adv_ibp import WEIGHTS, mixing_weights
 from certtrain.losses.optimised_slopes import SLOPES, OptimisedSlopes
 
@@ -46,6 +46,14 @@ def test_features_of_itself_are_no_distance_and_those_of_another_are_a_mean_squa
     mine, theirs = (mlp.graph.results(params, mlp.inputs)[place].flatten(1) for params in (mlp.params, other(mlp)))
     expected = robust(mlp) + 3 * F.mse_loss(mine, theirs, reduction="none").mean(1)
     torch.testing.assert_close(value(apart, on, mlp), expected)
+
+
+def test_one_teacher_beside_another_keeps_what_it_has_prepared(mlp: Case) -> None:
+    on, teacher = problem(mlp), other(mlp)
+    bases = (AdCert(alpha=0.3, teacher=teacher), Distillation(base=loss("natural"), teacher=teacher))
+    for base in bases:
+        itself = Distillation(base=FeatureDistillation(base=base, teacher=mlp.params), teacher=mlp.params)
+        torch.testing.assert_close(value(itself, on, mlp), value(base, on, mlp))
 
 
 def test_ad_cert_goes_from_distilled_logits_to_the_robust_loss(mlp: Case) -> None:
