@@ -5,3 +5,7 @@ page in colours that follow its style sheet, `look` says how settings are told a
 `gallery`, `costs`, `facts` and `jobs` are HTML. `published` knows figures of others. `render` fills `templates/`: what
 stands there is the page, its style and the script that sorts and filters.
 """
+
+from certtrain.report.page.run import write_report
+
+__all__ = ["write_report"]
