@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -96,21 +98,23 @@ def run_in(directory: Path, node: Record) -> Record:
         node: The configuration.
 
     Returns:
-        What stands in summary.json; nothing on ranks other than the first.
+        What stands in summary.json; nothing on ranks other than the first, and where its search had no use for it.
 
     Raises:
         CertificationFailed: If something failed on images that it was to judge; everything is written by then.
         KeyboardInterrupt: If Ctrl-C has stopped it.
-        SystemExit: If another signal has; it goes on later, unless its search has no use for it any more.
+        SystemExit: If another signal has; it goes on later.
     """
     config = parse(node)
     first = not dist.is_initialized() or dist.get_rank() == 0
     console = Console() if first else Console(quiet=True)
     request = StopRequest(signal_numbers(config.preemption.signals), _tell if first else lambda line: None)
+    record: Record = {}
     with request.listening(), quiet_libraries():
         try:
             with ExitStack() as stack:
                 loggers = stack.enter_context(run_loggers(config, node, directory)) if first else []
+                stack.push(_ending_pruned(directory, console, loggers))
                 start = newest(directory / "checkpoints")
                 record = Job(config, directory, console, request, start).run(loggers)
                 for logger in loggers:
@@ -118,10 +122,6 @@ def run_in(directory: Path, node: Record) -> Record:
                         logger.experiment.summary.update(record)
                 check_failures(record)
         except Stopped as stop:
-            if (directory / PRUNED).is_file():
-                why = (directory / PRUNED).read_text(encoding="utf-8").strip()
-                console.print(f"pruned by its search: {why}", markup=False, highlight=False, soft_wrap=True)
-                raise SystemExit(0) from None
             again = as_typed("resume", str(directory))
             console.print(
                 f"{stop}: the same command, or {again}, goes on", markup=False, highlight=False, soft_wrap=True
@@ -130,6 +130,22 @@ def run_in(directory: Path, node: Record) -> Record:
                 raise KeyboardInterrupt from None
             raise SystemExit(config.preemption.exit_code) from None
     return record
+
+
+def _ending_pruned(directory: Path, console: Console, loggers: list[Logger]) -> Callable[..., bool]:
+    """The end of a block that is a good one, too, if a search has stopped the run: it needs no more of it."""
+
+    def end(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        if not isinstance(error, Stopped) or not (directory / PRUNED).is_file():
+            return False
+        why = (directory / PRUNED).read_text(encoding="utf-8").strip()
+        console.print(f"pruned by its search: {why}", markup=False, highlight=False, soft_wrap=True)
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.summary.update({"pruned": why})
+        return True
+
+    return end
 
 
 def _tell(line: str) -> None:

@@ -49,9 +49,10 @@ class Joblib(Runner):
         at_a_time = self.at_a_time(len(jobs) if isinstance(jobs, Sized) else None)
         left, one = iter(jobs), threading.Lock()
 
+        # A search chooses a job when it is taken: nothing here may look at all of them.
         def run_one(job: Job) -> Outcome:
-            environment = for_job(os.environ, at_a_time, job.processes)
-            return process.run(job, environment, sweep.stop, partial(sweep.board.said, job))
+            own = for_job(os.environ, at_a_time, job.processes)
+            return process.run(job, own, sweep.stop, partial(sweep.board.said, job))
 
         def take() -> Job | None:
             with one:
