@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -35,6 +33,7 @@ from certtrain.cli.certification import certify_test_images
 from certtrain.cli.explain import as_typed
 from certtrain.cli.heartbeat import Heartbeat
 from certtrain.cli.logs import quiet_libraries, run_loggers
+from certtrain.cli.pruning import ending_pruned
 from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import RunConfig, parse, plain
 from certtrain.cli.supervisor import run_ranks
@@ -45,7 +44,7 @@ from certtrain.gradients import Distributed
 from certtrain.gradients.distributed import noticing_lost_peers
 from certtrain.lock import locked
 from certtrain.report import accuracies_of, check_failures, print_verdict, write_report, write_summary
-from certtrain.sweep.jobs import PRUNED, certified_accuracy
+from certtrain.sweep.jobs import certified_accuracy
 from certtrain.training.checkpoints import (
     AtomicCheckpointIO,
     is_averaged,
@@ -114,7 +113,7 @@ def run_in(directory: Path, node: Record) -> Record:
         try:
             with ExitStack() as stack:
                 loggers = stack.enter_context(run_loggers(config, node, directory)) if first else []
-                stack.push(_ending_pruned(directory, console, loggers))
+                stack.push(ending_pruned(directory, console, loggers))
                 start = newest(directory / "checkpoints")
                 record = Job(config, directory, console, request, start).run(loggers)
                 for logger in loggers:
@@ -130,22 +129,6 @@ def run_in(directory: Path, node: Record) -> Record:
                 raise KeyboardInterrupt from None
             raise SystemExit(config.preemption.exit_code) from None
     return record
-
-
-def _ending_pruned(directory: Path, console: Console, loggers: list[Logger]) -> Callable[..., bool]:
-    """The end of a block that is a good one, too, if a search has stopped the run: it needs no more of it."""
-
-    def end(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        if not isinstance(error, Stopped) or not (directory / PRUNED).is_file():
-            return False
-        why = (directory / PRUNED).read_text(encoding="utf-8").strip()
-        console.print(f"pruned by its search: {why}", markup=False, highlight=False, soft_wrap=True)
-        for logger in loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.summary.update({"pruned": why})
-        return True
-
-    return end
 
 
 def _tell(line: str) -> None:
