@@ -32,6 +32,7 @@ from certtrain.cli.conclusion import Trained, conclude
 from certtrain.cli.explain import as_typed
 from certtrain.cli.heartbeat import Heartbeat
 from certtrain.cli.logs import quiet_libraries, run_loggers
+from certtrain.cli.pruning import ending_pruned
 from certtrain.cli.rundir import RunDirectory, changes
 from certtrain.cli.schema import Node, RunConfig, parse, plain
 from certtrain.cli.supervisor import run_ranks
@@ -43,7 +44,7 @@ from certtrain.gradients.distributed import noticing_lost_peers
 from certtrain.lock import locked
 from certtrain.report import check_failures
 from certtrain.report.origin import record_start
-from certtrain.sweep.jobs import PRUNED, certified_accuracy
+from certtrain.sweep.jobs import certified_accuracy
 from certtrain.training.checkpoints import (
     AtomicCheckpointIO,
 )
@@ -97,23 +98,25 @@ def run_in(directory: Path, node: Record) -> Record:
         node: The configuration.
 
     Returns:
-        What stands in summary.json; nothing on ranks other than the first.
+        What stands in summary.json; nothing on ranks other than the first, and where its search had no use for it.
 
     Raises:
         CertificationFailed: If something failed on images that it was to judge; everything is written by then.
         KeyboardInterrupt: If Ctrl-C has stopped it.
-        SystemExit: If another signal has; it goes on later, unless its search has no use for it any more.
+        SystemExit: If another signal has; it goes on later.
     """
     config = parse(node)
     first = not dist.is_initialized() or dist.get_rank() == 0
     console = Console() if first else Console(quiet=True)
     request = StopRequest(signal_numbers(config.preemption.signals), _tell if first else lambda line: None)
+    record: Record = {}
     with request.listening(), quiet_libraries():
         try:
             with ExitStack() as stack:
                 start = newest(directory / "checkpoints")
                 step = 0 if start is None else reached_step(start)
                 loggers = stack.enter_context(run_loggers(config, node, directory, step)) if first else []
+                stack.push(ending_pruned(directory, console, loggers))
                 job = Job(config, directory, console, request, start)
                 record = job.run(loggers)
                 if config.logger.wandb is not None:
@@ -122,10 +125,6 @@ def run_in(directory: Path, node: Record) -> Record:
                     send(loggers, node, record, job.splits)
                 check_failures(record)
         except Stopped as stop:
-            if (directory / PRUNED).is_file():
-                why = (directory / PRUNED).read_text(encoding="utf-8").strip()
-                console.print(f"pruned by its search: {why}", markup=False, highlight=False, soft_wrap=True)
-                raise SystemExit(0) from None
             again = as_typed("resume", str(directory))
             console.print(
                 f"{stop}: the same command, or {again}, goes on", markup=False, highlight=False, soft_wrap=True

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Sized
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import ClassVar
 
@@ -50,10 +51,20 @@ class Joblib(Runner):
         at_a_time = self.at_a_time(len(jobs) if isinstance(jobs, Sized) else None)
         left, one = iter(jobs), threading.Lock()
 
-        gpus = Gpus(visible_gpus(os.environ) if any(job.gpus for job in jobs) else ())
+        @cache
+        def gpus() -> Gpus:
+            return Gpus(visible_gpus(os.environ))
 
+        def taken(job: Job) -> AbstractContextManager[dict[str, str]]:
+            if not job.gpus:
+                return nullcontext({})
+            with one:  # two threads would count twice
+                found = gpus()
+            return found.taken(job.gpus)
+
+        # A search chooses a job when it is taken: nothing here may look at all of them.
         def run_one(job: Job) -> Outcome:
-            with gpus.taken(job.gpus) as own:
+            with taken(job) as own:
                 environment = {**for_job(os.environ, at_a_time, job.processes), **own}
                 return process.run(job, environment, sweep.stop, partial(sweep.board.said, job))
 

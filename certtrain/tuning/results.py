@@ -132,7 +132,7 @@ class Results:
         best = [row for row in rows if row.best]
         if best:
             console.print(self._table(best))
-            console.print("Chosen by validation images; the test images of these runs say how good they are.")
+            console.print("Chosen by validation images; test images of their runs say how good they are.")
         elif counts["complete"]:
             console.print(f"no trial keeps {' and '.join(map(str, self.settings.constraints))}", style="yellow")
 

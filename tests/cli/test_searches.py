@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,14 @@ import pytest
 
 pytest.importorskip("optuna")
 
-from certtrain.cli.compose import Command, with_configured_sweep
+from certtrain.cli.compose import Command, compose_jobs, with_configured_sweep
 from certtrain.cli.help import help_page
+from certtrain.cli.job import run_in
 from certtrain.cli.preflight import preflight
+from certtrain.cli.schema import plain
 from certtrain.errors import ConfigError
+from certtrain.sweep.jobs import PRUNED
+from certtrain.training.module import CertifiedTraining
 from certtrain.tuning import settings
 
 QUICK = ("method=grad", "relaxation=ibp", "model.widths=[8]", "certify.enabled=false", "trainer.max_epochs=2")
@@ -123,3 +128,18 @@ def test_a_search_is_run_and_goes_on(tmp_path: Path) -> None:
     assert [trial["values"] for trial in again[:2]] == [trial["values"] for trial in record["trials"]]
     statuses = [row["status"] for row in json.loads((tmp_path / "search" / "sweep.json").read_text())["jobs"]]
     assert statuses == ["done before", "done before", "done"]
+
+
+def test_a_run_that_its_search_has_stopped_ends_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (job,) = compose_jobs(Command((*QUICK, "trainer.max_steps=5"), False, False))
+    (tmp_path / PRUNED).write_text("behind\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(CertifiedTraining, "on_train_batch_end", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        assert run_in(tmp_path, plain(job)) == {}
+        assert "pruned by its search: behind" in capsys.readouterr().out
+        assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+        (tmp_path / PRUNED).unlink()
+        with pytest.raises(SystemExit):  # stopped by someone else: it goes on later
+            run_in(tmp_path, plain(job))
