@@ -18,7 +18,7 @@ from certtrain._paths import config_dir
 NOT_TYPED = ("defaults", "hydra")
 # Sections of a docstring that describe options; an entry begins one step further in.
 _SECTION = re.compile(r"^(?:Args|Attributes):\n((?: +.*\n|\n)+)", re.MULTILINE)
-_ENTRY = re.compile(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
+_ENTRY = re.compile(r"^ {4}(\w+)(?: \([^)\n]*\))?:((?: .*)?(?:\n {5,}.*)*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -107,14 +107,16 @@ class _Comments:
         start, end = node.start_mark, node.end_mark
         if start.line == end.line:
             return self.lines[start.line][start.column : end.column]
-        return " ".join(line.strip() for line in self.lines[start.line : end.line]).strip()
+        value = yaml.safe_load(yaml.serialize(node))
+        return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000).strip()
 
 
 def _keys(node: yaml.MappingNode, prefix: str, comments: _Comments) -> Iterator[Key]:
     """The leaves of a mapping; a comment above a mapping of one line is about all of its keys."""
     target = _target(node)
     for key, value in node.value:
-        if key.value == "_target_" or (key.start_mark.column == 0 and key.value in NOT_TYPED):
+        # What Hydra reads itself (_target_, _recursive_, ...) is no option.
+        if key.value.startswith("_") or (key.start_mark.column == 0 and key.value in NOT_TYPED):
             continue
         name, comment = prefix + key.value, comments.of(key.start_mark.line)
         if not isinstance(value, yaml.MappingNode) or not value.value:
@@ -130,7 +132,7 @@ def _target(node: yaml.MappingNode) -> str | None:
 
 
 def described_by(target: str) -> Mapping[str, str]:
-    """What the docstring of a `_target_` says about its options, by name.
+    """What the docstring of a `_target_` says about its options, by name; of other libraries the first sentence.
 
     Args:
         target: A dotted name.
@@ -141,7 +143,9 @@ def described_by(target: str) -> Mapping[str, str]:
     for text in filter(None, (kind.__doc__ for kind in kinds)):
         for section in _SECTION.findall(inspect.cleandoc(text) + "\n"):
             found |= {name: " ".join(words.split()) for name, words in _ENTRY.findall(section)}
-    return found
+    if target.startswith("certtrain."):
+        return found
+    return {name: words.partition(". ")[0].rstrip(".") + "." for name, words in found.items() if words}
 
 
 def annotations_of(target: str) -> Mapping[str, Any]:

@@ -58,7 +58,8 @@ def all_choices() -> tuple[Choice, ...]:
 
 def documented(choice: Choice) -> list[Documented]:
     """The keys of a file with their values and meanings."""
-    return [Documented(key, values_of(key), meaning_of(key)) for key in choice.keys]
+    alone = choice.sentence if len(choice.keys) == 1 else ""  # what is said of the file is said of its one key
+    return [Documented(key, values_of(key), meaning_of(key) or alone) for key in choice.keys]
 
 
 def meaning_of(key: Key) -> str:

@@ -34,6 +34,10 @@ node:
   bare: null
   # Both of these.
   flat: {a: 1.5, b: two}
+  _recursive_: false
+  long:
+    - {a: 1}
+    - b
 """
 
 
@@ -53,6 +57,7 @@ def test_comments_belong_to_the_keys_below_them(tmp_path: Path) -> None:
         ("node.bare", "null", ""),
         ("node.flat.a", "1.5", "Both of these."),
         ("node.flat.b", "two", "Both of these."),
+        ("node.long", "[{a: 1}, b]", ""),
     ]
 
 
@@ -64,6 +69,7 @@ def test_a_group_is_part_of_the_name_and_a_target_documents_its_options(tmp_path
     assert (key.name, key.target) == ("loss.subselection_ratio", "certtrain.losses.Sabr")
     assert described_by("certtrain.losses.Sabr")["subselection_ratio"].startswith("λ in (0, 1]")
     assert described_by("certtrain.losses.Sabr")["l1"], "an inherited option has its description"
+    assert described_by("torch.optim.SGD")["momentum"].startswith("momentum factor")
 
 
 @pytest.mark.parametrize(

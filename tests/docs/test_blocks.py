@@ -48,9 +48,12 @@ def perform(block: Block, names: dict[str, object], page: Path, *, slow: bool) -
             shell(block.text)
     elif block.kind == "yaml":
         check_yaml(block.text)
+    elif block.kind == "" and block.text.startswith("python -m certtrain "):
+        for words in commands_in(block.text):
+            check_command(words)
     else:
         assert block.kind in NOT_CODE, f"a block of the kind '{block.kind}': say bash, python, yaml or text"
-        assert "python -m certtrain " not in block.text, "commands belong into a block of the kind bash"
+        assert "\npython -m certtrain " not in "\n" + block.text, "commands belong into a block of the kind bash"
 
 
 @pytest.fixture
@@ -102,7 +105,8 @@ WRONG = {
     '```bash\npip install "certtrain[nothing]"\n```': "no extra",
     "```bash\nmake nothing\n```": "no such target",
     "```python\n1 / 0\n```": "division by zero",
-    "```\npython -m certtrain eps=0.1\n```": "of the kind bash",
+    "```\npython -m certtrain epz=0.1\n```": "unknown key",
+    "```text\npython -m certtrain eps=0.1\n```": "of the kind bash",
     "    python -m certtrain eps=0.1\n": "put commands into a fence",
     "```yaml\na: [1\n```": "expected",
     "<!-- run -->\nText.\n": "stands above no block",
