@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.distributed import TCPStore
 
-PRELOAD = ["certtrain.cli.job", "certtrain.cli.compose", "sklearn.datasets", "rank_jobs"]
+PRELOAD = ["certtrain.cli.job", "certtrain.cli.compose", "rank_jobs"]
 TIMEOUT_S = 90
 
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hydra import compose, version
@@ -52,12 +52,14 @@ class Command:
         multirun: Whether it is a sweep.
         inspects: Whether Hydra is only asked to show something.
         config_dir: A folder with choices beside those of certtrain, absolute; None for none.
+        composed: What Hydra makes of the one job of this command, where that is known already: it takes a while.
     """
 
     overrides: tuple[str, ...]
     multirun: bool
     inspects: bool
     config_dir: Path | None = None
+    composed: DictConfig | None = field(default=None, compare=False, repr=False)
 
 
 def parse_command(arguments: list[str]) -> Command:
@@ -118,11 +120,12 @@ def with_configured_sweep(command: Command) -> Command:
     with hydra_for(command):
         fixed = [str(o.input_line) for o in parsed_overrides(command) if not o.is_sweep_override()]
         try:
-            node = compose(CONFIG, fixed, return_hydra_config=True).hydra
+            composed = compose(CONFIG, fixed, return_hydra_config=True)
         except (*LIBRARY_ERRORS, ValueError):
             return command  # perhaps the swept values are what makes it complete; if not, the jobs will tell
+        node = composed.hydra
         if not command.multirun and node.mode != RunMode.MULTIRUN:
-            return command
+            return command if len(fixed) < len(command.overrides) else replace(command, composed=composed)
         own = "BasicSweeper" in str(node.sweeper.get("_target_")) or is_search(node.sweeper)
         params = (node.sweeper.get("params") if own else None) or {}
         typed = {o.get_key_element() for o in parsed_overrides(command)} if is_search(node.sweeper) else set()
@@ -139,6 +142,9 @@ def compose_jobs(command: Command) -> Iterator[DictConfig]:
     Raises:
         ConfigError: If an override does not parse, names a key or a choice that does not exist, or is ambiguous.
     """
+    if command.composed is not None:
+        yield command.composed
+        return
     with hydra_for(command):
         parsed = parsed_overrides(command)
         intervals = [override for override in parsed if isinstance(override.value(), IntervalSweep)]

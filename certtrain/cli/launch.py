@@ -19,6 +19,7 @@ from certtrain.cli.announce import announce
 from certtrain.cli.compose import CONFIG, Command, as_command, hydra_for, with_configured_sweep
 from certtrain.cli.failure import keeping_traceback
 from certtrain.cli.heartbeat import Heartbeat
+from certtrain.cli.imports import import_torchmetrics
 from certtrain.cli.memory import keep_freed_memory
 from certtrain.cli.output import while_somebody_reads
 from certtrain.files import naming
@@ -42,6 +43,7 @@ def launch(found: argparse.Namespace) -> None:
     if not started_by_a_launcher(os.environ):
         _launch(found)
         return
+    import_torchmetrics()
     from certtrain.cli import cluster
 
     environment = cluster.detect()
@@ -99,6 +101,7 @@ def _launch(found: argparse.Namespace) -> None:
             inspect(found, command)
         return
     with Heartbeat(Console()).during("checking the configuration"):
+        import_torchmetrics()
         from certtrain.cli.preflight import preflight
 
         sweep = with_configured_sweep(command)

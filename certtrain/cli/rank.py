@@ -10,15 +10,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from certtrain.cli import cluster
 from certtrain.cli.failure import keeping_traceback
-from certtrain.cli.job import run_in
+from certtrain.cli.imports import import_torchmetrics
 from certtrain.cli.memory import keep_freed_memory
 from certtrain.cli.output import tolerate_any_encoding
 from certtrain.cli.schema import plain
 from certtrain.cli.supervisor import LOST, REFUSED
 from certtrain.errors import CerttrainError
-from certtrain.gradients.distributed import PeerLost
 
 
 def main() -> int:
@@ -29,6 +27,11 @@ def main() -> int:
     keep_freed_memory()
     rank = os.environ["RANK"]
     _configure_logging(directory, rank)
+    import_torchmetrics()
+    from certtrain.cli import cluster
+    from certtrain.cli.job import run_in
+    from certtrain.gradients.distributed import PeerLost
+
     try:
         environment = cluster.detect()
         assert environment is not None

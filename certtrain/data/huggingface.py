@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from certtrain.cache import is_off
+from certtrain.data import decoded
 from certtrain.data.classfolders import image_files, open_class_folders
 from certtrain.data.encoded import EncodedSplit, decode_split
 from certtrain.data.hub import hub_answers, quiet_datasets
@@ -65,6 +67,9 @@ class HuggingFaceSource(Source):
         declared. Of the hub it is only asked whether it answers and, if it does not, whether a copy is cached.
         """
         if self.path is not None:
+            key, _ = self._identified()
+            if key is not None and decoded.is_kept(key):
+                return
             found = self._open()
             for split in (found.train, found.test):
                 self._decode(split, limit=1)
@@ -75,9 +80,38 @@ class HuggingFaceSource(Source):
                 datasets.load_dataset_builder(self.hub)
 
     def read(self) -> Splits:
-        """Reads and decodes both splits: see `Source.load`."""
+        """Reads and decodes both splits, or takes what is kept of the same files: see `Source.load`."""
+        key, files = self._identified()
+        if key is not None and (kept := decoded.find(key)) is not None:
+            return kept
         found = self._open()
-        return Splits(self._decode(found.train), self._decode(found.test), found.classes, found.notes)
+        watch = decoded.Watch(files)
+        train, test = (self._decode(watch.over(split)) for split in (found.train, found.test))
+        splits = Splits(train, test, found.classes, found.notes)
+        if key is not None and not watch.elsewhere:
+            decoded.keep(key, splits)
+        return splits
+
+    def _identified(self) -> tuple[str | None, list[Path]]:
+        """What tells the data from others by the content of their files, and these files.
+
+        None and no files on the hub, where nothing is to be kept, and where the folder is not as it should be, which
+        whoever opens it complains about.
+        """
+        if not self.path or is_off():
+            return None, []
+        folder = Path(self.path).expanduser()
+        told = (tuple(self.shape), self.num_classes, self.image_column, self.label_column)
+        try:
+            layout = find_layout(folder, self.train_split, self.test_split)
+            parts = [
+                [file for entry in entries for file in (files_below(entry) if entry.is_dir() else [entry])]
+                for entries in (layout.train, layout.test)
+            ]
+            files = [file for part in parts for file in part]
+            return decoded.key_of((told, layout.unused, len(parts[0])), files, folder), files
+        except (CerttrainError, OSError):
+            return None, []
 
     def _open(self) -> _Found:
         with self._explained(f"; {self._advice}"):

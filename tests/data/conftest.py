@@ -20,6 +20,12 @@ def hugging_face_cache(tmp_path_factory):
         yield folder
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """What is decoded is kept for one test, and never what an earlier version of the code has decoded."""
+    monkeypatch.setenv("CERTTRAIN_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(scope="session")
 def mnist(hugging_face_cache) -> Splits:
     """MNIST as it is published, where a copy lies beside the repository."""

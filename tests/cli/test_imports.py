@@ -1,0 +1,23 @@
+"""What is imported before the first step: nothing that only few runs need."""
+
+import subprocess
+import sys
+
+HEAVY = ("scipy", "matplotlib", "sklearn", "datasets", "pyarrow", "pandas", "wandb", "jinja2", "torchvision")
+SCRIPT = f"""
+import sys
+from certtrain.cli.imports import import_torchmetrics
+import_torchmetrics()
+import certtrain.cli.preflight, certtrain.cli.job
+print([name for name in {HEAVY} if name in sys.modules])
+import matplotlib.pyplot, scipy.signal
+from lightning_utilities.core.imports import RequirementCache, package_available
+print(package_available("scipy"), bool(RequirementCache("matplotlib")))
+import_torchmetrics()
+"""
+
+
+def test_a_run_imports_nothing_early_that_it_may_not_need() -> None:
+    """Afterwards everything is there as ever."""
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "True True"]
