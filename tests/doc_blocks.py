@@ -41,6 +41,8 @@ LAUNCHERS = ("torchrun", "srun", "nohup", "time", "python", "python3")
 # Commands that read a run before they do anything, and commands that take the line of a run or a sweep.
 MEASURING = ("analyze", "landscape")
 COMPOSING = ("estimate",)
+# Runs of the reader's, upon whose own configuration a command is composed: here upon the defaults instead.
+OF_A_RUN = ("fork=", "resume=")
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def check_arguments(arguments: tuple[str, ...]) -> None:
     found = command_line.read_arguments(arguments)
     if found.help or found.version or found.shell_completion or found.hydra_help:
         return
-    command = parse_command(list(arguments))
+    command = parse_command([word for word in arguments if not word.startswith(OF_A_RUN)])
     for overrides in _jobs(command):
         (job,) = compose_jobs(replace(command, overrides=overrides, multirun=False))
         config = parse(plain(job))
