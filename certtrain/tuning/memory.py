@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.utils import instantiate
-
-from certtrain.errors import ConfigError, one_line
+from certtrain.errors import ConfigError
+from certtrain.tuning.choosers import VIOLATIONS, make_sampler
 from certtrain.tuning.settings import Settings
 from certtrain.tuning.space import Space
+from certtrain.tuning.storage import opened
 
 if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.pruners import BasePruner
-    from optuna.samplers import BaseSampler
-    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial, Trial
 
-FILES = {"journal": "study.journal", "sqlite": "study.db"}
-NAME = "certtrain"
 # Attributes of the study and of its trials.
-IDENTITY, FIGURES, VIOLATIONS, RETRIES = "search", "figures", "violations", "retries"
+IDENTITY, FIGURES, RETRIES = "search", "figures", "retries"
 SECONDS, REASON = "seconds", "reason"
 
 
@@ -48,12 +42,9 @@ class Memory:
     """
 
     def __init__(self, directory: Path, settings: Settings, space: Space) -> None:
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.settings, self.space = settings, space
         self._lock = threading.RLock()
-        self.study = _opened(directory / FILES[settings.storage], settings)
+        self.study = opened(directory, settings)
         self._identify()
         # A sampler that starts anew with the same seed would choose the same again.
         self.study.sampler = make_sampler(settings, begun=len(self.trials))
@@ -224,110 +215,6 @@ def check_same(known: Mapping[str, Any], own: Mapping[str, Any]) -> None:
                 f"hydra.sweep.dir holds another search ({key} is {_words(known.get(key))} there, {_words(own[key])} "
                 "here): choose another hydra.sweep.dir"
             )
-
-
-def make_sampler(settings: Settings, begun: int = 0) -> BaseSampler:
-    """What chooses.
-
-    Args:
-        settings: Of the search.
-        begun: Trials that have begun: another state of its random numbers for every one of them.
-
-    Raises:
-        ConfigError: If an option is none.
-    """
-    from optuna.trial import Trial
-
-    options = dict(settings.sampler)
-    if isinstance(options.get("seed"), int):
-        options["seed"] += begun
-    if settings.constraints and not hasattr(Trial, "set_constraint"):
-        options = _with_constraints(options)
-    found: BaseSampler = _made("sampler", options)
-    return found
-
-
-def make_pruner(settings: Settings) -> BasePruner:
-    """What ends trials early.
-
-    Raises:
-        ConfigError: If an option is none.
-    """
-    found: BasePruner = _made("pruner", dict(settings.pruner))
-    return found
-
-
-def _with_constraints(options: dict[str, Any]) -> dict[str, Any]:
-    """Optuna 4: samplers that take constraints ask for those of each trial."""
-    from inspect import signature
-
-    from hydra.utils import get_class
-
-    if "constraints_func" not in signature(get_class(str(options["_target_"]))).parameters:
-        return options
-    return {**options, "constraints_func": _violations}
-
-
-def _violations(trial: FrozenTrial) -> Sequence[float]:
-    found: Sequence[float] = trial.user_attrs.get(VIOLATIONS, [])
-    return found
-
-
-def _made(name: str, options: dict[str, Any]) -> Any:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that an option of Optuna is experimental is for its documentation
-        try:
-            return instantiate(options)
-        except Exception as error:
-            cause = error.__cause__ or error
-            raise ConfigError(f"hydra.sweeper.{name}: {one_line(cause)}") from error
-
-
-def _opened(path: Path, settings: Settings) -> Study:
-    """The study of a file, a new one where there is none."""
-    import optuna
-
-    pruner, directions = make_pruner(settings), [objective.direction for objective in settings.objectives]
-    try:
-        return optuna.create_study(
-            storage=_storage(path, settings.storage),
-            study_name=NAME,
-            directions=directions,
-            load_if_exists=True,
-            pruner=pruner,
-        )
-    except Exception as error:  # of Optuna's, SQLAlchemy's or json's many kinds
-        raise ConfigError(f"{path} is no study file: {one_line(error)}") from error
-
-
-def _storage(path: Path, kind: str) -> BaseStorage:
-    if kind == "sqlite":
-        from optuna.storages import RDBStorage
-
-        return RDBStorage(f"sqlite:///{path}")
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    _drop_torn_end(path)
-    return JournalStorage(JournalFileBackend(str(path)))
-
-
-def _drop_torn_end(path: Path) -> None:
-    """Removes the line that a killed process was writing: what was not written whole has not happened.
-
-    Its lock, too: this is the only process that has the file open.
-    """
-    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
-    if not path.is_file():
-        return
-    text = path.read_bytes()
-    if whole := text[: text.rfind(b"\n") + 1]:
-        if len(whole) < len(text):
-            path.write_bytes(whole)
-    elif text:
-        path.write_bytes(b"")
 
 
 def _words(value: Any) -> str:

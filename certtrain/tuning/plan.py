@@ -55,7 +55,7 @@ def check(
     """
     settings, space = planned(node, overrides, loader)
     check_installed()
-    from certtrain.tuning.memory import make_pruner, make_sampler
+    from certtrain.tuning.choosers import make_pruner, make_sampler
     from certtrain.tuning.results import check_continues
 
     make_sampler(settings)

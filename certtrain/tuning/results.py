@@ -17,7 +17,8 @@ from rich.text import Text
 from certtrain.errors import ConfigError
 from certtrain.files import replacing
 from certtrain.sweep.state import duration
-from certtrain.tuning.memory import FIGURES, REASON, SECONDS, VIOLATIONS, Memory, check_same, identity
+from certtrain.tuning.choosers import VIOLATIONS
+from certtrain.tuning.memory import FIGURES, REASON, SECONDS, Memory, check_same, identity
 from certtrain.tuning.settings import Settings
 from certtrain.tuning.space import Space
 
