@@ -15,8 +15,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from certtrain.cli.schema import Node, RunConfig
 from certtrain.errors import ConfigError
 from certtrain.files import naming
-from certtrain.report.identity import identify
-from certtrain.report.rows import title
+from certtrain.report.rows import title_of
 from certtrain.training.metrics import JsonlLogger
 
 
@@ -31,10 +30,9 @@ def run_loggers(config: RunConfig, node: Node, directory: Path) -> Iterator[list
 
     # Written before anything is logged, so that whoever resumes this directory finds the same W&B run.
     run_id = _run_id(directory / "wandb_id.txt")
-    told = identify(node) | {"data": {"name": config.data.name}}
     group = config.logger.group or directory.parent.name
     view = WandbLogger(
-        project=config.logger.project, save_dir=directory, id=run_id, group=group, config=node, name=title(told)
+        project=config.logger.project, save_dir=directory, id=run_id, group=group, config=node, name=title_of(node)
     )
     exit_code = 1
     try:
