@@ -98,13 +98,15 @@ def test_a_finished_run_goes_on_to_more_and_is_forked(tmp_path: Path) -> None:
     assert [start["command"] for start in record["continued"]] == [
         "python -m certtrain resume=mine trainer.max_epochs=2"
     ]
-    assert summary(tmp_path / "mine" / "earlier" / "step-20") == first
+    assert json.loads((tmp_path / "mine" / "earlier" / "step-20" / "summary.json").read_text()) == first
     again = certtrain("resume=mine", cwd=tmp_path)
     assert "mine has finished" in again.stdout
     fork = certtrain("fork=mine", "model=mlp", "optimizer.lr=1e-4", "hydra.run.dir=other", cwd=tmp_path)
     assert fork.returncode == 0, fork.stderr
     parent = summary(tmp_path / "other")["forked_from"]
-    assert (parent["run"], parent["step"]) == (str(tmp_path / "mine"), 40)
+    judged = tmp_path / "mine" / "checkpoints" / record["checkpoint"]
+    assert (parent["run"], parent["checkpoint"]) == (str(tmp_path / "mine"), judged.name)
+    assert parent["step"] == torch.load(judged, weights_only=True)["global_step"]
     assert parent["changed"] == ["optimizer.lr is 0.005 there, 0.0001 here"]
     refused = certtrain("resume=other", "trainer.max_epochs=3", "scheduler=cosine", cwd=tmp_path)
     assert (refused.returncode, "holds another run" in refused.stderr) == (2, True)
