@@ -44,6 +44,7 @@ from certtrain.gradients.distributed import noticing_lost_peers
 from certtrain.lock import locked
 from certtrain.report import check_failures
 from certtrain.report.origin import record_start
+from certtrain.report.rows import title_of
 from certtrain.sweep.jobs import certified_accuracy
 from certtrain.training.checkpoints import (
     AtomicCheckpointIO,
@@ -196,12 +197,8 @@ class Job:
         Ranks other than the first one are done after the training and return nothing.
         """
         config, console = self.config, self.console
-        console.print(
-            f"[bold]{config.method}[/] with [bold]{config.relaxation.name}[/] bounds on {config.data.name}, "
-            f"eps {config.eps:g}, seed {config.seed}\n{escape(str(self.directory))}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        heading = title_of(config.model_dump(mode="json", exclude_unset=True))
+        console.print(f"[bold]{escape(heading)}[/]\n{escape(str(self.directory))}", highlight=False, soft_wrap=True)
         if self.start is not None:
             begun = f"goes on from step {reached_step(self.start)} (resume=never begins anew)"
             console.print(begun, highlight=False, soft_wrap=True)
@@ -211,7 +208,8 @@ class Job:
         with self.heartbeat.during("reading the data"):
             data.setup()
         self.splits = data.splits
-        console.print("\n".join(data.describe()), highlight=False, markup=False, soft_wrap=True)
+        # A terminal would break lines anywhere, rich breaks them between words; in a pipe they stay whole.
+        console.print("\n".join(data.describe()), highlight=False, markup=False, soft_wrap=not console.is_terminal)
         network, graph = make_network(config, data.source)
         if self.start is None:
             begin_from_checkpoint(config, network)
@@ -279,7 +277,7 @@ class Job:
                 f"note: training ended at eps {reached:g}, below {self.config.eps:g}: "
                 "train longer or shorten schedule.eps.warmup and schedule.eps.ramp",
                 style="yellow",
-                soft_wrap=True,
+                soft_wrap=not self.console.is_terminal,
             )
         return self._choose(trainer, training, data, loggers)
 

@@ -9,7 +9,7 @@ from typing import Any
 from certtrain.bounds.registry import NATIVE
 from certtrain.certify.cascade import AskFirst
 from certtrain.certify.verdict import FAILURES
-from certtrain.report.identity import UNBOUNDED, named
+from certtrain.report.identity import UNBOUNDED, identify, named
 
 UNKNOWN = "–"
 # Statuses of images of which neither a proof nor a counterexample is known.
@@ -167,6 +167,16 @@ def title(record: Mapping[str, Any]) -> str:
     if trained is not None:
         radius = f"eps {trained:g}, certified at {radius}"
     return f"{subject(record)}, {radius}" + ("" if seed is None else f", seed {seed}")
+
+
+def title_of(config: Mapping[str, Any]) -> str:
+    """The title of a run that has no record yet: see `title`.
+
+    Args:
+        config: Its resolved configuration.
+    """
+    data = config.get("data")
+    return title(identify(config) | {"data": {"name": data.get("name") if isinstance(data, Mapping) else None}})
 
 
 def subject(record: Mapping[str, Any]) -> str:

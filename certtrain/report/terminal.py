@@ -14,7 +14,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -25,6 +24,8 @@ from certtrain.tables import show
 
 Report = Callable[[int, int, Mapping[str, int]], None]
 
+# Characters of the bar.
+BAR = 10
 # Lines that a log gets between the first image and the last.
 LINES = 10
 STYLES = {"verified": "green", "falsified": "red", "oom": "magenta", "error": "magenta", "timeout": "yellow"}
@@ -87,6 +88,17 @@ def describe_counts(counts: Mapping[str, int]) -> str:
     )
 
 
+def _fitting(counts: Mapping[str, int], width: int) -> dict[str, int]:
+    """As many of the statuses that occur as fit a line of this width, each of them whole."""
+    found: dict[str, int] = {}
+    for status, count in counts.items():
+        longer = {**found, status: count}
+        if len(Text.from_markup(describe_counts(longer))) > width:
+            break
+        found = longer
+    return found
+
+
 @contextmanager
 def certification_progress(console: Console, total: int) -> Iterator[Report]:
     """Shows the progress of certification: a live bar in a terminal, a few lines elsewhere.
@@ -103,17 +115,18 @@ def certification_progress(console: Console, total: int) -> Iterator[Report]:
         return
     columns = (
         TextColumn("certifying"),
-        BarColumn(),
+        BarColumn(BAR),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[counts]}"),
     )
+    # What these take with the gaps between them; a remaining time is at most so long.
+    room = console.width - len(f"certifying {'-' * BAR} {total}/{total} 00:00:00 ")
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total, counts="")
 
         def report(done: int, images: int, counts: Mapping[str, int]) -> None:
-            bar.update(task, completed=done, total=images, counts=describe_counts(counts))
+            bar.update(task, completed=done, total=images, counts=describe_counts(_fitting(counts, room)))
 
         yield report
 

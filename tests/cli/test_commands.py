@@ -52,7 +52,14 @@ def test_deeppoly_and_pgpe(tmp_path: Path) -> None:
     assert "certified by any (union)" in done.stdout
     assert done.stdout.count("\ntest: 360 images, by class 0: 36, ") == 1
     assert done.stdout.count("\n0 of 360 test images are also training images, bit by bit\n") == 1
-    assert re.search(r"step 3/3 .* members/s", done.stdout)
+    assert re.search(r"step 3/3  epoch 1/1  0 s left .* members/s", done.stdout)
+    title = "digits, mlp: trained with robust_ce on deeppoly, pgpe (sigma=0.01), eps 0.05, seed 0"
+    assert record["title"] == title
+    assert f"{title}\n{run}\n" in done.stdout
+    assert record["command"].startswith("python -m certtrain relaxation=deeppoly pgpe.sigma=0.01 ")
+    assert record["overrides"][:2] == ["relaxation=deeppoly", "pgpe.sigma=0.01"]
+    assert (record["loss"], record["model"], record["data"]["name"]) == ("robust_ce", "mlp", "digits")
+    assert record["hardware"]["threads"] >= 1
     assert len((run / "ledger.jsonl").read_text().splitlines()) == 8
 
 
@@ -62,6 +69,7 @@ def test_plain_gradients_and_a_directory_that_is_taken(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")}
     assert summary(tmp_path / "mine")["method"] == "grad"
+    assert "members/s" not in done.stdout
     again = certtrain(*command, cwd=tmp_path)
     assert again.returncode == 0
     assert "mine has finished" in again.stdout
@@ -73,6 +81,35 @@ def test_plain_gradients_and_a_directory_that_is_taken(tmp_path: Path) -> None:
         assert refused.returncode == 2
         assert message in refused.stderr
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")} == before
+
+
+@pytest.mark.slow
+def test_a_finished_run_goes_on_to_more_and_is_forked(tmp_path: Path) -> None:
+    """By its directory alone, which knows what it was told."""
+    told = ["method=grad", "relaxation=ibp", "scheduler=constant", "trainer.max_epochs=1", *QUICK[1:]]
+    assert certtrain(*told, "hydra.run.dir=mine", cwd=tmp_path).returncode == 0
+    first = summary(tmp_path / "mine")
+    more = certtrain("resume=mine", "trainer.max_epochs=2", cwd=tmp_path)
+    assert more.returncode == 0, more.stderr
+    assert "note: trainer.max_epochs 1 -> 2: learning rate, eps and batches" in more.stdout
+    assert "epoch 2/2" in more.stdout
+    record = summary(tmp_path / "mine")
+    assert (record["command"], record["overrides"][-1]) == (first["command"], "trainer.max_epochs=2")
+    assert [start["command"] for start in record["continued"]] == [
+        "python -m certtrain resume=mine trainer.max_epochs=2"
+    ]
+    assert json.loads((tmp_path / "mine" / "earlier" / "step-20" / "summary.json").read_text()) == first
+    again = certtrain("resume=mine", cwd=tmp_path)
+    assert "mine has finished" in again.stdout
+    fork = certtrain("fork=mine", "model=mlp", "optimizer.lr=1e-4", "hydra.run.dir=other", cwd=tmp_path)
+    assert fork.returncode == 0, fork.stderr
+    parent = summary(tmp_path / "other")["forked_from"]
+    judged = tmp_path / "mine" / "checkpoints" / record["checkpoint"]
+    assert (parent["run"], parent["checkpoint"]) == (str(tmp_path / "mine"), judged.name)
+    assert parent["step"] == torch.load(judged, weights_only=True)["global_step"]
+    assert parent["changed"] == ["optimizer.lr is 0.005 there, 0.0001 here"]
+    refused = certtrain("resume=other", "trainer.max_epochs=3", "scheduler=cosine", cwd=tmp_path)
+    assert (refused.returncode, "holds another run" in refused.stderr) == (2, True)
 
 
 def test_mnist_with_a_convolutional_network(tmp_path: Path, mnist_folder: Path) -> None:

@@ -248,6 +248,17 @@ def test_progress_in_a_terminal_is_a_bar():
     assert "verified" in text
 
 
+def test_the_bar_is_one_line_of_the_terminal():
+    counts = {"misclassified": 1234, "falsified": 1234, "verified": 7000, "unknown": 532}
+    for width, last in ((100, "7,000 verified"), (80, "1,234 falsified"), (60, "0:00:00")):
+        out = console(terminal=True, width=width)
+        with certification_progress(out, 10_000) as progress:
+            progress(10_000, 10_000, counts)
+        lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", out.file.getvalue()))
+        assert max(map(len, lines)) <= width
+        assert any("10000/10000" in line and line.rstrip().endswith(last) for line in lines)
+
+
 def test_the_page_is_complete_and_self_contained(run: Path):
     page = write_report(run)
     assert page == run / "report.html"
