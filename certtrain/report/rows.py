@@ -173,10 +173,10 @@ def title_of(config: Mapping[str, Any]) -> str:
     """The title of a run that has no record yet: see `title`.
 
     Args:
-        config: Its resolved configuration.
+        config: Its resolved configuration, of any version.
     """
     data = config.get("data")
-    return title(identify(config) | {"data": {"name": data.get("name") if isinstance(data, Mapping) else None}})
+    return title(identify(config) | {"data": {"name": data.get("name") if isinstance(data, Mapping) else data}})
 
 
 def subject(record: Mapping[str, Any]) -> str:
