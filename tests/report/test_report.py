@@ -160,9 +160,19 @@ def test_the_title_tells_variants_apart(relaxation: str, backend: str | None, op
     assert title(record | {"method": "pgpe", "eps": 0.05}) == f"trained with {shown}, pgpe, eps 0.05"
 
 
-def test_a_damaged_summary_is_told(tmp_path: Path):
-    (tmp_path / "summary.json").write_text("{")
-    with pytest.raises(DataError, match="is no summary"):
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "Expecting"),
+        ("[]", "it holds no object"),
+        ('{"certified_accuracy_by": 3}', "certified_accuracy_by is no table"),
+        ('{"natural_accuracy": "much"}', "natural_accuracy is no number"),
+        ('{"stages": {}}', "stages is no list"),
+    ],
+)
+def test_a_damaged_summary_is_told(tmp_path: Path, text: str, why: str):
+    (tmp_path / "summary.json").write_text(text)
+    with pytest.raises(DataError, match=f"is no summary of a run: {why}"):
         read_summary(tmp_path / "summary.json")
 
 
