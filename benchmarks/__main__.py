@@ -72,7 +72,19 @@ def measure(settings: Settings, console: Console) -> None:
     # Here, because torch takes seconds to import.
     import torch
 
-    from benchmarks import batches, bounds, certify, gpu, losses, memory, neighbours, peak, population, scaling
+    from benchmarks import (
+        batches,
+        bounds,
+        certify,
+        estimators,
+        gpu,
+        losses,
+        memory,
+        neighbours,
+        peak,
+        population,
+        scaling,
+    )
     from benchmarks.cases import Bench
     from benchmarks.figure import draw
     from benchmarks.machine import Machine
@@ -86,10 +98,11 @@ def measure(settings: Settings, console: Console) -> None:
     console.print(str(machine), highlight=False)
     memory_is = "kept" if kept else "given back"
     console.print(f"freed memory is {memory_is}; how threads wait: {machine.waiting}", highlight=False)
-    modules = (bounds, batches, population, memory, scaling, peak, neighbours, gpu, certify, losses)
+    modules = (bounds, batches, population, memory, scaling, peak, neighbours, gpu, certify, losses, estimators)
     sections = dict(zip(SECTIONS, modules, strict=True))
     tables = {name: module.table for name, module in sections.items() if module is not peak}
     tables |= {"alpha_crown": certify.alpha_table, "rates": peak.rates_table, "operations": peak.operations_table}
+    tables |= {"noise": estimators.noise_table}
     for name in settings.sections:
         with _status(console) as say:
             found = sections[name].run(Bench(settings, say))

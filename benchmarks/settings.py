@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-SECTIONS = ("bounds", "batches", "population", "memory", "scaling", "peak", "neighbours", "gpu", "certify", "losses")
+SECTIONS = (
+    "bounds",
+    "batches",
+    "population",
+    "memory",
+    "scaling",
+    "peak",
+    "neighbours",
+    "gpu",
+    "certify",
+    "losses",
+    "approaches",
+)
 # What --data takes for random images.
 NO_DATA = "none"
 
@@ -111,6 +123,46 @@ class SearchPlan:
 
 
 @dataclass(frozen=True)
+class Generation:
+    """One generation of PGPE.
+
+    Attributes:
+        model: A choice in conf/model.
+        data: A choice in conf/data.
+        relaxation: Its bounds.
+        members: Of the population.
+        batch: Images.
+        eps: Radius of the boxes.
+        strategy: How members are evaluated.
+    """
+
+    model: str
+    data: str
+    relaxation: str
+    members: int
+    batch: int
+    eps: float
+    strategy: str
+
+
+@dataclass(frozen=True)
+class Approach:
+    """A way to a certified accuracy.
+
+    Attributes:
+        name: For people.
+        data: A choice in conf/data.
+        keys: What is trained, but for the estimator.
+        target: Certified accuracy on validation images, 0 to 1.
+    """
+
+    name: str
+    data: str
+    keys: tuple[str, ...]
+    target: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """Sizes of all sections.
 
@@ -125,6 +177,8 @@ class Plan:
         products: m, k, n of the matrix products [m, k] x [k, n] that find the machine's peak.
         neighbours: For the section of that name.
         search: For the section certify.
+        generations: For the section approaches: of these the noise's share is measured.
+        approaches: For the section of that name.
     """
 
     limits: Limits
@@ -137,6 +191,8 @@ class Plan:
     products: tuple[tuple[int, int, int], ...]
     neighbours: Neighbours
     search: SearchPlan
+    generations: tuple[Generation, ...]
+    approaches: tuple[Approach, ...]
 
 
 DIGITS = Population("mlp", "digits", 64, 128, 0.05, ("vmap", "loop"), 64)
@@ -183,6 +239,24 @@ FULL = Plan(
     search=SearchPlan(
         ("mnist_256x2", "mnist_256x4", "mnist_256x6"), images=4, iterations=20, instances=15, seconds=20.0
     ),
+    generations=(
+        Generation("mlp", "digits", "deeppoly", 64, 64, 0.05, "vmap"),
+        Generation("cnn3", "mnist", "ibp", 64, 64, 0.1, "loop"),
+        Generation("cnn5", "mnist", "ibp", 64, 64, 0.1, "loop"),
+        Generation("cnn5", "mnist", "crown_ibp", 64, 16, 0.1, "loop"),
+    ),
+    approaches=(
+        Approach("digits, eps 0.05, deeppoly", "digits", ("relaxation=deeppoly", "pgpe.strategy=vmap"), 0.85),
+        Approach(
+            "mnist, cnn3, eps 0.1, ibp",
+            "mnist",
+            (
+                *("model=cnn3", "eps=0.1", "relaxation=ibp", "pgpe.strategy=loop", "pgpe.sigma=0.002"),
+                *("optimizer.lr=0.001", "data.batch_size=128", "trainer.max_epochs=3", "schedule.eps.ramp=1"),
+            ),
+            0.85,
+        ),
+    ),
 )
 FEW_DIGITS = Population("mlp", "digits", 4, 8, 0.05, ("vmap", "loop"), 4)
 QUICK = Plan(
@@ -204,6 +278,15 @@ QUICK = Plan(
         limits=Limits(least=2, most=2, seconds=0.0),
     ),
     search=SearchPlan(("mnist_256x2",), images=1, iterations=2, instances=1, seconds=0.5),
+    generations=(Generation("mlp", "digits", "ibp", 4, 8, 0.05, "vmap"),),
+    approaches=(
+        Approach(
+            "digits",
+            "digits",
+            ("relaxation=ibp", "pgpe.strategy=vmap", "pgpe.population_size=4", "trainer.max_steps=2", "eps=0.0"),
+            0.0,
+        ),
+    ),
 )
 
 

@@ -43,6 +43,7 @@ class Sweep:
         self.told: Callable[[Job, Outcome], None] = lambda job, outcome: None
         self.present: Callable[[], None] = self._present
         self._fail_fast = False
+        self._before: dict[int, list[str]] | None = None
         # Jobs that run side by side report from threads of their own.
         self._lock = threading.RLock()
 
@@ -56,9 +57,10 @@ class Sweep:
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self._fail_fast = directory, fail_fast
-        before = {row["job"]: row["overrides"] for row in record.read(directory)}
+        if self._before is None:  # what an earlier process has left; from now on the record is ours
+            self._before = {row["job"]: row["overrides"] for row in record.read(directory)}
         for job in jobs:
-            known = before.get(job.number) == list(job.overrides)
+            known = self._before.get(job.number) == list(job.overrides)
             pruned = known and job.is_pruned
             done = known and job.is_finished
             self._outcomes[job.number] = Outcome("done before" if done else "pruned" if pruned else "waiting")

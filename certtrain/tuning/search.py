@@ -103,8 +103,7 @@ class Search:
             for row in record.read(self.directory)
             if row["job"] // repetitions in ended
         ]
-        if known:
-            self.sweep.plan(self.directory, known, self._fail_fast)
+        self.sweep.plan(self.directory, known, self._fail_fast)
 
     def _jobs(self) -> Iterator[Job]:
         """Job after job, until there are to be no more trials."""

@@ -23,8 +23,10 @@ from certtrain.report.page.heat import heat_maps
 from certtrain.report.page.material import read_material
 from certtrain.report.page.published import all_published, published_for
 from certtrain.report.page.render import breakable
+from certtrain.report.page.svg import inline
 from certtrain.report.page.training import thinned
 from certtrain.report.page.waterfall import waterfall
+from certtrain.report.style import BLUE
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +235,23 @@ def test_lines_are_thinned_and_letters_moved_apart():
     assert all(b - a >= 10.0 - 1e-9 for a, b in itertools.pairwise(moved))
     assert moved[3] == 40.0
     assert sum(moved[:3]) == pytest.approx(2.5)
+
+
+def test_charts_follow_the_style_sheet_and_share_no_ids():
+    def draw(ax):
+        ax.plot([0, 1], [0.005, 0.0125], color=BLUE, marker="o")
+        ax.set_title("0.0125 <of> all")
+
+    one, other = (inline(draw, 'a "chart"') for _ in range(2))
+    assert "stroke: var(--blue)" in one
+    assert "fill: var(--ink)" in one
+    assert "#0072b2" not in one
+    assert "0.0125 &lt;of&gt; all" in one, "places are rounded, text is not"
+    assert 'aria-label="a &quot;chart&quot;"' in one
+    assert "<style" not in one
+    ids = [set(re.findall(r'id="([^"]+)"', svg)) for svg in (one, other)]
+    assert ids[0]
+    assert not ids[0] & ids[1]
 
 
 def test_keys_break_between_their_parts_only():
