@@ -58,7 +58,7 @@ class Correction:
 
     @property
     def unbiased(self) -> Params:
-        """G as it is."""
+        """The estimate with all of the correction."""
         return self._kept(dict.fromkeys(self.vector, 1.0))
 
     def factors(self, shrinkage: str) -> dict[str, float]:
@@ -66,7 +66,7 @@ class Correction:
         return SHRINKAGES[shrinkage if self.guess.vector else "none"](self.squares, self.traces)
 
     def shrunk(self, shrinkage: str) -> Params:
-        """G with as much of the correction as is kept."""
+        """The estimate with as much of the correction as is kept."""
         return self._kept(self.factors(shrinkage))
 
     def found(self, pairs: int) -> Found:
