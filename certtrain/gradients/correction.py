@@ -79,7 +79,8 @@ class Correction:
 
         `control_variate/missed` and `smoothed` are estimates of |∇L_σ - h|² and of |∇L_σ|², both debiased by the trace,
         so that they may be negative: means over generations have a ratio, a single generation seldom has. `cosine` is
-        that of h and the unbiased estimate, `shrinkage/kept` the share of |c|² that is kept.
+        that of h and the unbiased estimate, `shrinkage/kept` the share of c that is kept: the mean of the factors, each
+        with the weight of its part of |c|².
         """
         whole = self.unbiased
         norm = squared_norm(whole)
