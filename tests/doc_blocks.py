@@ -2,16 +2,18 @@
 
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep
 
 from certtrain.cli import parser as command_line
 from certtrain.cli.assemble import make_verifiers
@@ -165,7 +167,12 @@ def _jobs(command: Command) -> Iterator[tuple[str, ...]]:
     choices = []
     for override in OverridesParser.create().parse_overrides(list(command.overrides)):
         key = override.get_key_element()
-        swept = override.sweep_string_iterator() if override.is_sweep_override() else ()
+        value = override.value()
+        swept: Iterable[Any] = ()
+        if isinstance(value, IntervalSweep):  # of a search: both ends
+            swept = (value.start, value.end)
+        elif override.is_sweep_override():
+            swept = override.sweep_string_iterator()
         choices.append([f"{key}={value}" for value in swept] or [str(override.input_line)])
     assert command.multirun or all(len(values) == 1 for values in choices), "several values need -m"
     first = tuple(values[0] for values in choices)

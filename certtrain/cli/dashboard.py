@@ -34,6 +34,8 @@ def dashboard_command(arguments: list[str]) -> None:
     parser.add_argument("--outline", action="store_true", help="writes sections and panels as a list instead, likewise")
     parser.add_argument("--picture", type=Path, metavar="PNG", help="draws where panels stand instead, likewise")
     asked = parser.parse_args(arguments)
+    if asked.picture is not None and asked.picture.suffix not in (".png", ".svg"):
+        raise ConfigError(f"dashboard: --picture {asked.picture} must be a file that ends in .png or .svg")
     from certtrain.tracking.packages import check_login, offline, require
 
     entity, project = _split(asked.project)

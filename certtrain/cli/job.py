@@ -54,6 +54,7 @@ from certtrain.training.module import CertifiedTraining
 from certtrain.training.patience import Patience
 from certtrain.training.progress import progress_callback
 from certtrain.training.replicas import CommunicationReport, Replicas, SameParameters
+from certtrain.training.schedules import short_of
 from certtrain.training.stopping import Stopped, StopRequest, signal_numbers
 from certtrain.training.survival import BEST, LAST, MONITOR, Survival, newest, reached_step
 
@@ -271,14 +272,10 @@ class Job:
             trainer.fit(training, data, ckpt_path=self.start)
         except CerttrainError as error:
             raise type(error)(f"{error}; {self._kept(trainer.global_step)}") from error
-        reached = training.objective.eps(training.phases.epoch(trainer.global_step))
-        if reached < self.config.eps:
-            self.console.print(
-                f"note: training ended at eps {reached:g}, below {self.config.eps:g}: "
-                "train longer or shorten schedule.eps.warmup and schedule.eps.ramp",
-                style="yellow",
-                soft_wrap=not self.console.is_terminal,
-            )
+        # The last step that was taken, not the next one: a ramp that jumps at the end was never trained on.
+        last = training.phases.epoch(max(trainer.global_step - 1, 0))
+        if (note := short_of(training.objective.eps, last, self.config.eps)) is not None:
+            self.console.print(note, style="yellow", soft_wrap=not self.console.is_terminal)
         return self._choose(trainer, training, data, loggers)
 
     def _kept(self, failed: int) -> str:

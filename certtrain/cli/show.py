@@ -47,6 +47,8 @@ def show_command(arguments: list[str]) -> None:
     parser.add_argument("override", nargs="*", help="further overrides, as for a run")
     parser.add_argument("--config-dir", "-cd", help="a folder with further choices, as for a run")
     found = parser.parse_args(arguments)
+    if (Path(found.target) / "config.yaml").is_file():
+        raise ConfigError(f"show: {found.target} is a run: its configuration is {Path(found.target, 'config.yaml')}")
     text = shown(found.target, found.override, found.config_dir)
     with while_somebody_reads():
         print(text, end="")

@@ -40,7 +40,7 @@ def wandb_view(config: RunConfig, node: Node, directory: Path, step: int) -> Ite
     target = target_of(config)
     # Noted before anything is logged, so that whoever resumes this directory finds the same W&B run.
     run_id = begin_identity(directory)
-    with opened(target, run_id, directory, node, facts_of(node, directory), {}, directory) as run:
+    with opened(target, run_id, directory, node, facts_of(node), {}, directory) as run:
         for known, row in read_rows(directory / "metrics.jsonl"):
             if int(run.starting_step or 0) <= known < step:
                 log_row(run, known, row)
@@ -66,7 +66,7 @@ def send(loggers: Sequence[Logger], node: Node, record: Mapping[str, Any], split
     """
     for logger in loggers:
         if isinstance(logger, WandbView) and not logger.run.disabled:
-            facts = facts_of(node, logger.directory)
+            facts = facts_of(node)
             images = no_images if splits is None else images_of(splits)
             send_results(logger.run, logger.directory, logger.target, facts, record, images)
 

@@ -33,13 +33,16 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[str, Series]:
     one counts.
 
     Raises:
-        DataError: If any other line is no JSON object with a number under "step".
+        DataError: If the file is no text, or any other line no JSON object with a finite number under "step".
     """
     file = Path(path)
     if not file.is_file():
         return {}
     found: dict[str, dict[float, float]] = {}
-    lines = file.read_text(encoding="utf-8").split("\n")
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is no text: {error}") from error
     for number, line in enumerate(lines[:-1], start=1):
         row = _row(file, number, line)
         for key, value in row.items():
@@ -66,7 +69,8 @@ def _row(path: Path, number: int, line: str) -> Mapping[str, Any]:
         row = json.loads(line)
     except ValueError as error:
         raise DataError(f"{path} line {number} is no JSON: {error}") from error
-    if not isinstance(row, dict) or not isinstance(row.get("step"), (int, float)):
+    step = row.get("step") if isinstance(row, dict) else None
+    if not isinstance(step, (int, float)) or not math.isfinite(step):
         raise DataError(f'{path} line {number} has no number under "step"')
     return row
 

@@ -75,8 +75,8 @@ def result_rows(record: Mapping[str, Any]) -> list[Row]:
     total = int(record.get("images") or 0)
     by, tallies = record.get("certified_accuracy_by") or {}, record.get("verifiers") or {}
     rows = [
-        _row("natural: correct as they are", record.get("natural_accuracy"), total, record.get("prediction")),
-        _row("attacked: correct under attack", record.get("attacked_accuracy"), total, record.get("attack")),
+        _row("natural: correct", record.get("natural_accuracy"), total, record.get("prediction")),
+        _row("attacked: still correct", record.get("attacked_accuracy"), total, record.get("attack")),
         *(_row(f"certified by {name}", fraction, total, tallies.get(name)) for name, fraction in by.items()),
     ]
     return [*rows, _union_row(record, total)]
@@ -173,10 +173,10 @@ def title_of(config: Mapping[str, Any]) -> str:
     """The title of a run that has no record yet: see `title`.
 
     Args:
-        config: Its resolved configuration.
+        config: Its resolved configuration, of any version.
     """
     data = config.get("data")
-    return title(identify(config) | {"data": {"name": data.get("name") if isinstance(data, Mapping) else None}})
+    return title(identify(config) | {"data": {"name": data.get("name") if isinstance(data, Mapping) else data}})
 
 
 def subject(record: Mapping[str, Any]) -> str:

@@ -25,6 +25,16 @@ IDENTITY = (
 # Of where it comes from: see `certtrain.report.origin`.
 ORIGIN = ("command", "overrides", "commit", "hardware")
 
+_NUMBER, _TABLE, _LIST = ((int, float), "number"), (dict, "table"), (list, "list")
+# What a reader relies on where a summary has it, whichever version wrote it.
+SHAPES = MappingProxyType(
+    {
+        **dict.fromkeys((*ACCURACIES, "images", "eps", "trained_eps", "train_seconds", "certify_seconds"), _NUMBER),
+        **dict.fromkeys(("certified_accuracy_by", "statuses", "verifiers", *STAGES, "config"), _TABLE),
+        **dict.fromkeys(("stages", "failures"), _LIST),
+    }
+)
+
 
 class CertificationFailed(CerttrainError):
     """Something that was to judge images failed on some; what else was found stands in the run directory."""
@@ -114,6 +124,9 @@ def read_summary(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise DataError(f"{path} is no summary of a run: {error}") from error
     if not isinstance(record, dict):
         raise DataError(f"{path} is no summary of a run: it holds no object")
+    for name, (kind, words) in SHAPES.items():
+        if record.get(name) is not None and not isinstance(record[name], kind):
+            raise DataError(f"{path} is no summary of a run: {name} is no {words}")
     return record
 
 

@@ -45,8 +45,8 @@ def verdict_table(record: Mapping[str, Any]) -> Table:
     for row in result_rows(record):
         if row.union:
             table.add_section()
-        cells = (row.what, row.percent, row.images, row.judged, row.failed, row.skipped)
-        table.add_row(*cells, style="bold green" if row.union else None)
+        cells = (row.percent, row.images, row.judged, row.failed, row.skipped)
+        table.add_row(Text(row.what), *cells, style="bold green" if row.union else None)
     return table
 
 
@@ -64,7 +64,7 @@ def stage_table(record: Mapping[str, Any]) -> Table | None:
         first = field.name == "stage"
         table.add_column(field.name, justify="left" if first else "right", no_wrap=not first, min_width=len(field.name))
     for row in rows:
-        table.add_row(*astuple(row))
+        table.add_row(*map(Text, astuple(row)))
     return table
 
 

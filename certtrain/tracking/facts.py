@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from certtrain._paths import config_dir
+from certtrain.report.identity import identify
+from certtrain.report.rows import title_of
 
 Record = Mapping[str, Any]
 # Names of W&B's tags have so many characters at most.
 LONGEST_TAG = 64
 # W&B takes no longer names.
 LONGEST_TITLE = 128
-# Overrides that no title repeats.
-SAID = re.compile(
-    r"\W*((data|model|loss|method|relaxation|eps|seed|logger|resume)=|(logger|checkpoint|preemption|sweep|hydra)[./])"
-)
 # Of summary.json: what was told, not found. It stands in the configuration.
 TOLD = frozenset({"eps", "trained_eps", "seed", "config", "versions", "data", "hardware", "failures"})
 OPTIONS = "_options"
@@ -44,7 +38,7 @@ class Facts:
         seed: Of the run.
         sigma: Of the weight noise; 0 for plain gradients.
         population_size: Members, or gradients, per step; 1 for plain gradients.
-        overrides: What else the command set of what is computed, as key=value.
+        title: Of the run in one line, as summary.json will have it.
     """
 
     data: str
@@ -56,18 +50,12 @@ class Facts:
     seed: int
     sigma: float
     population_size: int
-    overrides: tuple[str, ...] = ()
+    title: str
 
     @property
     def setting(self) -> str:
         """What most comparisons are between."""
         return f"{self.relaxation} × {self.method}"
-
-    @property
-    def title(self) -> str:
-        """One line; runs that were asked for otherwise have different ones."""
-        parts = [self.data, self.model, self.loss, self.method, self.relaxation]
-        return " ".join([*parts, f"eps {self.eps:g} seed {self.seed}", *self.overrides])
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -80,36 +68,35 @@ class Facts:
 
     def row(self) -> dict[str, Any]:
         """What runs are compared by, under its name."""
-        return {**{key: value for key, value in vars(self).items() if key != "overrides"}, "setting": self.setting}
+        return {**{key: value for key, value in vars(self).items() if key != "title"}, "setting": self.setting}
 
 
-def facts_of(node: Record, directory: Path) -> Facts:
+def facts_of(node: Record) -> Facts:
     """Reads what a run is off its configuration, whichever version wrote it.
 
     Args:
         node: Resolved.
-        directory: Of the run: there Hydra has noted which choices were made.
     """
-    chosen = _choices(directory)
+    told, data = identify(node), str(_part(node, "data").get("name") or "")
     noisy: Record = next((node[name] for name in ("pgpe", "rgs") if isinstance(node.get(name), Mapping)), {})
     return Facts(
-        data=str(_part(node, "data").get("name", "")),
-        model=_choice(node, chosen, "model"),
-        loss=_choice(node, chosen, "loss"),
-        relaxation=str(_part(node, "relaxation").get("name", "")),
-        method=str(node.get("method", "")),
-        eps=float(node.get("eps") or 0.0),
-        seed=int(node.get("seed") or 0),
+        data=data,
+        model=str(told["model"] or ""),
+        loss=str(told["loss"] or ""),
+        relaxation=str(told["relaxation"] or ""),
+        method=str(told["method"] or ""),
+        eps=float(told["eps"] or 0.0),
+        seed=int(told["seed"] or 0),
         sigma=float(noisy.get("sigma", 0.0)),
         population_size=int(noisy.get("population_size", noisy.get("samples", 1))),
-        overrides=_overrides(directory),
+        title=title_of(node),
     )
 
 
 def name_of(facts: Facts, record: Record) -> str:
-    """A run's name in W&B: the title that its summary.json has, or else one of what is known; cut to what W&B takes."""
-    title = str(record.get("title") or facts.title)
-    return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 2]} …"
+    """A run's name in W&B: the title that its summary.json has, or will have; cut to what W&B takes."""
+    name = str(record.get("title") or facts.title)
+    return name if len(name) <= LONGEST_TITLE else f"{name[: LONGEST_TITLE - 2]} …"
 
 
 def flat(node: Record, prefix: str = "") -> dict[str, Any]:
@@ -159,37 +146,3 @@ def _flatten(node: Record, prefix: str) -> Iterator[tuple[str, Any]]:
 def _part(node: Record, key: str) -> Record:
     part = node.get(key)
     return part if isinstance(part, Mapping) else {"name": part}
-
-
-def _choices(directory: Path) -> Record:
-    """Group -> choice; nothing where Hydra's file is missing or is none."""
-    try:
-        node = yaml.safe_load((directory / ".hydra" / "hydra.yaml").read_text(encoding="utf-8"))
-        chosen = node["hydra"]["runtime"]["choices"]
-    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError):
-        return {}
-    return chosen if isinstance(chosen, Mapping) else {}
-
-
-def _overrides(directory: Path) -> tuple[str, ...]:
-    """What the command set, as Hydra has noted it, without what every title says and how the run is watched over."""
-    try:
-        found = yaml.safe_load((directory / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, ValueError, RecursionError):
-        return ()
-    lines = [line for line in found if isinstance(line, str)] if isinstance(found, list) else []
-    return tuple(line for line in lines if not SAID.match(line))
-
-
-def _choice(node: Record, chosen: Record, group: str) -> str:
-    """The choice of a group if its target is still the one of that choice, otherwise the target's last name."""
-    target, choice = str(_part(node, group).get("_target_") or ""), chosen.get(group)
-    if not isinstance(choice, str):
-        return _last(target)
-    file = config_dir() / group / f"{choice}.yaml"
-    usual = yaml.safe_load(file.read_text(encoding="utf-8")).get("_target_") if file.is_file() else target
-    return choice if usual in (target, None) else _last(target)
-
-
-def _last(target: str) -> str:
-    return target.rsplit(".", 1)[-1]

@@ -72,7 +72,7 @@ def sync(
     rows = read_rows(directory / "metrics.jsonl")
     finished = (directory / "summary.json").is_file()
     record = read_summary(directory / "summary.json") if finished else {}
-    facts = facts_of(node, directory)
+    facts = facts_of(node)
     if offline:
         shutil.rmtree(folder, ignore_errors=True)  # superseded: what is written now holds all of it
     folder.mkdir(exist_ok=True)

@@ -76,6 +76,23 @@ class Ramp:
         return SHAPES[self.shape]((epoch - self.warmup) / self.ramp) if epoch > self.warmup else 0.0
 
 
+def short_of(eps: Callable[[float], float], epoch: float, wanted: float) -> str | None:
+    """What to say of a run whose last step was trained on smaller boxes than were asked for; None of others.
+
+    Args:
+        eps: Radius in pixel units after a number of epochs.
+        epoch: Epochs that had passed before the last step.
+        wanted: Radius in pixel units.
+    """
+    reached = eps(epoch)
+    if reached >= wanted:
+        return None
+    return (
+        f"note: training ended at eps {reached:.3g}, below {wanted:g}: "
+        "train longer or shorten schedule.eps.warmup and schedule.eps.ramp"
+    )
+
+
 def with_horizon(factory: Callable[..., LRScheduler], optimizer: Optimizer, steps: int) -> LRScheduler:
     """Builds a scheduler; an argument for its number of steps that is configured as null gets the run's.
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from certtrain import __main__ as program
 from certtrain._paths import config_dir
 from certtrain.cli.recompose import compose_anew
-from certtrain.cli.show import shown
+from certtrain.cli.show import show_command, shown
 from certtrain.errors import ConfigError
 
 
@@ -81,6 +81,12 @@ def test_what_is_none_is_told_in_one_line(target: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         shown(target)
     assert "\n" not in str(caught.value)
+
+
+def test_of_a_run_its_configuration_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(ConfigError, match=r"is a run: its configuration is .*config\.yaml"):
+        show_command([str(tmp_path)])
 
 
 def test_the_command_prints_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,8 +39,9 @@ def perform(block: Block, names: dict[str, object], page: Path, *, slow: bool) -
         Path(block.title).parent.mkdir(parents=True, exist_ok=True)
         Path(block.title).write_text(block.text, encoding="utf-8")
     elif block.kind == "python":
+        code = compile("\n" * block.line + block.text, str(page), "exec")
         if slow or block.mark != "run slow":
-            exec(compile("\n" * block.line + block.text, str(page), "exec"), names)
+            exec(code, names)
     elif block.kind in COMMANDS_IN:
         for words in commands_in(block.text):
             check_command(words)
@@ -105,6 +106,7 @@ WRONG = {
     '```bash\npip install "certtrain[nothing]"\n```': "no extra",
     "```bash\nmake nothing\n```": "no such target",
     "```python\n1 / 0\n```": "division by zero",
+    "<!-- run slow -->\n```python\n1 /\n```": "invalid syntax",
     "```\npython -m certtrain epz=0.1\n```": "unknown key",
     "```text\npython -m certtrain eps=0.1\n```": "of the kind bash",
     "    python -m certtrain eps=0.1\n": "put commands into a fence",

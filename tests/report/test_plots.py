@@ -35,12 +35,18 @@ def test_metrics_are_read_as_columns(tmp_path: Path):
     assert read_metrics(tmp_path / "missing.jsonl") == {}
 
 
-@pytest.mark.parametrize("line", ["{", "[1]", '{"a": 1}'])
+@pytest.mark.parametrize("line", ["{", "[1]", '{"a": 1}', '{"step": NaN, "a": 1}'])
 def test_damaged_metrics_are_told(tmp_path: Path, line: str):
     path = tmp_path / "metrics.jsonl"
     path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
     with pytest.raises(DataError, match="line 2"):
         read_metrics(path)
+
+
+def test_metrics_that_are_no_text_are_told(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match=r"metrics.jsonl is no text"):
+        read_metrics(tmp_path / "metrics.jsonl")
 
 
 def test_running_mean_leaves_gaps_out():

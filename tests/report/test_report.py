@@ -160,9 +160,19 @@ def test_the_title_tells_variants_apart(relaxation: str, backend: str | None, op
     assert title(record | {"method": "pgpe", "eps": 0.05}) == f"trained with {shown}, pgpe, eps 0.05"
 
 
-def test_a_damaged_summary_is_told(tmp_path: Path):
-    (tmp_path / "summary.json").write_text("{")
-    with pytest.raises(DataError, match="is no summary"):
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "Expecting"),
+        ("[]", "it holds no object"),
+        ('{"certified_accuracy_by": 3}', "certified_accuracy_by is no table"),
+        ('{"natural_accuracy": "much"}', "natural_accuracy is no number"),
+        ('{"stages": {}}', "stages is no list"),
+    ],
+)
+def test_a_damaged_summary_is_told(tmp_path: Path, text: str, why: str):
+    (tmp_path / "summary.json").write_text(text)
+    with pytest.raises(DataError, match=f"is no summary of a run: {why}"):
         read_summary(tmp_path / "summary.json")
 
 
@@ -174,14 +184,30 @@ def test_the_table_names_training_and_verifiers(tmp_path: Path):
     assert "certified by ibp, deeppoly" in text
     rows = re.findall(r"│ (.+?) +│ +([\d.]+) │ (\S+ of \S+) │ +(\d+) │ +(\d+) │ +(\d+) │", text)
     assert rows == [
-        ("natural: correct as they are", "80.00", "4 of 5", "5", "0", "0"),
-        ("attacked: correct under attack", "60.00", "3 of 5", "4", "0", "1"),
+        ("natural: correct", "80.00", "4 of 5", "5", "0", "0"),
+        ("attacked: still correct", "60.00", "3 of 5", "4", "0", "1"),
         ("certified by ibp", "20.00", "1 of 5", "4", "0", "1"),
         ("certified by deeppoly", "50.00", "2 of 4", "3", "1", "1"),
         ("certified by any (union), at least", "40.00", "2 of 5", "3", "1", "1"),
     ]
     assert "deeppoly failed on 1 image (error: RuntimeError: <b>odd</b> & bad): its rate leaves it out" in text
     assert "1 misclassified, 1 falsified, 2 verified, 1 error" in text
+
+
+def test_hundreds_of_images_break_no_row_at_80_columns():
+    tally = {"passed": 328, "decided": 360, "judged": 351, "failed": 0, "skipped": 9}
+    known = {"natural_accuracy": 0.975, "attacked_accuracy": 0.9, "certified_accuracy_by": {"crown_ibp": 0.9}}
+    tallies = {"prediction": tally, "attack": tally, "verifiers": {"crown_ibp": tally}}
+    end = {"certified_accuracy": 0.9, "statuses": {"verified": 328, "misclassified": 9, "falsified": 23}}
+    out = console(width=80)
+    print_verdict(out, {"images": 360, "eps": 0.05, **known, **tallies, **end})
+    names = re.findall(r"^│ (.*?) *│", out.file.getvalue(), re.MULTILINE)
+    assert names == [
+        "natural: correct",
+        "attacked: still correct",
+        "certified by crown_ibp",
+        "certified by any (union)",
+    ]
 
 
 def test_a_verifier_that_judged_nothing_has_a_dash_and_a_reason(tmp_path: Path):

@@ -78,6 +78,8 @@ def test_the_definition_is_printed_without_network_and_always_the_same(capsys: p
 def test_its_layout_can_be_drawn(tmp_path: Path) -> None:
     dashboard_command(["--picture", str(tmp_path / "layout.png")])
     assert (tmp_path / "layout.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(CerttrainError, match="must be a file that ends in .png or .svg"):
+        dashboard_command(["--picture", str(tmp_path / "layout.txt")])
 
 
 def charts(definition: Definition) -> list[Any]:

@@ -130,7 +130,7 @@ def test_a_run_shown_as_failed_was_not_finished(record: Path, node: dict[str, An
     (record / "summary.json").unlink()
     sync(record, node, Target("study"), offline=False)
     assert server.codes == [1, 1]
-    assert [given["name"] for given in server.runs] == ["a title", facts_of(node, record).title]
+    assert [given["name"] for given in server.runs] == ["a title", facts_of(node).title]
 
 
 def test_a_file_of_rows_begins_with_those_that_a_resumed_run_has_behind_it(record: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_run_can_be_found_among_others(live: OfflineRun, rebuilt: OfflineRun, 
     for shown in (live, rebuilt):
         assert shown.run.run_group == "together"
         assert shown.run.job_type == "train"
-        assert set(shown.run.tags) == {"digits", "MLP", "RobustCrossEntropy", "deeppoly", "pgpe"}
+        assert set(shown.run.tags) == {"digits", "mlp", "robust_ce", "deeppoly", "pgpe"}
         config = shown.config
         assert config["pgpe/sigma"] == config["sigma"] == 0.05
         assert (config["population_size"], config["setting"], config["model/widths"]) == (8, "deeppoly × pgpe", [16])
@@ -183,20 +183,16 @@ def test_copies_of_a_record_are_one_run_and_other_runs_are_others(run: Path, tmp
     assert begin_identity(tmp_path / "begun") != one
 
 
-def test_runs_that_were_asked_for_otherwise_have_different_titles(run: Path, tmp_path: Path) -> None:
-    node = yaml.safe_load((run / "config.yaml").read_text())
-    (tmp_path / ".hydra").mkdir()
-    chosen = {"hydra": {"runtime": {"choices": {"model": "mlp", "loss": "robust_ce"}}}}
-    (tmp_path / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump(chosen))
-    lines = ["pgpe.sigma=0.01", "relaxation=ibp", "logger=[wandb,csv]", "logger.wandb.project=x", "+optimizer.eps=1"]
-    (tmp_path / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(lines))
-    title = facts_of(node, tmp_path).title
-    assert title == "digits mlp robust_ce pgpe deeppoly eps 0.05 seed 0 pgpe.sigma=0.01 +optimizer.eps=1"
-    (tmp_path / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(["model.widths=[" + 99 * "10," + "10]"]))
-    assert len(name_of(facts_of(node, tmp_path), {})) == 128
-    assert name_of(facts_of(node, tmp_path), {"title": "its own"}) == "its own"
-    other = {**node, "model": {"_target_": "mine.Net"}}
-    assert facts_of(other, tmp_path).model == "Net"
+def test_a_run_is_called_from_its_beginning_what_its_summary_will_call_it(run: Path) -> None:
+    node, summary = yaml.safe_load((run / "config.yaml").read_text()), json.loads((run / "summary.json").read_text())
+    assert facts_of(node).title == name_of(facts_of(node), {}) == summary["title"]
+    assert name_of(facts_of(node), {"title": "its own"}) == "its own"
+    other = {**node, "model": {"_target_": "mine.Net", "name": 200 * "x"}}
+    assert facts_of(other).model == "mine.Net"
+    assert "mine.Net" in facts_of(other).title
+    wide = {**node, "data": {"name": 200 * "x"}}
+    assert len(name_of(facts_of(wide), {})) == 128
+    assert facts_of({"data": "digits", "relaxation": "ibp", "eps": 0.1}).title.startswith("digits: trained with ibp")
 
 
 def test_files_beside_the_record_hold_the_same(run: Path) -> None:

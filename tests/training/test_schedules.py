@@ -9,7 +9,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR
 
 from certtrain.errors import ConfigError
-from certtrain.training.schedules import Ramp, cyclic, multistep, with_horizon
+from certtrain.training.schedules import Ramp, cyclic, multistep, short_of, with_horizon
 
 
 @pytest.mark.parametrize(("epoch", "value"), [(0, 0.0), (1.9, 0.0), (2, 0.0), (4.5, 0.25), (7, 0.5), (100, 0.5)])
@@ -76,3 +76,9 @@ def test_cycles_rise_and_fall() -> None:
     for wrong in ({"cycles": 0, "floor": 0.1}, {"cycles": 1, "floor": 0.0}):
         with pytest.raises(ConfigError, match="scheduler"):
             rates(partial(cyclic, **wrong, total_steps=None), 2)
+
+
+def test_a_radius_that_no_step_was_trained_on_is_said() -> None:
+    jumps = Ramp(0.0, 0.05, warmup=1)  # one epoch of 20 steps, and the radius would come after it
+    assert "training ended at eps 0, below 0.05" in str(short_of(jumps, 19 / 20, 0.05))
+    assert short_of(jumps, 1.0, 0.05) is None
