@@ -22,7 +22,8 @@ OPTIONS = {
     "normalized": [*PLAIN, "pgpe.fitness=normalized"],
     "layer_scale": [*PLAIN, "pgpe.layer_scale={w: 0.5}"],
     "plain": PLAIN,
-    "control_variate_of_low_rank": ["method=pgpe", "pgpe.shrinkage=none", "pgpe/noise=low_rank"],
+    # Of rank 1: two factors of a higher rank would not make the checks' matrix smaller, whose noise is plain then.
+    "control_variate_of_low_rank": ["method=pgpe", "pgpe.shrinkage=none", "pgpe/noise=low_rank", "pgpe.noise.rank=1"],
     "control_variate_of_layers": ["method=pgpe", "pgpe.shrinkage=none", "pgpe.layer_scale={w: 0.5}"],
     "control_variate": ["method=pgpe", "pgpe.shrinkage=none"],
     "control_variate_rgs": ["method=pgpe", "pgpe.shrinkage=none", "pgpe.control_variate=rgs", "pgpe.control_samples=4"],

@@ -9,7 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from certtrain.activations.interval import Interval
 from certtrain.activations.piecewise import PiecewiseLinear
+
+# Normal number of float32.
+SMALLEST = torch.finfo(torch.float32).tiny
 
 
 def _leaky_relu(negative_slope: float = 0.01, inplace: bool = False) -> LeakyReLU:
@@ -38,6 +42,11 @@ class LeakyReLU(PiecewiseLinear):
     def piece_slopes(self) -> tuple[float, ...]:
         """See `PiecewiseLinear`."""
         return (self.negative_slope, 1.0)
+
+    def evaluation_error(self, z: Interval, unit: float) -> Tensor:
+        """See `Activation`: a slope or an input that underflows may count as zero."""
+        largest = torch.maximum(z.lower.abs(), z.upper.abs())
+        return super().evaluation_error(z, unit) + SMALLEST * (largest + abs(self.negative_slope))
 
     def __call__(self, z: Tensor) -> Tensor:
         """See `Activation`."""

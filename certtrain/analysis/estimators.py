@@ -20,7 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from certtrain.analysis.replicates import Estimated, jackknife, mean_square, product_of_means
-from certtrain.gradients import PGPE, RGS, Backprop, GradientEstimator, LossFunction, State
+from certtrain.gradients import PGPE, RGS, Backprop, GradientEstimator, LossFunction, Ranks, State
+from certtrain.gradients.base import ALONE
 from certtrain.gradients.control_variate import ControlVariate, Draw, PlainGradient, SmoothedGradient
 from certtrain.networks.graph import Params
 
@@ -42,7 +43,7 @@ class Known(ControlVariate):
         """None are taken."""
         return 0
 
-    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State) -> list[Params]:
+    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State, ranks: Ranks = ALONE) -> list[Params]:
         """See `ControlVariate.parts`."""
         return [self.vector]
 

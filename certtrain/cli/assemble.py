@@ -44,7 +44,7 @@ from certtrain.networks import Graph, trace
 from certtrain.networks.initialisation import initialise
 from certtrain.spelling import did_you_mean
 from certtrain.training.average import Average
-from certtrain.training.checkpoints import load_network
+from certtrain.training.checkpoints import check_finite, load_network
 from certtrain.training.judged import Judged
 from certtrain.training.module import CertifiedTraining
 from certtrain.training.objective import Objective, Optimization, Validation
@@ -175,11 +175,9 @@ def begin_from_checkpoint(config: RunConfig, network: nn.Module) -> None:
     path = Path(config.warm_start.path)
     try:
         load_network(network, path)
+        check_finite(network.state_dict(), path)
     except CerttrainError as error:
         raise ConfigError(f"{key}: {error}") from error
-    for name, tensor in network.state_dict().items():
-        if not tensor.isfinite().all():
-            raise ConfigError(f"{key}: {path}: {name} holds numbers that are not finite")
 
 
 def make_estimator(config: RunConfig) -> GradientEstimator:

@@ -50,7 +50,8 @@ def announcement(config: RunConfig, training: CertifiedTraining, source: Source)
     seconds, held = own * cost.seconds, estimator.at_once * (cost.bytes or 0)
     if seconds <= LONG_GENERATION and (free is None or held <= MUCH_MEMORY * free):
         return None
-    each = f"{evaluations} members of about {about_seconds(cost.seconds)}" if evaluations > 1 else "one evaluation"
+    what = "members" if estimator.has_members else "evaluations"
+    each = f"{evaluations} {what} of about {about_seconds(cost.seconds)}" if evaluations > 1 else "one evaluation"
     memory = "" if cost.bytes is None else f" and {about_bytes(held)} of memory"
     memory += "" if free is None or not memory else f" ({about_bytes(free)} are free)"
     return f"one generation takes about {about_seconds(seconds)}{memory}: {each}, on {images} images"

@@ -165,7 +165,7 @@ class Validation(Strict):
 class Sam(Strict):
     """See conf/config.yaml."""
 
-    rho: float | None = Field(default=None, gt=0)
+    rho: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class Trainer(Strict):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from certtrain.errors import ConfigError
-from certtrain.gradients.base import LossFunction, State
+from certtrain.gradients.base import ALONE, LossFunction, State
 from certtrain.gradients.control_variate import (
     ControlVariate,
     Draw,
@@ -17,6 +17,7 @@ from certtrain.gradients.control_variate import (
     SmoothedGradient,
     halves,
 )
+from certtrain.gradients.ranks import Ranks
 from certtrain.networks.graph import Params
 
 # Losses that could be evaluated in the time of one gradient, about.
@@ -29,7 +30,7 @@ MEMORY = 0.99
 # generations, and without it no number of samples would be too large.
 LEAST_MISSED = 0.05
 
-_NAMES = ("weight", "square", "variance", "missed")
+_NAMES = ("square", "variance", "missed")
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class AdaptiveGradient(ControlVariate):
         """As many as what was measured so far asks for."""
         return int(state[_key("samples")]) if _key("samples") in state else FEWEST
 
-    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State) -> list[Params]:
+    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State, ranks: Ranks = ALONE) -> list[Params]:
         """See `ControlVariate.parts`."""
-        return halves(loss, params, draw, self.gradients(state))
+        return halves(loss, params, draw, self.gradients(state), ranks)
 
     def updated(self, state: State, found: Found | None) -> State:
         """See `ControlVariate.updated`; what is not finite tells nothing."""
@@ -65,7 +66,6 @@ class AdaptiveGradient(ControlVariate):
             return own
         samples = self.gradients(own)
         new = {
-            "weight": 1.0,
             "square": found.own - found.noise,
             "variance": found.noise * samples,
             "missed": found.missed - found.noise,

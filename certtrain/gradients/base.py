@@ -111,6 +111,11 @@ class GradientEstimator(ABC):
         return True
 
     @property
+    def has_members(self) -> bool:
+        """Whether there is a population, of several members: two evaluations at the centre and uphill are none."""
+        return self.perturbs and self.evaluations > 1
+
+    @property
     def differentiates(self) -> bool:
         """Whether derivatives of the loss are needed, or its values are enough."""
         return self.splits == "batch"

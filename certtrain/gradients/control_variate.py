@@ -23,8 +23,9 @@ from torch import Tensor
 
 from certtrain.errors import ConfigError
 from certtrain.gradients.backprop import differentiate
-from certtrain.gradients.base import LossFunction, State
+from certtrain.gradients.base import ALONE, LossFunction, State
 from certtrain.gradients.members import Antithetic
+from certtrain.gradients.ranks import Ranks
 from certtrain.gradients.statistics import squared_norm
 from certtrain.networks.graph import Params
 
@@ -68,7 +69,7 @@ class ControlVariate(ABC):
         """How many gradients the next guess takes."""
 
     @abstractmethod
-    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State) -> list[Params]:
+    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State, ranks: Ranks = ALONE) -> list[Params]:
         """Guesses that are independent of each other, given the batch; the vector h is their mean.
 
         Args:
@@ -76,6 +77,7 @@ class ControlVariate(ABC):
             params: Name -> centre.
             draw: Noise of pairs from `OWN_PAIRS` on, distributed like that of the population.
             state: What `updated` or `initial_state` returned last.
+            ranks: Who has the other parts of the batch.
         """
 
     def updated(self, state: State, found: Found | None) -> State:
@@ -96,7 +98,7 @@ class PlainGradient(ControlVariate):
         """One."""
         return 1
 
-    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State) -> list[Params]:
+    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State, ranks: Ranks = ALONE) -> list[Params]:
         """See `ControlVariate.parts`."""
         return [differentiate(loss, params)[1]]
 
@@ -126,31 +128,35 @@ class SmoothedGradient(ControlVariate):
         """As many as were asked for."""
         return self.samples
 
-    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State) -> list[Params]:
+    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State, ranks: Ranks = ALONE) -> list[Params]:
         """See `ControlVariate.parts`."""
-        return halves(loss, params, draw, self.samples)
+        return halves(loss, params, draw, self.samples, ranks)
 
 
-def halves(loss: LossFunction, params: Params, draw: Draw, samples: int) -> list[Params]:
+def halves(loss: LossFunction, params: Params, draw: Draw, samples: int, ranks: Ranks) -> list[Params]:
     """The mean gradient of each half of the samples; of all of them where their pairs cannot be halved.
 
-    A sample whose gradient is not finite is left out; NaN where none is left.
+    A sample whose gradient is not finite is left out, on all ranks that divide the batch if on one; NaN where none is
+    left.
     """
     pairs = samples // 2
     ends = (0, pairs) if pairs % 2 else (0, pairs // 2, pairs)
     return [
-        _mean_gradient(loss, params, draw(range(OWN_PAIRS + start, OWN_PAIRS + stop))) for start, stop in pairwise(ends)
+        _mean_gradient(loss, params, draw(range(OWN_PAIRS + start, OWN_PAIRS + stop)), ranks)
+        for start, stop in pairwise(ends)
     ]
 
 
-def _mean_gradient(loss: LossFunction, params: Params, blocks: Iterable[Params]) -> Params:
+def _mean_gradient(loss: LossFunction, params: Params, blocks: Iterable[Params], ranks: Ranks) -> Params:
     """Over the noise of all pairs and its opposite."""
     total, kept = {name: torch.zeros_like(p) for name, p in params.items()}, 0
     for block in blocks:
         members = Antithetic(params, block)
         for member in range(len(members)):
             _, gradient = differentiate(loss, members.one(member))
-            if all(bool(g.isfinite().all()) for g in gradient.values()):
+            # Zero where it is finite: one number for each sample tells those who have the other images.
+            told = torch.stack([(g * 0).sum() for g in gradient.values()]).sum()
+            if bool(ranks.reduce(told).isfinite()):
                 total, kept = {name: total[name] + g for name, g in gradient.items()}, kept + 1
     return {name: g / kept if kept else g + torch.nan for name, g in total.items()}
 

@@ -58,7 +58,7 @@ class Correction:
 
     @property
     def unbiased(self) -> Params:
-        """G as it is."""
+        """The estimate with all of the correction."""
         return self._kept(dict.fromkeys(self.vector, 1.0))
 
     def factors(self, shrinkage: str) -> dict[str, float]:
@@ -66,7 +66,7 @@ class Correction:
         return SHRINKAGES[shrinkage if self.guess.vector else "none"](self.squares, self.traces)
 
     def shrunk(self, shrinkage: str) -> Params:
-        """G with as much of the correction as is kept."""
+        """The estimate with as much of the correction as is kept."""
         return self._kept(self.factors(shrinkage))
 
     def found(self, pairs: int) -> Found:
@@ -79,7 +79,8 @@ class Correction:
 
         `control_variate/missed` and `smoothed` are estimates of |∇L_σ - h|² and of |∇L_σ|², both debiased by the trace,
         so that they may be negative: means over generations have a ratio, a single generation seldom has. `cosine` is
-        that of h and the unbiased estimate, `shrinkage/kept` the share of |c|² that is kept.
+        that of h and the unbiased estimate, `shrinkage/kept` the share of c that is kept: the mean of the factors, each
+        with the weight of its part of |c|².
         """
         whole = self.unbiased
         norm = squared_norm(whole)

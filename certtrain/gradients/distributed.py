@@ -1,8 +1,8 @@
 """Ranks over torch.distributed: who evaluates what, and what is sent.
 
 A generation of P members costs P scalars (the losses) and |θ| numbers (the gradient), whatever the number of ranks, and
-with a control variate P/2 scalars and |θ| numbers more: noise is generated where it is needed and never sent (Salimans
-et al., arXiv 1703.03864).
+with a control variate P/2 scalars and |θ| numbers more; rgs as one tells of every sample whether it is finite where
+ranks divide a batch. Noise is generated where it is needed and never sent (Salimans et al., arXiv 1703.03864).
 """
 
 from __future__ import annotations

@@ -127,8 +127,12 @@ class PGPE(GradientEstimator):
 
     @property
     def unbiased(self) -> bool:
-        """Raw losses are; shaped ones lose their scale, and so does what is shrunk."""
-        return self.fitness == "raw" and self.shrinkage == "none"
+        """Raw losses are; shaped ones lose their scale, and so does what is shrunk, which needs a guess.
+
+        With noise that is not Gaussian, differences are no derivatives of the loss that it smooths.
+        """
+        whole = self.control_variate is None or self.shrinkage == "none"
+        return self.fitness == "raw" and whole and self.noise(self.seed, self.sigma).gaussian
 
     @property
     def at_once(self) -> int:
@@ -209,7 +213,7 @@ class PGPE(GradientEstimator):
         if self.control_variate is None:
             return Guess({})
         try:
-            own = self.control_variate.parts(loss, params, draw, state)
+            own = self.control_variate.parts(loss, params, draw, state, ranks)
         except RuntimeError as error:
             if "does not require grad" not in str(error):
                 raise

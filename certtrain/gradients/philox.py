@@ -9,18 +9,22 @@ precision, whose logarithms and cosines may differ between devices in their last
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
 _WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 _LOW = 0xFFFFFFFF
+# Which half of a word in memory is the upper one.
+_UPPER = 1 if sys.byteorder == "little" else 0
 
 # Words that are turned into numbers at once: what is written is read again while it is in the cache.
 _CHUNK = 1 << 14
@@ -52,14 +56,17 @@ def normal(
     half = (numbers + 1) // 2
     found = torch.empty((len(streams), 2 * half), dtype=torch.float32, device=device)
     if device.type != "cpu":
-        _box_muller(bits(key, generation, streams, half, device), found[:, :half], found[:, half:])
+        words = by_tensors(key, generation, streams, half, device)
+        _box_muller(_high(words).float(), (words & _LOW).float(), found[:, :half], found[:, half:])
         return found[:, :numbers]
 
     def draw(rows: range) -> None:
-        words = by_numpy(key, generation, streams[rows.start : rows.stop], half)
+        halves = _words(key, generation, streams[rows.start : rows.stop], half).view(np.uint32)
+        upper, lower = halves[:, _UPPER::2], halves[:, 1 - _UPPER :: 2]
         part = found[rows.start : rows.stop]
         for at in _pieces(half, len(rows)):
-            _box_muller(words[:, at], part[:, :half][:, at], part[:, half:][:, at])
+            u, v = (torch.from_numpy(bits[:, at].astype(np.float32)) for bits in (upper, lower))
+            _box_muller(u, v, part[:, :half][:, at], part[:, half:][:, at])
 
     _spread(draw, len(streams), half)
     return found[:, :numbers]
@@ -86,10 +93,20 @@ def _spread(draw: Callable[[range], None], streams: int, half: int) -> None:
 
 def by_numpy(key: int, generation: int, streams: range, words: int) -> Int[Tensor, "streams words"]:
     """See `bits`; on the CPU."""
+    return torch.from_numpy(_words(key, generation, streams, words).view(np.int64))
+
+
+def _words(key: int, generation: int, streams: range, words: int) -> NDArray[np.uint64]:
+    """[streams, words]."""
     found = np.empty((len(streams), words), dtype=np.uint64)
+    source = np.random.Philox(key=[key, 0])
+    # One is set back to the beginning of each stream: making another takes as long as drawing a thousand words.
+    state = source.state
     for row, stream in enumerate(streams):
-        found[row] = np.random.Philox(key=[key, 0], counter=[0, 0, generation, stream]).random_raw(words)
-    return torch.from_numpy(found.view(np.int64))
+        state["state"]["counter"] = np.array([0, 0, generation, stream], dtype=np.uint64)
+        source.state = state
+        found[row] = source.random_raw(words)
+    return found
 
 
 def _signed(word: int) -> int:
@@ -135,9 +152,9 @@ def by_tensors(
     return torch.stack(state, dim=-1).reshape(len(streams), -1)[:, :words]
 
 
-def _box_muller(words: Tensor, cosines: Tensor, sines: Tensor) -> None:
-    """Writes two normal numbers of each word."""
-    radius = _high(words).to(torch.float32).add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
-    angle = (words & _LOW).to(torch.float32).mul_(2 * math.pi * 2.0**-32)
+def _box_muller(upper: Tensor, lower: Tensor, cosines: Tensor, sines: Tensor) -> None:
+    """Writes two normal numbers of each word, of whose halves, from 0 to 2³² as float32, nothing is left."""
+    radius = upper.add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+    angle = lower.mul_(2 * math.pi * 2.0**-32)
     torch.mul(radius, torch.cos(angle), out=cosines)
     torch.mul(radius, angle.sin_(), out=sines)

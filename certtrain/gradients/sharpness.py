@@ -5,6 +5,7 @@ g = ∇L(θ + ρ · ∇L(θ) / |∇L(θ)|)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,14 +29,14 @@ class SharpnessAware(GradientEstimator):
         rho: ρ, the length of the step in the norm of all weights together.
 
     Raises:
-        ConfigError: If it is not positive.
+        ConfigError: If it is no positive number.
     """
 
     rho: float
 
     def __post_init__(self) -> None:
-        if not self.rho > 0:
-            raise ConfigError(f"sam.rho must be positive, got {self.rho}")
+        if not 0 < self.rho < math.inf:
+            raise ConfigError(f"sam.rho must be a positive number, got {self.rho}")
 
     @property
     def evaluations(self) -> int:

@@ -25,9 +25,13 @@ IDENTITY = (
 # Of where it comes from: see `certtrain.report.origin`.
 ORIGIN = ("command", "overrides", "commit", "hardware")
 
-_NUMBER, _TABLE, _LIST = (int | float, "number"), (dict, "table"), (list, "list")
+# Types, and their name for people.
+_Shape = tuple[tuple[type, ...], str]
+_NUMBER: _Shape = ((int, float), "number")
+_TABLE: _Shape = ((dict,), "table")
+_LIST: _Shape = ((list,), "list")
 # What a reader relies on where a summary has it, whichever version wrote it.
-SHAPES: Mapping[str, tuple[Any, str]] = MappingProxyType(
+SHAPES: Mapping[str, _Shape] = MappingProxyType(
     {
         **dict.fromkeys((*ACCURACIES, "images", "eps", "trained_eps", "train_seconds", "certify_seconds"), _NUMBER),
         **dict.fromkeys(("certified_accuracy_by", "statuses", "verifiers", *STAGES, "config"), _TABLE),

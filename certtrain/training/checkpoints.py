@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -121,6 +122,21 @@ def load_network(network: nn.Module, path: Path) -> None:
         CerttrainError: If the file is absent or belongs to another architecture.
     """
     load_state(network, network_state(path), path)
+
+
+def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses weights with which nothing could be computed.
+
+    Args:
+        state: What was read.
+        path: Where.
+
+    Raises:
+        CerttrainError: If a number is not finite; it names the tensor.
+    """
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise CerttrainError(f"{path}: {name} holds numbers that are not finite")
 
 
 def load_state(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:

@@ -211,7 +211,7 @@ class CertifiedTraining(pl.LightningModule):
     def _counted(self, loss: LossFunction, estimator: GradientEstimator) -> LossFunction:
         """The same loss; `doing` follows how often it has been called."""
         calls, step = count(1), f"step {self.global_step + 1} of {self.total_steps}"
-        many = f", {estimator.evaluations} members" if estimator.evaluations > 1 else ""
+        many = f", {estimator.evaluations} members" if estimator.has_members else ""
         self.doing = step
 
         def counted(params: Params) -> Tensor:
@@ -249,7 +249,7 @@ class CertifiedTraining(pl.LightningModule):
     ) -> None:
         shown: dict[str, Tensor | float] = {"train/loss": estimate.loss, "eps": generation.eps}
         speed = {"members_per_second": rate}
-        if self._method_at(generation.number)[0].evaluations > 1:  # one gradient has no members
+        if self._method_at(generation.number)[0].has_members:
             shown |= speed
         quiet: dict[str, Tensor | float] = {
             "natural_weight": generation.natural_weight,

@@ -7,7 +7,7 @@ from pathlib import Path
 from certtrain.errors import CerttrainError, ConfigError
 from certtrain.losses import AdCert, Adversary, Distillation, FeatureDistillation, Loss
 from certtrain.losses.teacher import Teacher
-from certtrain.training.checkpoints import network_state
+from certtrain.training.checkpoints import check_finite, network_state
 
 
 def distillation(base: Loss, teacher: str | None, weight: float, temperature: float) -> Distillation:
@@ -20,7 +20,7 @@ def distillation(base: Loss, teacher: str | None, weight: float, temperature: fl
         temperature: Of the logits.
 
     Raises:
-        ConfigError: If there is no such checkpoint, or a number is out of range.
+        ConfigError: If there is no such checkpoint, it holds numbers that are not finite, or an option is out of range.
     """
     return Distillation(base=base, teacher=_read(teacher), weight=weight, temperature=temperature)
 
@@ -60,7 +60,11 @@ def ad_cert(
 
 
 def _read(teacher: str | None) -> Teacher:
+    if teacher is None:
+        return None
     try:
-        return None if teacher is None else network_state(Path(teacher))
+        state = network_state(Path(teacher))
+        check_finite(state, Path(teacher))
+        return state
     except CerttrainError as error:
         raise ConfigError(f"loss.teacher: {error}") from error

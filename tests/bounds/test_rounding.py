@@ -1,5 +1,7 @@
 """Bounds of rounding errors: no order of summation in float32 exceeds them, nor do bounds computed in float64."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from random import Random
@@ -102,6 +104,43 @@ def test_the_library_keeps_to_the_units_in_the_last_place_that_are_assumed(funct
     x = torch.cat([torch.linspace(-100, 100, 400_001), torch.linspace(-1e-3, 1e-3, 1001)])
     error = (function(x).double() - function(x.double())).abs()
     assert (error <= 8 * 2.0**-24 * function(x.double()).abs() + 2.0**-125).all()
+
+
+@contextmanager
+def subnormal_numbers_are_zero() -> Iterator[None]:
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor keeps subnormal numbers")
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("slope", [1e-40, 2.0**30])
+def test_what_a_leaky_relu_loses_where_numbers_underflow_is_counted(slope: float) -> None:
+    """A slope that counts as zero, and an input that does where the slope is large."""
+    size = 2.0**50 if slope < 1 else 2.0**-127
+    question = Question(nn.Sequential(nn.LeakyReLU(slope)), (4,), 0.0)
+    question.box = Box(*2 * [torch.full((2, 4), -size, dtype=torch.float64)])
+    errors, _ = question.rounding()
+    with subnormal_numbers_are_zero():
+        found = question.network(question.box.lower.float())
+    error = (found.double() - slope * question.box.lower).abs()
+    assert (error > 0).all()
+    assert (error <= errors.sizes[-1].error).all()
+
+
+def test_a_variance_that_may_count_as_zero_beside_its_epsilon_proves_nothing() -> None:
+    network = nn.Sequential(nn.BatchNorm1d(3, eps=2.0**-110))
+    network[0].running_var.fill_(2.0**-127)
+    question = Question(network, (3,), 0.0)
+    errors, _ = question.rounding()
+    values = question.graph.values(question.double, question.box.lower)
+    exact = question.graph.forward(values, question.box.center.float().double())
+    with subnormal_numbers_are_zero():
+        found = question.network(question.box.center.float())
+    assert (found.double() - exact).abs().max() > 16 * 2.0**-24 * exact.abs().max()
+    assert not errors.finite.any()
 
 
 # float64: against rational numbers.

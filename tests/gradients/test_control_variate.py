@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from certtrain.errors import ConfigError
-from certtrain.gradients import PGPE, Backprop
+from certtrain.gradients import PGPE, Backprop, Layout, Ranks
 from certtrain.gradients.adaptive import AdaptiveGradient, make
-from certtrain.gradients.base import LossFunction, State
+from certtrain.gradients.base import ALONE, LossFunction, State
 from certtrain.gradients.control_variate import (
     OWN_PAIRS,
     ControlVariate,
@@ -26,6 +26,7 @@ from certtrain.gradients.pairs import Blocks
 from certtrain.gradients.shrinkage import SHRINKAGES, james_stein, james_stein_layers
 from certtrain.gradients.sigma import Learned, Scheduled
 from certtrain.networks.graph import Params
+from certtrain.testing.ranks import on_threads
 
 SIGMA, PAIRS = 0.3, 8
 SLOPE = torch.linspace(-1, 2, 12, dtype=torch.float64)
@@ -69,7 +70,7 @@ class Fixed(ControlVariate):
     def gradients(self, state: State) -> int:
         return 0
 
-    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State) -> list[Params]:
+    def parts(self, loss: LossFunction, params: Params, draw: Draw, state: State, ranks: Ranks = ALONE) -> list[Params]:
         self.drawn.extend(draw(range(OWN_PAIRS, OWN_PAIRS + 2)))
         return [self.value]
 
@@ -188,6 +189,30 @@ def test_halves_tell_how_noisy_their_mean_is() -> None:
     spread = torch.stack([flat(guess) for guess, _ in found]).var(0).sum()
     assert sum(told for _, told in found) / len(found) == pytest.approx(float(spread), rel=0.2)
     assert math.isnan(mean_and_noise(joined(SmoothedGradient(2).parts(cubic, centre(), draw, {})))[1])
+
+
+def test_a_sample_that_is_not_finite_on_the_images_of_one_rank_is_left_out_on_all() -> None:
+    """The values of all samples are finite, some gradients of the first image are not."""
+
+    def on_images(ranks: Ranks) -> LossFunction:
+        own = ranks.shard(4)
+
+        def loss(params: Params) -> Tensor:
+            total = sum(((flat(params) + image).pow(3).sum() for image in own), flat(params).sum() * 0)
+            first = flat(params)[0] + 1  # half of the samples are below: a value, whose derivative is none
+            return total + torch.where(first > 0, first.sqrt(), 0 * first) if 0 in own else total
+
+        return loss
+
+    for control in (SmoothedGradient(8), AdaptiveGradient()):
+        made = PGPE(SIGMA, 8, control_variate=control)
+        alone = made.estimate(on_images(ALONE), centre(), 3)
+        assert alone.statistics["control_variate/dropped"] == 0.0
+        for found in on_threads(
+            Layout.hybrid(4, 2), lambda ranks, made=made: made.estimate(on_images(ranks), centre(), 3, ranks=ranks)
+        ):
+            torch.testing.assert_close(found.gradient, alone.gradient)
+            torch.testing.assert_close(found.state, alone.state)
 
 
 def kept(square: float, trace: float) -> float:

@@ -9,6 +9,7 @@ import torch
 from certtrain.errors import ConfigError
 from certtrain.gradients import PGPE, GaussianNoise, LayerScale, LowRankNoise
 from certtrain.gradients import pairs as pairs_module
+from certtrain.gradients.control_variate import PlainGradient
 from certtrain.gradients.fitness import shape
 from certtrain.gradients.sigma import Learned, Scheduled
 from certtrain.gradients.statistics import signal_to_noise, trace_of_covariance
@@ -119,6 +120,27 @@ def test_low_rank_noise_has_unit_variance_and_the_rank_it_says() -> None:
         assert (unit.mean(0).abs() < 5 / math.sqrt(2000)).all(), name
     matrices = sample["kernel"][:20].flatten(2)
     assert torch.linalg.matrix_rank(matrices, rtol=1e-4).tolist() == [2] * 20
+
+
+def test_differences_along_low_rank_noise_are_no_derivatives_and_say_so() -> None:
+    """Of w12 · w21 · w22 at zero, Gaussian noise finds nothing in entry (1, 1), products of two vectors find σ²."""
+
+    def product(params: dict[str, torch.Tensor]) -> torch.Tensor:
+        w = params["w"]
+        return w[0, 1] * w[1, 0] * w[1, 1]
+
+    params = {"w": torch.zeros(3, 3, dtype=torch.float64)}
+    for family, unbiased, expected in ((GaussianNoise, True, 0.0), (partial(LowRankNoise, rank=1), False, 1.0)):
+        made = PGPE(1.0, 40_000, strategy="vmap", member_chunk=40_000, noise=family)
+        assert made.unbiased == unbiased
+        assert float(made.estimate(product, params, 0).gradient["w"][0, 0]) == pytest.approx(expected, abs=0.3)
+
+
+def test_what_is_shrunk_is_biased_which_needs_a_guess() -> None:
+    assert PGPE(0.1, 4, shrinkage="james_stein").unbiased
+    assert PGPE(0.1, 4, control_variate=PlainGradient()).unbiased
+    assert not PGPE(0.1, 4, control_variate=PlainGradient(), shrinkage="james_stein").unbiased
+    assert not PGPE(0.1, 4, fitness="normalized").unbiased
 
 
 def test_low_rank_noise_is_a_function_of_seed_generation_and_pair() -> None:

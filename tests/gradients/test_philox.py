@@ -24,6 +24,16 @@ def test_bits_are_uniform_and_streams_differ() -> None:
     assert len(words.flatten().unique()) == words.numel()
 
 
+def test_numbers_are_those_of_ever() -> None:
+    """Runs go on with the noise that they began with."""
+    expected = torch.tensor([[1.6048, 0.2087], [-0.5009, -1.5998], [0.0238, -0.4283], [0.8410, 1.1399]])
+    torch.testing.assert_close(philox.normal(1, 2, range(4), 2, CPU), expected, rtol=0, atol=1e-4)
+    words = philox.bits(1, 2, range(4), 1, CPU)
+    on_devices = torch.empty(4, 2)  # what elsewhere is made of the same bits
+    philox._box_muller(philox._high(words).float(), (words & philox._LOW).float(), on_devices[:, :1], on_devices[:, 1:])
+    torch.testing.assert_close(on_devices, expected, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("numbers", [1, 2, 5, 40_001])
 def test_a_stream_does_not_depend_on_who_else_is_drawn(numbers: int) -> None:
     several = philox.normal(1, 5, range(8), numbers, CPU)

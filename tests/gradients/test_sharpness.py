@@ -9,7 +9,7 @@ from certtrain.cli.assemble import make_estimator
 from certtrain.cli.compose import Command, compose_jobs
 from certtrain.cli.schema import parse, plain
 from certtrain.errors import ConfigError
-from certtrain.gradients import Alone, SharpnessAware
+from certtrain.gradients import PGPE, RGS, Alone, Backprop, SharpnessAware
 from certtrain.gradients.accumulation import accumulated
 from certtrain.gradients.backprop import differentiate
 from certtrain.losses import Problem, Sabr
@@ -83,7 +83,16 @@ def test_the_key_and_what_it_does_not_go_with() -> None:
     for method, reason in (("pgpe", "reads values at random weights"), ("rgs", "takes gradients at random weights")):
         with pytest.raises(ConfigError, match=f"sam.rho is for method=grad, .* method={method} {reason}"):
             estimator_of(f"method={method}", "sam.rho=0.1")
-    with pytest.raises(ConfigError, match="sam.rho"):
-        estimator_of("method=grad", "sam.rho=0.0")
-    with pytest.raises(ConfigError, match="sam.rho must be positive"):
-        SharpnessAware(0.0)
+    for none in ("0.0", ".inf", ".nan"):
+        with pytest.raises(ConfigError, match="sam.rho"):
+            estimator_of("method=grad", f"sam.rho={none}")
+        with pytest.raises(ConfigError, match="sam.rho must be a positive number"):
+            SharpnessAware(float(none.lstrip(".")))
+
+
+def test_it_has_no_members() -> None:
+    """Two evaluations are no population, and are not counted as one."""
+    assert not SharpnessAware(0.1).has_members
+    assert not Backprop().has_members
+    assert not RGS(0.1, 1, sampling="independent").has_members
+    assert PGPE(0.1, 2).has_members

@@ -17,6 +17,7 @@ from certtrain.errors import ConfigError
 from certtrain.gradients import Backprop
 from certtrain.gradients.base import ALONE
 from certtrain.networks import parameters
+from certtrain.training.checkpoints import network_state
 from certtrain.training.generation import Generation
 from certtrain.training.metrics import JsonlLogger
 from certtrain.training.shards import Shard
@@ -129,6 +130,14 @@ def test_what_cannot_run_is_one_line_before_the_run(overrides: tuple[str, ...], 
 def test_a_teacher_of_another_architecture_is_one_line(teacher: Path) -> None:
     with pytest.raises(ConfigError, match="loss.teacher has another architecture: '.*' must be"):
         check_parts(config("model.widths=[9,9]", "loss=distillation", f"loss.teacher='{teacher}'"))
+
+
+def test_a_teacher_that_is_no_number_is_one_line(teacher: Path, tmp_path: Path) -> None:
+    state = network_state(teacher)
+    name = next(iter(state))
+    torch.save({**state, name: state[name] * float("nan")}, tmp_path / "broken.pt")
+    with pytest.raises(ConfigError, match=f"loss.teacher: .*broken.pt: {name} holds numbers that are not finite"):
+        check_parts(config("loss=distillation", f"loss.teacher='{tmp_path / 'broken.pt'}'"))
 
 
 def test_the_ramp_of_crown_ibp_is_that_of_eps() -> None:

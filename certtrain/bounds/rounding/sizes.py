@@ -83,11 +83,14 @@ class _Rounded:
     box: Box
     assumed: Mapping[int, Interval]
     slopes: Mapping[int, Tensor]
+    # Additions where rows of several readers meet, and of what each operation adds to a bound: none of the sums below
+    # counts them, and a path may have all of them on it.
+    meeting: int
 
     def input(self, index: int, op: Input) -> Sizes:
         value = size(Interval(self.box.lower, self.box.upper))
         fits = ~(value.flatten(1) > LARGEST).any(1)
-        return Sizes(value, torch.full_like(value, TINY), value.amax(0, keepdim=True), BESIDE, op.size, fits)
+        return Sizes(value, torch.full_like(value, TINY), value.amax(0, keepdim=True), BESIDE + self.meeting, op.size, fits)
 
     def linear(self, index: int, op: LinearMap, x: Sizes) -> Sizes:
         terms = TERMS.of(index, op)(op)
@@ -104,9 +107,9 @@ class _Rounded:
             error = error + max(share, 2 * SINGLE) * offset
             paths, reached = paths + offset, None if reached is None else reached + offset
         if terms.forward:
-            # What underflows: each product and sum, and a factor that was taken for zero.
+            # What underflows: each product and sum, and a factor that was taken for zero; further sums round it, too.
             largest = x.value.flatten(1).amax(1).reshape(-1, *[1] * len(op.shape))
-            error = error + terms.forward * TINY * (2 + largest + constant.to(largest.device))
+            error = error + (1 + share) * terms.forward * TINY * (2 + largest + constant.to(largest.device))
         # Sums of absolute values on their way, which no partial sum exceeds.
         fits = x.finite & ~(error.flatten(1) / share > LARGEST).any(1) if terms.forward else x.finite
         done = replace(x, error=error, paths=paths, terms=x.terms + terms.forward + terms.backward, finite=fits)
@@ -115,7 +118,7 @@ class _Rounded:
     def add(self, index: int, op: Add, *terms: Sizes) -> Sizes:
         share = gamma(len(terms) + 1, SINGLE)
         reached = reduce(torch.add, [x.value for x in terms])
-        error = reduce(torch.add, [x.error for x in terms]) + share * reached + len(terms) * TINY
+        error = reduce(torch.add, [x.error for x in terms]) + share * reached + (1 + share) * len(terms) * TINY
         paths = reduce(torch.add, [x.paths for x in terms])
         count = max(x.terms for x in terms) + len(terms)
         finite = reduce(torch.logical_and, [x.finite for x in terms])
@@ -174,4 +177,5 @@ def propagate_sizes(
         assumed: Operation that an activation reads -> bounds of its output in float32.
         slopes: Activation -> lower slopes that are chosen, of any shape.
     """
-    return Propagation(graph.ops, SIZES, _Rounded(values, box, assumed, slopes)).all()
+    meeting = sum(len(op.inputs) + 2 for op in graph.ops)
+    return Propagation(graph.ops, SIZES, _Rounded(values, box, assumed, slopes, meeting)).all()

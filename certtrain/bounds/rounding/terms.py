@@ -54,12 +54,12 @@ def _window(op: Conv2d | ConvTranspose2d) -> Terms:
 
 
 # Counts are a few larger than those of any usual implementation: constants rounded to float32, reciprocals instead of
-# divisions, batch norm as (x - mean) / sqrt(variance + epsilon) · weight + bias or as scale · x + shift, with a
-# reciprocal square root that is off by two units in the last place.
+# divisions, a matrix times a factor (Gemm of ONNX), batch norm as (x - mean) / sqrt(variance + epsilon) · weight + bias
+# or as scale · x + shift, with a reciprocal square root that is off by two units in the last place.
 TERMS: Rules[Callable[..., Terms]] = Rules(
     "bounds of rounding errors",
     {
-        Linear: lambda op: Terms(op.in_shape[0] + 2, op.shape[0] + 2),
+        Linear: lambda op: Terms(op.in_shape[0] + 4, op.shape[0] + 4),
         Conv2d: _window,
         ConvTranspose2d: _window,
         AvgPool2d: lambda op: Terms(prod(op.window.kernel) + 4, prod(op.window.kernel) + 4),
@@ -74,6 +74,9 @@ TERMS: Rules[Callable[..., Terms]] = Rules(
         Pad2d: lambda op: Terms(0, 1),
     },
 )
+# The largest 1 / sqrt(variance + epsilon), as a share of `units.LARGEST`: a variance or an epsilon that counts as zero,
+# since it is below the smallest normal number, is then less than the unit roundoff of their sum.
+STEEPEST = 2.0**-9
 
 
 def offset_size(op: LinearMap, values: Values) -> Tensor | None:
@@ -86,12 +89,15 @@ def offset_size(op: LinearMap, values: Values) -> Tensor | None:
 
 
 def largest_constant(op: Op, values: Values) -> Tensor:
-    """The largest number, a scalar, among an operation's parameters and factors that are computed from them."""
+    """The largest number, a scalar, among an operation's parameters and factors that are computed from them.
+
+    None may be above `units.LARGEST`; the reciprocal root of batch norm counts as more than it is.
+    """
     found = [values[name] for name in op.tensors]
     if isinstance(op, ChannelAffine):
         found.append(op.scale(values))
     if isinstance(op, BatchNorm):
-        found.append(torch.rsqrt(values[op.variance] + op.epsilon))
+        found.append(torch.rsqrt(values[op.variance] + op.epsilon) / STEEPEST)
     if isinstance(op, ElementConstants):
         found.append(op.factor.tensor(values))
     sizes = [x.abs().amax() for x in found]
