@@ -50,7 +50,8 @@ def find_place(composed: DictConfig, node: Node) -> Place:
         named = _named(Path(resume))
         if not dated and directory.resolve() != named.path.resolve():
             raise ConfigError(f"resume={resume} goes on in {named.path}: leave hydra.run.dir={directory} out")
-        return _extend(named, node) or _continue(named, node)
+        instead = f"fork={named.path} begins a new run with its weights"
+        return _extend(named, node) or _continue(named, node, instead)
     run = RunDirectory(directory)
     if not run.free:
         if resume == "never" or run.configuration() is None:
@@ -98,11 +99,11 @@ def _check_free(run: RunDirectory) -> None:
         raise ConfigError(f"{run.path} is in use by {process}")
 
 
-def _continue(run: RunDirectory, node: Node) -> Place:
+def _continue(run: RunDirectory, node: Node, instead: str = "choose another hydra.run.dir") -> Place:
     there = run.configuration()
     assert there is not None
     if (key := difference(there, node)) is not None:
-        raise ConfigError(f"{run.path} holds another run ({key}): choose another hydra.run.dir")
+        raise ConfigError(f"{run.path} holds another run ({key}): {instead}")
     _check_free(run)
     if not run.finished:
         _newest(run)

@@ -136,7 +136,7 @@ def test_a_directory_that_is_named() -> None:
     begun(Path("done"), finished=True)
     assert place("hydra.run.dir=done") == Place(Path("done"), finished=True)
     for overrides, message in (
-        (("hydra.run.dir=run", "seed=2"), r"run holds another run \(seed is 0 there, 2 here\)"),
+        (("hydra.run.dir=run", "seed=2"), r"run holds another run \(seed is 0 there, 2 here\): choose another"),
         (("hydra.run.dir=run", "resume=never"), "run exists and is not empty: choose another hydra.run.dir"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -168,7 +168,7 @@ def test_a_run_that_is_named() -> None:
     for overrides, message in (
         (("resume=nowhere",), "resume=nowhere: there is no such run directory or checkpoint"),
         (("resume=empty",), "no run has begun in empty, which has no config.yaml"),
-        ((f"resume={last}", "seed=1"), r"holds another run \(seed is 0 there, 1 here\)"),
+        ((f"resume={last}", "seed=1"), r"holds another run \(seed is 0 there, 1 here\): fork=.* begins a new run"),
         ((f"resume={last}", "hydra.run.dir=other"), "leave hydra.run.dir=other out"),
         ((f"resume={run}/checkpoints/best.ckpt",), r"is at step 7 by now, not 3: resume=.*run goes on from there"),
     ):
