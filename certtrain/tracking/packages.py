@@ -24,7 +24,7 @@ def require(package: str, what: str) -> None:
     """
     if find_spec(package) is None:
         name = package.replace("_", "-")
-        raise ConfigError(f"{what} needs the package {name}: pip install 'certtrain[{EXTRAS[package]}]'")
+        raise ConfigError(f'{what} needs the package {name}: pip install "certtrain[{EXTRAS[package]}]"')
 
 
 def mode() -> Literal["online", "offline", "disabled"]:

@@ -157,7 +157,7 @@ def test_runs_of_before_loggers_were_parts_are_read() -> None:
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, package: str, extra: str) -> None:
     monkeypatch.setattr("certtrain.tracking.packages.find_spec", lambda name: None)
     name = package.replace("_", "-")
-    with pytest.raises(ConfigError, match=rf"^it needs the package {name}: pip install 'certtrain\[{extra}\]'$"):
+    with pytest.raises(ConfigError, match=rf'^it needs the package {name}: pip install "certtrain\[{extra}\]"$'):
         require(package, "it")
 
 
