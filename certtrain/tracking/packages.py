@@ -22,7 +22,8 @@ def require(package: str, what: str) -> None:
     Raises:
         ConfigError: One line that says how to install it.
     """
-    if find_spec(package) is None:
+    found = find_spec(package)
+    if found is None or found.origin is None:  # a folder without code, as W&B leaves one where it wrote runs
         name = package.replace("_", "-")
         raise ConfigError(f'{what} needs the package {name}: pip install "certtrain[{EXTRAS[package]}]"')
 
