@@ -90,7 +90,9 @@ class _Rounded:
     def input(self, index: int, op: Input) -> Sizes:
         value = size(Interval(self.box.lower, self.box.upper))
         fits = ~(value.flatten(1) > LARGEST).any(1)
-        return Sizes(value, torch.full_like(value, TINY), value.amax(0, keepdim=True), BESIDE + self.meeting, op.size, fits)
+        return Sizes(
+            value, torch.full_like(value, TINY), value.amax(0, keepdim=True), BESIDE + self.meeting, op.size, fits
+        )
 
     def linear(self, index: int, op: LinearMap, x: Sizes) -> Sizes:
         terms = TERMS.of(index, op)(op)
