@@ -223,6 +223,17 @@ def test_a_part_that_only_rounding_has_points_in_is_closed() -> None:
     assert 1 - 2 * ERROR - 1e-6 < leaves.solve(root, part).lower <= 1 - 2 * ERROR
 
 
+def test_a_decision_is_about_the_number_that_is_computed() -> None:
+    """Where x + d >= 0, x may be -ERROR: x + 1, by a neuron and two outputs that are off, too, is 1 - 4 ERROR."""
+    module = nn.Sequential(
+        linear([[1.0], [1.0]], [0.0, 10.0]), nn.ReLU(), linear([[0.0, 1.0], [0.0, 0.0]], [-9.0, 0.0])
+    )
+    network, box = Network.of(module, (1,)), Box(*(torch.tensor([[x]]).double() for x in (-1.0, 1.0)))
+    root, _, _ = with_large_errors(network, box, Goals.margins(margin_spec([0], 2)[0].double()))
+    part = children(whole(root), root.free[0].nonzero()[0])[0:1]
+    assert 1 - 4 * ERROR - 1e-6 < leaves.solve(root, part).lower <= 1 - 4 * ERROR
+
+
 def in_rational_numbers(root: Root, part: Subdomains) -> Fraction:
     """The bound of a part of a network of three linear layers, by the same lines and multipliers, without rounding."""
     rows = root.rows(root.double, part.decisions, part.goal)
