@@ -182,9 +182,11 @@ def begin_from_checkpoint(config: RunConfig, network: nn.Module) -> None:
 
 def make_estimator(config: RunConfig) -> GradientEstimator:
     """The method."""
-    if config.pgpe is not None:
+    if config.method == "pgpe":
+        assert config.pgpe is not None  # the configuration is checked: a method has its node
         return _make_pgpe(config.pgpe, config.seed)
-    if config.rgs is not None:
+    if config.method == "rgs":
+        assert config.rgs is not None
         rgs = config.rgs
         return RGS(rgs.sigma, rgs.samples, config.seed, rgs.sampling, rgs.strategy, rgs.member_chunk, rgs.sigma_unit)
     return Backprop() if config.sam.rho is None else SharpnessAware(config.sam.rho)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -70,7 +70,7 @@ class Pgpe(Strict):
     batch_per_generation: int | None = Field(ge=1)
     fitness: Literal["raw", "centered_ranks", "normalized"]
     control_variate: Literal["none", "gradient", "rgs"] = "none"
-    control_samples: Annotated[int, Field(ge=2)] | Literal["auto"] | None = None
+    control_samples: int | Literal["auto"] | None = None
     shrinkage: Literal["none", "james_stein", "james_stein_layers"] = "none"
     sigma_unit: Literal["absolute", "relative"] = "absolute"
     sigma_rule: Node
@@ -79,6 +79,14 @@ class Pgpe(Strict):
     parallel: Literal["population", "hybrid"]
     groups: int | None = Field(ge=1)
     max_dropped: float = Field(ge=0, le=1)
+
+    @field_validator("control_samples", mode="before")
+    @classmethod
+    def _samples(cls, value: Any) -> Any:
+        number = isinstance(value, int) and not isinstance(value, bool)
+        if not (value in (None, "auto") or (number and value >= 2 and value % 2 == 0)):
+            raise ValueError(f"must be an even number of at least 2, auto or null, got {value!r}")
+        return value
 
     @model_validator(mode="after")
     def _groups_belong_to_hybrid(self) -> Pgpe:

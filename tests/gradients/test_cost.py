@@ -10,6 +10,7 @@ from certtrain.gradients import PGPE, RGS, Backprop, Choice
 from certtrain.gradients import pgpe as pgpe_module
 from certtrain.gradients.base import Cost, about_bytes, about_seconds
 from certtrain.gradients.cost import cost_of_one
+from certtrain.gradients.members import Members
 from certtrain.gradients.strategy import affordable, against_vectorising
 
 Params = dict[str, torch.Tensor]
@@ -111,8 +112,8 @@ def test_a_measurement_takes_seconds_however_long_a_member_takes(monkeypatch: py
     assert affordable(Cost(0.9, None), 1) == 1
     measured_on = []
 
-    def fastest(loss: object, params: Params, noise: Params, chunk: int) -> Choice:
-        measured_on.append((len(noise["x"]), chunk))
+    def fastest(loss: object, members: Members, chunk: int) -> Choice:
+        measured_on.append((len(members), chunk))
         return Choice("loop", {"loop": 1.0}, {})
 
     monkeypatch.setattr(pgpe_module, "fastest", fastest)

@@ -133,8 +133,8 @@ def test_what_is_exchanged_is_counted_and_logged_once(
     overrides = (*PGPE, f"pgpe.control_variate={control_variate}", "trainer.max_steps=2", "trainer=ddp")
     checkpoint, rows, _ = outcome(2, tmp_path / "run", *overrides)
     (row,) = [r for r in rows if "ranks" in r]
-    # Two more numbers: the sums that the signal-to-noise ratio and a learned sigma are made of.
-    numbers = gradients * parameters(checkpoint) + 2
+    # A sum for each of six tensors, of which signal-to-noise and shrinkage are made, and one for a learned sigma.
+    numbers = gradients * parameters(checkpoint) + 6 + 1
     assert (row["ranks"], row["communication/losses"], row["communication/gradient_numbers"]) == (2, losses, numbers)
 
 

@@ -39,7 +39,7 @@ def test_every_key_has_a_place(study: Path) -> None:
     """A column if it differs, a line if it comes with a column's value or is the same for all; never nothing."""
     found = collect([study])
     lines = shared_lines(found)
-    assert "  images=100, eps=0.05, init=default, batch_norm=running" in lines
+    assert "  images=100, eps=0.05, init=default, batch_norm=running, fork=null" in lines
     assert "with method rgs: rgs.sigma_unit=absolute, rgs.sigma=0.01" in lines
     assert "with relaxation.name crown_ibp: relaxation.lower_slope=adaptive" in lines
     everywhere = {*found.keys.columns, *found.keys.shared, *(key for c in found.keys.companions for key in c.setting)}
@@ -148,7 +148,7 @@ def test_links_are_followed_and_nothing_counts_twice(tmp_path: Path) -> None:
         (
             "summary.json",
             b'{"natural_accuracy": "0.5", "certified_accuracy": 0.5}',
-            "natural_accuracy: Input should be",
+            "natural_accuracy is no number",
         ),
         ("summary.json", b'{"natural_accuracy": 1, "certified_accuracy": 0, "eps": 0.3}', "are of different runs: eps"),
         ("config.yaml", b"\xff\xfe\x00", "cannot be read"),

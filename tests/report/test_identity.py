@@ -94,12 +94,13 @@ def test_what_an_older_or_a_foreign_record_does_not_say_is_left_out() -> None:
 
 def test_the_first_command_is_kept_and_later_ones_stand_behind_it(tmp_path: Path) -> None:
     assert read_origin(tmp_path) == {}
-    record_start(tmp_path, ["seed=1", "model.widths=[8, 8]"], ["seed=1", "model.widths=[8, 8]"])
-    record_start(tmp_path, ["resume=here"], ["resume=here"])
+    first, more = ["seed=1", "model.widths=[8, 8]"], "trainer.max_epochs=9"
+    record_start(tmp_path, first, first)
+    record_start(tmp_path, ["resume=here", more], [*first, more])
     origin = read_origin(tmp_path)
     assert origin["command"] == "python -m certtrain seed=1 'model.widths=[8, 8]'"
-    assert origin["overrides"] == ["seed=1", "model.widths=[8, 8]"]
-    assert [start["command"] for start in origin["continued"]] == ["python -m certtrain resume=here"]
+    assert origin["overrides"] == [*first, more], "what it is told by now, whoever typed it"
+    assert [start["command"] for start in origin["continued"]] == [f"python -m certtrain resume=here {more}"]
     (tmp_path / "origin.json").write_text("{")
     assert read_origin(tmp_path) == {}
 

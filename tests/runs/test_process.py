@@ -47,6 +47,15 @@ def test_lines_are_passed_on_and_the_error_is_kept():
     assert lines == ["größe\n"]
 
 
+@pytest.fixture
+def interruptible():
+    """As in a terminal: a shell that starts pytest in the background has it ignore interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupts_are_passed_on_one_by_one():
     """As a notebook's stop button does it: once for an end in order, twice for an end at once."""
     lines = []

@@ -16,6 +16,7 @@ from certtrain.cli.preflight import preflight
 from certtrain.cli.schema import parse, plain
 from certtrain.errors import ConfigError
 from certtrain.gradients import PGPE, Choice, LossFunction
+from certtrain.gradients.members import Members
 from certtrain.losses import NOTHING, Prepared, Problem, RobustCrossEntropy
 from certtrain.networks.graph import Params
 from certtrain.training.checkpoints import AtomicCheckpointIO
@@ -31,8 +32,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Choice]:
     """Measurements of a machine where the loop is faster, whatever the real one is like."""
     taken: list[Choice] = []
 
-    def measure(loss: LossFunction, params: Params, noise: Params, chunk: int) -> Choice:
-        loss(params)
+    def measure(loss: LossFunction, members: Members, chunk: int) -> Choice:
+        loss(members.params)
         taken.append(Choice("loop", {"vmap": 0.5, "loop": 0.25}, {}))
         return taken[-1]
 
