@@ -63,6 +63,7 @@ def test_deeppoly_and_pgpe(tmp_path: Path) -> None:
     assert len((run / "ledger.jsonl").read_text().splitlines()) == 8
 
 
+@pytest.mark.slow
 def test_plain_gradients_and_a_directory_that_is_taken(tmp_path: Path) -> None:
     command = ["method=grad", "relaxation=ibp", "hydra.run.dir=mine", *QUICK]
     done = certtrain(*command, cwd=tmp_path)
@@ -112,6 +113,7 @@ def test_a_finished_run_goes_on_to_more_and_is_forked(tmp_path: Path) -> None:
     assert (refused.returncode, "holds another run" in refused.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_mnist_with_a_convolutional_network(tmp_path: Path, mnist_folder: Path) -> None:
     done = certtrain(
         "data=mnist",
@@ -133,10 +135,14 @@ def test_mnist_with_a_convolutional_network(tmp_path: Path, mnist_folder: Path) 
     ("arguments", "message"),
     [
         (["pgpe.sgima=0.01"], "unknown key 'pgpe.sgima'"),
-        (["relaxation=nope"], "unknown relaxation 'nope'"),
+        pytest.param(["relaxation=nope"], "unknown relaxation 'nope'", marks=pytest.mark.slow),
         (["-m", "pgpe.sigma=0.1,-1"], "pgpe.sigma must be greater than 0"),
-        (["data=mnist", "data.path=nowhere"], "nowhere"),
-        (["data.validation=0.9999"], "data.validation=0.9999 of 1437 training images holds out 1437"),
+        pytest.param(["data=mnist", "data.path=nowhere"], "nowhere", marks=pytest.mark.slow),
+        pytest.param(
+            ["data.validation=0.9999"],
+            "data.validation=0.9999 of 1437 training images holds out 1437",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_bad_input_leaves_nothing_behind(tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -83,6 +83,7 @@ def test_an_analysis_is_printed_drawn_written_and_reported(run: Path, capsys: py
     assert max(map(len, out.partition("written:")[0].splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_run_option_counts(run: Path) -> None:
     def numbers(*more: str) -> dict:
         landscape_command([str(run), *LANDSCAPE, "relaxations=[ibp]", *more])

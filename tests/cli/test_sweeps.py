@@ -53,6 +53,7 @@ def recorded(directory: Path) -> list[dict]:
     return json.loads((directory / "sweep.json").read_text())["jobs"]
 
 
+@pytest.mark.slow
 def test_jobs_have_processes_directories_and_wandb_runs_of_their_own(tmp_path: Path) -> None:
     """Side by side, started from within a rank of something else; one fails, and is told."""
     (tmp_path / "planted.py").write_text(PLANTED)
@@ -159,6 +160,7 @@ def test_a_study_runs_its_sweeps_and_collects_them(tmp_path: Path) -> None:
     assert output.count("done before") == 3
 
 
+@pytest.mark.slow
 def test_the_digits_study_can_run(tmp_path: Path) -> None:
     check(plan(read(DIGITS), tmp_path, []))
 

@@ -96,7 +96,6 @@ def gradient_of_smoothed_step() -> Tensor:
 GUESSES: dict[str, ControlVariate] = {
     "gradient": PlainGradient(),
     "rgs": SmoothedGradient(4),
-    "adaptive": AdaptiveGradient(),
     "wrong": Fixed({"w": torch.ones(2, 4).double(), "b": -torch.ones(4).double()}),
 }
 
