@@ -89,7 +89,7 @@ READERS: list[tuple[str, Callable[[Path], Any]]] = [
 # Of these a last line that is not complete, as a killed process leaves it, is dropped.
 APPENDED = ("metrics.jsonl", "ledger.jsonl")
 HARMLESS = {
-    *(("summary.json", kind) for kind in ("other object", "other types")),
+    ("summary.json", "other object"),
     *(("wandb_id.txt", kind) for kind in ("number", "null")),
 }
 
