@@ -36,20 +36,23 @@ class Correction:
         vector: Name -> its part of c.
         squares: Name -> |c|² of its part.
         traces: Name -> trace of the estimated covariance of its part.
+        factors: Name -> how much of its part is kept.
     """
 
     guess: Guess
     vector: Params
     squares: dict[str, float]
     traces: dict[str, float]
+    factors: dict[str, float]
 
     @classmethod
-    def of(cls, guess: Guess, sums: Sums, pairs: int) -> Correction:
-        """From the sums over so many pairs."""
+    def of(cls, guess: Guess, sums: Sums, pairs: int, shrinkage: str) -> Correction:
+        """From the sums over so many pairs. Without a guess there is nothing to shrink towards."""
         vector = {name: g / pairs for name, g in sums.gradient.items()}
         squares = squared_norms(vector)
         traces = {name: trace_of_covariance(squares[name], sums.squares[name], pairs) for name in vector}
-        return cls(guess, vector, squares, traces)
+        factors = SHRINKAGES[shrinkage if guess.vector else "none"](squares, traces)
+        return cls(guess, vector, squares, traces, factors)
 
     @property
     def trace(self) -> float:
@@ -61,20 +64,17 @@ class Correction:
         """The estimate with all of the correction."""
         return self._kept(dict.fromkeys(self.vector, 1.0))
 
-    def factors(self, shrinkage: str) -> dict[str, float]:
-        """Name -> how much of the correction is kept. Without a guess there is nothing to shrink towards."""
-        return SHRINKAGES[shrinkage if self.guess.vector else "none"](self.squares, self.traces)
-
-    def shrunk(self, shrinkage: str) -> Params:
+    @property
+    def shrunk(self) -> Params:
         """The estimate with as much of the correction as is kept."""
-        return self._kept(self.factors(shrinkage))
+        return self._kept(self.factors)
 
     def found(self, pairs: int) -> Found:
         """What it tells of the guess."""
         missed = sum(self.squares.values()) - self.trace
         return Found(squared_norm(self.guess.vector), self.guess.noise, missed, pairs)
 
-    def statistics(self, shrinkage: str) -> dict[str, float]:
+    def statistics(self) -> dict[str, float]:
         """For the record: the signal-to-noise ratio of the unbiased estimate, and how good the guess was.
 
         `control_variate/missed` and `smoothed` are estimates of |∇L_σ - h|² and of |∇L_σ|², both debiased by the trace,
@@ -89,8 +89,8 @@ class Correction:
         if not guess:
             return told
         inner = float(torch.stack([(guess[name] * whole[name]).sum() for name in guess]).sum())
-        factors, square = self.factors(shrinkage), sum(self.squares.values())
-        kept = sum(factors[name] * self.squares[name] for name in factors)
+        square = sum(self.squares.values())
+        kept = sum(factor * self.squares[name] for name, factor in self.factors.items())
         return {
             **told,
             "shrinkage/kept": kept / square if square > 0 else 0.0,

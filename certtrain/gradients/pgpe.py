@@ -156,7 +156,7 @@ class PGPE(GradientEstimator):
             if reason := against_vectorising(cost, members, available_bytes(device)):
                 return Choice("loop", {"loop": cost.seconds}, {}, {"vmap": reason})
             members = affordable(cost, members)
-        sigma = self.sigma * UNITS[self.sigma_unit](params)
+        sigma = Deviation.at(params, self.sigma, self.sigma_unit).sigma
         epsilon = self.noise(self.seed, sigma).sample(params, 0, range((members + 1) // 2))
         return fastest(loss, Antithetic(params, epsilon), members)
 
@@ -205,7 +205,7 @@ class PGPE(GradientEstimator):
         weights, deviations = self._weights(losses, guessed, finite, sigma)
         mine = slice(own.start, own.stop)
         sums = weigh(blocks, noise, scale, params, weights[mine], deviations[mine], ranks)
-        correction = Correction.of(guess, sums, int(finite.sum()))
+        correction = Correction.of(guess, sums, int(finite.sum()), self.shrinkage)
         return self._conclude(correction, losses[:, finite], deviation, sums.slope, state)
 
     def _guess(self, loss: LossFunction, params: Params, draw: Draw, state: State, ranks: Ranks) -> Guess:
@@ -270,11 +270,11 @@ class PGPE(GradientEstimator):
             "sigma_relative": deviation.relative,
             "population/std": float(losses.std()),
             "population/dropped_pairs": float(self.population_size // 2 - pairs),
-            **correction.statistics(self.shrinkage),
+            **correction.statistics(),
         }
         if self.control_variate is not None:
             has = bool(correction.guess.vector)
             statistics["control_variate/dropped"] = 0.0 if has else 1.0
             statistics["control_variate/gradients"] = float(self.control_variate.gradients(state))
             after |= self.control_variate.updated(state, correction.found(pairs) if has else None)
-        return Estimate(correction.shrunk(self.shrinkage), losses.mean(), statistics, after)
+        return Estimate(correction.shrunk, losses.mean(), statistics, after)

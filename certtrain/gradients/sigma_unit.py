@@ -11,30 +11,29 @@ from certtrain.gradients.statistics import squared_norm
 from certtrain.networks.graph import Params
 
 
-def size(params: Params) -> float:
-    """Root mean square of the weights, ‖θ‖/√d."""
+def root_mean_square(params: Params) -> float:
+    """Of the weights, ‖θ‖/√d."""
     return math.sqrt(squared_norm(params) / max(1, sum(p.numel() for p in params.values())))
 
 
-def absolute(params: Params) -> float:
+def absolute(size: float) -> float:
     """Sigma is a standard deviation as it is."""
     return 1.0
 
 
-def relative(params: Params) -> float:
+def relative(size: float) -> float:
     """Sigma is the length of the noise over that of the weights, σ√d/‖θ‖, and follows them over the generations.
 
     Raises:
         EstimationError: If the weights have no size.
     """
-    found = size(params)
-    if not 0 < found < math.inf:
-        raise EstimationError(f"the weights' root mean square is {found}: sigma_unit=relative needs a positive one")
-    return found
+    if not 0 < size < math.inf:
+        raise EstimationError(f"the weights' root mean square is {size}: sigma_unit=relative needs a positive one")
+    return size
 
 
-# Name -> the standard deviation that sigma = 1 stands for, at given weights.
-UNITS: Mapping[str, Callable[[Params], float]] = {"absolute": absolute, "relative": relative}
+# Name -> (root mean square of the weights -> the standard deviation that sigma = 1 stands for).
+UNITS: Mapping[str, Callable[[float], float]] = {"absolute": absolute, "relative": relative}
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,8 @@ class Deviation:
     @classmethod
     def at(cls, params: Params, told: float, unit: str) -> Deviation:
         """Sigma at given weights; the unit is one of `UNITS`."""
-        return cls(told, UNITS[unit](params), size(params))
+        size = root_mean_square(params)
+        return cls(told, UNITS[unit](size), size)
 
     @property
     def sigma(self) -> float:

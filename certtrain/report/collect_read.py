@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from certtrain._paths import config_dir
 from certtrain.earlier import ALWAYS, BEFORE
 from certtrain.errors import DataError
+from certtrain.nodes import flatten
 from certtrain.report.certifications import FOLDER
-from certtrain.report.identity import flatten
 from certtrain.report.summary import read_summary
 
 CONFIG, SUMMARY = "config.yaml", "summary.json"

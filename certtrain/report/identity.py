@@ -52,6 +52,12 @@ def identify(config: Node) -> dict[str, Any]:
     }
 
 
+def as_record(config: Node) -> dict[str, Any]:
+    """What a record would say of a run that has none yet: see `identify`, and the name of its data."""
+    data = config.get("data")
+    return identify(config) | {"data": {"name": data.get("name") if isinstance(data, Mapping) else data}}
+
+
 def named(record: Node, part: str) -> str:
     """A part of a run by its name, with the options that differ from the defaults in brackets.
 
@@ -63,15 +69,6 @@ def named(record: Node, part: str) -> str:
     own, usual = record.get(f"{part}_options") or {}, _usual(part, name)
     apart = ", ".join(_apart(own, usual)) if usual is not None else ""
     return f"{name} ({apart})" if apart else name
-
-
-def flatten(node: Node, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key -> value; an empty node is a value."""
-    for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _node(config: Node, key: str) -> Node:

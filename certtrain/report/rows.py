@@ -9,7 +9,7 @@ from typing import Any
 from certtrain.bounds.registry import NATIVE
 from certtrain.certify.cascade import AskFirst
 from certtrain.certify.verdict import FAILURES
-from certtrain.report.identity import UNBOUNDED, identify, named
+from certtrain.report.identity import UNBOUNDED, as_record, named
 
 UNKNOWN = "–"
 # Statuses of images of which neither a proof nor a counterexample is known.
@@ -169,14 +169,18 @@ def title(record: Mapping[str, Any]) -> str:
     return f"{subject(record)}, {radius}" + ("" if seed is None else f", seed {seed}")
 
 
+def recorded_title(record: Mapping[str, Any]) -> str:
+    """The title that a record has; that of an older one, which has none, is made of it."""
+    return str(record.get("title") or title(record))
+
+
 def title_of(config: Mapping[str, Any]) -> str:
     """The title of a run that has no record yet: see `title`.
 
     Args:
         config: Its resolved configuration, of any version.
     """
-    data = config.get("data")
-    return title(identify(config) | {"data": {"name": data.get("name") if isinstance(data, Mapping) else data}})
+    return title(as_record(config))
 
 
 def subject(record: Mapping[str, Any]) -> str:

@@ -141,14 +141,9 @@ class Run:
     @property
     def title(self) -> str:
         """What trained it, and how."""
-        from certtrain.report.rows import title
+        from certtrain.report.rows import recorded_title, title_of
 
-        if self.summary:
-            return str(self.summary.get("title") or title(self.summary))
-        node = self._node()
-        relaxation = node.get("relaxation")
-        name = relaxation.get("name") if isinstance(relaxation, dict) else None
-        return title({"relaxation": name, "method": node.get("method"), "eps": node.get("eps")})
+        return recorded_title(self.summary) if self.summary else title_of(self._node())
 
     def _node(self) -> dict[str, Any]:
         node = RunDirectory(self.directory).configuration()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from certtrain.cli.rundir import RunDirectory
 from certtrain.errors import CerttrainError, DataError
+from certtrain.nodes import flatten
 from certtrain.report.certifications import FOLDER
 from certtrain.report.collect_read import CARRIED_OUT, CONFIG, CONTENT, PLACES, SUMMARY, is_where_from, read_run
 from certtrain.report.summary import ACCURACIES, read_summary
@@ -105,7 +106,7 @@ def _by_number(place: Path) -> list[Any]:
 def _read(place: Path) -> tuple[State, dict[str, Any], dict[str, Any]]:
     """State, settings and results of a directory, as much as can be read."""
     state = state_of(place)
-    settings = dict(_flatten(RunDirectory(place).configuration() or {}, ""))
+    settings = {key: _hashable(value) for key, value in flatten(RunDirectory(place).configuration())}
     if not (place / SUMMARY).is_file():
         return state, settings, {}
     try:
@@ -134,16 +135,8 @@ def _verifiers(read: list[tuple[State, dict[str, Any], dict[str, Any]]]) -> list
     return list(dict.fromkeys(names))
 
 
-def _flatten(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    """Dotted keys; lists as tuples, which tables can group by."""
-    for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", _hashable(value)
-
-
 def _hashable(value: Any) -> Any:
+    """Lists as tuples, which tables can group by."""
     if isinstance(value, list):
         return tuple(_hashable(item) for item in value)
     return str(value) if isinstance(value, Mapping) else value

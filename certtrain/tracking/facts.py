@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from certtrain.report.identity import identify
+from certtrain.nodes import flatten
+from certtrain.report.identity import as_record
 from certtrain.report.rows import title_of
 
 Record = Mapping[str, Any]
@@ -77,10 +78,10 @@ def facts_of(node: Record) -> Facts:
     Args:
         node: Resolved.
     """
-    told, data = identify(node), str(_part(node, "data").get("name") or "")
+    told = as_record(node)
     noisy: Record = next((node[name] for name in ("pgpe", "rgs") if isinstance(node.get(name), Mapping)), {})
     return Facts(
-        data=data,
+        data=str(told["data"]["name"] or ""),
         model=str(told["model"] or ""),
         loss=str(told["loss"] or ""),
         relaxation=str(told["relaxation"] or ""),
@@ -104,7 +105,8 @@ def flat(node: Record, prefix: str = "") -> dict[str, Any]:
 
     W&B takes a dot in a name for a nested node where it filters and groups, and finds nothing then.
     """
-    return dict(_flatten(node, prefix))
+    # An empty node, which is all that is left of mappings, says nothing there.
+    return {key: value for key, value in flatten(node, prefix, "/") if not isinstance(value, Mapping)}
 
 
 def configuration(node: Record, facts: Facts, record: Record) -> dict[str, Any]:
@@ -133,16 +135,3 @@ def sweep_of(directory: Path) -> str | None:
     """The name of the sweep that a run is a job of; None for a single run."""
     above = list(directory.resolve().parents)[:LEVELS]
     return next((folder.name for folder in above if (folder / "sweep.json").is_file()), None)
-
-
-def _flatten(node: Record, prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}/")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _part(node: Record, key: str) -> Record:
-    part = node.get(key)
-    return part if isinstance(part, Mapping) else {"name": part}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from certtrain.errors import DataError
+from certtrain.nodes import flatten
 from certtrain.report.facts import duration as told
 from certtrain.report.metrics import Series, read_metrics
 from certtrain.report.summary import read_summary
@@ -115,15 +116,6 @@ def read_yaml(path: Path) -> Any:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path} is no YAML: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
-
-
-def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Keys as they are given on the command line, with their values; of nothing but a mapping, none."""
-    if isinstance(node, Mapping) and (node or not prefix):
-        for key, value in node.items():
-            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    elif prefix:
-        yield prefix, node
 
 
 def duration(seconds: float | None) -> str:

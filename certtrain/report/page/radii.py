@@ -12,11 +12,12 @@ from typing import Any
 from markupsafe import Markup
 
 from certtrain.errors import DataError
+from certtrain.nodes import flatten
 from certtrain.report.certifications import FOLDER
 from certtrain.report.eps_curve import draw_radii
 from certtrain.report.page.charts import WIDE, Line, lines
 from certtrain.report.page.entries import Entry
-from certtrain.report.page.material import Material, flatten, read_yaml
+from certtrain.report.page.material import Material, read_yaml
 from certtrain.report.page.svg import inline
 from certtrain.report.rows import verifiers
 from certtrain.report.summary import read_summary

@@ -12,11 +12,12 @@ from typing import Any
 
 from certtrain.certify import STATUSES, Verdict, read_ledger, read_verifiers, summarize
 from certtrain.errors import DataError
+from certtrain.nodes import flatten
 from certtrain.report.analysis import analysis_tables
 from certtrain.report.certifications import find_certifications
 from certtrain.report.collected_text import value_text
 from certtrain.report.curves import write_curves
-from certtrain.report.identity import identify
+from certtrain.report.identity import as_record
 from certtrain.report.margins import Histogram, draw_histogram, histograms, write_margins
 from certtrain.report.metrics import read_metrics
 from certtrain.report.origin import read_origin
@@ -24,12 +25,20 @@ from certtrain.report.page import radii, training
 from certtrain.report.page.facts import facts, what_was_trained
 from certtrain.report.page.gallery import SHOWN, Images, gallery
 from certtrain.report.page.head import Tile
-from certtrain.report.page.material import LEDGER, Material, duration, flatten, read_yaml
+from certtrain.report.page.material import LEDGER, Material, duration, read_yaml
 from certtrain.report.page.measured import measured_charts
 from certtrain.report.page.render import write_page
 from certtrain.report.page.svg import inline
 from certtrain.report.page.waterfall import waterfall
-from certtrain.report.rows import UNKNOWN, failure_lines, result_rows, stage_rows, stages_heading, title, verifiers
+from certtrain.report.rows import (
+    UNKNOWN,
+    failure_lines,
+    recorded_title,
+    result_rows,
+    stage_rows,
+    stages_heading,
+    verifiers,
+)
 from certtrain.report.summary import read_summary
 
 MEANINGS = {
@@ -103,7 +112,7 @@ def write_report(
     record = _record(run, config, verdicts)
     config = config or record.get("config") or {}
     material = Material(run, record, dict(flatten(config)), series, ())
-    heading = heading or str(record.get("title") or title(record))
+    heading = heading or recorded_title(record)
     written = [
         write_curves(run / "metrics.jsonl", run / "curves.png", heading),
         write_margins(verdicts, run / "margins.png", heading),
@@ -206,7 +215,7 @@ def _record(run: Path, config: Mapping[str, Any], verdicts: Sequence[Verdict]) -
     """summary.json, or as much of it as is known without."""
     if (run / "summary.json").is_file():
         return read_summary(run / "summary.json")
-    known = read_origin(run) | identify(config) | {"data": {"name": (config.get("data") or {}).get("name")}}
+    known = read_origin(run) | as_record(config)
     return {**known, **(summarize(verdicts, read_verifiers(run / LEDGER)) if verdicts else {})}
 
 
