@@ -51,8 +51,8 @@ def whole(root: Root) -> Subdomains:
 
 def fully_split(root: Root, at: Tensor) -> Subdomains:
     """The subdomain of all signs that a point has, [*input_shape], and what it chooses."""
-    results = root.graph.results(dict(root.double.region.values), at[None])
-    z = root.space.gather(lambda part: results[part.read], at[None])
+    results = root.graph.results(dict(root.values[torch.float64]), at[None])
+    z = root.columns(lambda part: results[part.read], at[None])
     found = whole(root)
     for column in root.free[0].nonzero().flatten().tolist():
         pair = children(found, torch.tensor([column]))

@@ -7,6 +7,8 @@ import pytest
 import torch
 from certify.fakes import diagonal, linear
 from certify.search_cases import decide, fully_split, random_network, root_of, uniform, whole
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from certtrain.bounds import Bounds, Box, margin_spec
@@ -112,7 +114,7 @@ def test_children_are_bounded_where_they_are(seed: int) -> None:
     assert (lower >= before - 1e-4).all()
     x = box.lower + (box.upper - box.lower) * uniform(4000, 3, seed=seed)
     results = network.graph.results(network.values[torch.float64], x)
-    z = root.space.gather(lambda part: results[part.read], x)[:, columns[0, 0]]
+    z = root.columns(lambda part: results[part.read], x)[:, columns[0, 0]]
     values = root.double.goals.largest(results[-1], torch.zeros(len(x)).long())
     for child, inside in enumerate((z >= 0, z <= 0)):
         if inside.any() and child in found.open:
@@ -133,7 +135,7 @@ def test_leaves_are_decided(seed: int, forms: int) -> None:
     assert float(root.double.goals.largest(outputs, leaf.goal)) == pytest.approx(solved.lower, abs=1e-6)
     x = box.lower + (box.upper - box.lower) * uniform(5000, 3, seed=seed)
     results = network.graph.results(values, x)
-    z = root.space.gather(lambda part: results[part.read], x)
+    z = root.columns(lambda part: results[part.read], x)
     signs = leaf.decisions[0]
     inside = (z * signs >= 0).all(1)
     found = root.double.goals.largest(results[-1], torch.zeros(len(x)).long())
@@ -188,11 +190,33 @@ def test_the_worst_are_taken_first() -> None:
         pool.add(Subdomains(zeros.char(), choice, torch.tensor(bounds), zeros[:, 0], zeros))
     assert (len(pool), pool.worst) == (5, -5.0)
     before = pool.nbytes
-    assert pool.take(2).lower.tolist() == [-5, -1]
+    assert sorted(pool.take(2).lower.tolist()) == [-5, -1]
     assert (len(pool), pool.worst) == (3, 0.0)
-    assert pool.nbytes == before * 3 // 5
-    assert sorted(pool.take(10).lower.tolist()) == [0, 2, 3]
+    assert pool.nbytes <= 2 * before * 3 // 5
+    assert pool.take(1).lower.tolist() == [0]
+    assert pool.nbytes == before * 2 // 5
+    assert sorted(pool.take(10).lower.tolist()) == [2, 3]
     assert not len(pool)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 6)), max_size=12), st.integers(0, 99))
+def test_what_is_taken_in_any_order_is_what_was_added(turns: list[tuple[int, int]], seed: int) -> None:
+    """Always the worst, none twice, and what belongs to a bound stays with it."""
+    pool, left, numbers = Pool(), [], iter(uniform(200, seed=seed).tolist())
+    for added, taken in turns:
+        lower = torch.tensor([next(numbers) for _ in range(added)]).double()
+        choice = Choice(lower[:, None] * 2, lower[:, None] * 3)
+        pool.add(
+            Subdomains(torch.zeros(added, 1).char(), choice, lower, torch.arange(added), torch.zeros(added, 1).long())
+        )
+        left = sorted(left + lower.tolist())
+        assert (len(pool), pool.worst) == (len(left), left[0] if left else INFINITY)
+        if left:
+            found = pool.take(taken)
+            assert sorted(found.lower.tolist()) == left[:taken]
+            assert torch.equal(found.choice.slopes[:, 0], found.lower * 2)
+            left = left[taken:]
+    assert len(pool) == len(left)
 
 
 def test_an_infinite_bound_closes_no_leaf(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,6 +229,26 @@ def test_an_infinite_bound_closes_no_leaf(monkeypatch: pytest.MonkeyPatch) -> No
     found = decide(network, box, never)
     assert found.ending == "exhausted"
     assert not found.lower > 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 6)), max_size=12), st.integers(0, 99))
+def test_what_is_taken_in_any_order_is_what_was_added(turns: list[tuple[int, int]], seed: int) -> None:
+    """Always the worst, none twice, and what belongs to a bound stays with it."""
+    pool, left, numbers = Pool(), [], iter(uniform(200, seed=seed).tolist())
+    for added, taken in turns:
+        lower = torch.tensor([next(numbers) for _ in range(added)]).double()
+        choice = Choice(lower[:, None] * 2, lower[:, None] * 3)
+        pool.add(
+            Subdomains(torch.zeros(added, 1).char(), choice, lower, torch.arange(added), torch.zeros(added, 1).long())
+        )
+        left = sorted(left + lower.tolist())
+        assert (len(pool), pool.worst) == (len(left), left[0] if left else INFINITY)
+        if left:
+            found = pool.take(taken)
+            assert sorted(found.lower.tolist()) == left[:taken]
+            assert torch.equal(found.choice.slopes[:, 0], found.lower * 2)
+            left = left[taken:]
+    assert len(pool) == len(left)
 
 
 def test_an_infinite_bound_closes_no_box() -> None:

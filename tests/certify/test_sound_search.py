@@ -162,7 +162,7 @@ def check_part(network: Network, box: Box, roots: tuple[Root, Root], part: Subdo
     x = box.lower + (box.upper - box.lower) * uniform(count, *network.graph.input_shape, seed=seed)
     moved = {i: e * signs[i] for i, e in errors.items()}
     found = perturbed(network.graph, dict(network.values[torch.float64]), x, moved)
-    z = root.space.gather(lambda part: found[part.read], x)
+    z = root.columns(lambda part: found[part.read], x)
     inside = (z * part.decisions >= 0).all(1)
     values = plain.double.goals.largest(found[-1], torch.zeros(count).long())[inside]
     assert len(values)
@@ -242,7 +242,8 @@ def in_rational_numbers(root: Root, part: Subdomains) -> Fraction:
     row = [sum(w * form[i] for w, form in zip(weights, forms, strict=True)) for i in range(len(forms[0]))]
     constant = sum(w * c for w, c in zip(weights, constants, strict=True))
     for layer in (4, 2, 0):
-        weight, bias = (exactly(region.values[f"{layer}.{name}"]) for name in ("weight", "bias"))
+        op = region.graph.ops[layer + 1]
+        weight, bias = (exactly(region.values[name]) for name in (op.weight, op.bias))
         constant += sum(r * b for r, b in zip(row, bias, strict=True))
         row = [sum(r * w[j] for r, w in zip(row, weight, strict=True)) for j in range(len(weight[0]))]
         if not layer:
@@ -293,7 +294,11 @@ def test_what_is_charged_is_what_a_specification_loses() -> None:
     assert known.holds
     root = Root.of(network.graph, network.values, box, known.hidden, Goals.margins(spec[0]), rounding)
     multipliers = uniform(2, root.space.size, seed=1)
-    layers = {p.read: p.spread(own, torch.zeros(1, 8).double()) for p, own in root.space.split(multipliers)}
+    # Of all neurons: those that are zero on the box have no multipliers.
+    layers = {p.read: torch.zeros(2, 8).double() for p in root.space.parts}
+    for part, own in root.space.split(multipliers):
+        smaller = part.spread(own, torch.zeros(1, root.pruned.graph.ops[part.read].size).double())
+        layers[part.read][:, root.pruned.kept.get(part.read, torch.arange(8))] = smaller
     expected = rounding.loss(spec, {i: beta[None] for i, beta in layers.items()})[0]
     choice = Choice(root.double.lower.expand(2, -1), multipliers)
     torch.testing.assert_close(root.charged.of(torch.arange(2), choice), expected, rtol=1e-5, atol=0)

@@ -11,6 +11,7 @@ from certtrain.bounds.optimised.choice import Choice
 from certtrain.bounds.optimised.space import Space
 from certtrain.bounds.rounding import Rounding
 from certtrain.bounds.rounding.units import FLOOR, UPWARD
+from certtrain.networks.pruning import Pruned
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,19 @@ class Charged:
         return Charged(torch.zeros_like(constants), constants.new_zeros(space.size), 0.0)
 
     @staticmethod
-    def by(rounding: Rounding, forms: Tensor, constants: Tensor, space: Space) -> Charged:
+    def by(rounding: Rounding, forms: Tensor, constants: Tensor, space: Space, pruned: Pruned) -> Charged:
         """Where all rounding errors are.
 
         Args:
-            rounding: Of one image, float64.
+            rounding: Of one image and the whole network, float64: of what it sums, a smaller one sums a part.
             forms: Of the goals, [goals, forms, outputs].
             constants: Of the goals, [goals, forms].
             space: Columns.
+            pruned: The network whose neurons they are.
         """
         charges = rounding.charges(forms.shape[1])
         each = (forms.abs() @ charges.outputs[0] + charges.constant * constants.abs()) * UPWARD + FLOOR
-        columns = space.gather(lambda part: charges.multipliers[part.read], constants[:1])[0]
+        columns = space.gather(lambda part: pruned.layer(part.read, charges.multipliers[part.read]), constants[:1])[0]
         return Charged(each, columns, FLOOR)
 
     def of(self, goal: Tensor, choice: Choice) -> Tensor:

@@ -176,7 +176,7 @@ class Halving:
     def _bound(self, fresh: Boxes) -> Opened | None:
         goals, box = self._root.double.goals, self._box(fresh)
         spec = goals.forms.flatten(0, 1)[None].expand(len(box), -1, -1)
-        values = dict(self._root.double.region.values)
+        values = dict(self._root.values[torch.float64])
         # What the whole box allows of rounding errors, its parts do.
         slack = {i: x.expand(len(box), *x.shape[1:]) for i, x in self._root.slack.items()}
         found = self._relaxation.analyse(self._root.graph, values, box, spec, "lower", given=Given(slack=slack))
@@ -201,7 +201,7 @@ class Halving:
         """Chooses inputs to halve, from the form over the input that bounds the worst goal."""
         root = self._root
         goals, graph = root.double.goals, root.graph
-        region = Region.of(graph, root.double.region.values, self._box(boxes), hidden)
+        region = Region.of(graph, root.values[torch.float64], self._box(boxes), hidden)
         start = Start(len(graph.ops) - 1, goals.forms[goal, form], goals.constants[goal, form])
         found = backward(region, start)
         width = boxes.high - boxes.low

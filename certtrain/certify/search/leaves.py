@@ -93,7 +93,7 @@ def _affine(root: Root, leaf: Subdomains, columns: Tensor) -> tuple[Tensor, Tens
             continue
         places = own - part.columns.start
         places = places if part.elements is None else part.elements[places]
-        rows = torch.zeros(len(own), root.graph.ops[part.read].size, dtype=torch.float64)
+        rows = torch.zeros(len(own), root.pruned.graph.ops[part.read].size, dtype=torch.float64)
         rows[torch.arange(len(own)), places] = -leaf.decisions[0, own].double()
         found = _over_inputs(root, leaf, part.read, rows)
         forms.append(found[0])
@@ -106,6 +106,6 @@ def _over_inputs(root: Root, leaf: Subdomains, index: int, forms: Tensor) -> tup
     repeated = torch.zeros(len(forms), dtype=torch.int64)
     rows = root.rows(root.double, leaf.decisions[repeated], leaf.goal[repeated])
     region, _ = rows.held(leaf.choice.map(lambda x: x[repeated].double()))
-    start = Start(index, forms.reshape(-1, *root.graph.ops[index].shape), torch.zeros(len(forms)).double())
+    start = Start(index, forms.reshape(-1, *root.pruned.graph.ops[index].shape), torch.zeros(len(forms)).double())
     found = backward(region, start)
     return found.form.flatten(1), found.constant

@@ -16,7 +16,7 @@ LOWEST = 8
 def values(root: Root, points: Tensor, goal: Tensor) -> Tensor:
     """The largest form of each point's goal, [points], evaluated in the points' precision; differentiable."""
     relaxed = root.single if points.dtype == torch.float32 else root.double
-    outputs = root.graph.forward(dict(relaxed.region.values), points.reshape(-1, *root.input_shape))
+    outputs = root.graph.forward(dict(root.values[points.dtype]), points.reshape(-1, *root.input_shape))
     return relaxed.goals.largest(outputs, goal)
 
 
@@ -60,7 +60,7 @@ def lost_to_rounding(root: Root, points: Tensor, goal: Tensor) -> float | None:
     lowest = values(root, points.float(), goal).argsort()[:LOWEST]
     goal, at = goal[lowest], points[lowest].double().clamp(*root.outer)
     goals, slack = root.double.goals, {i: x.expand(len(at), *x.shape[1:]) for i, x in root.slack.items()}
-    weights = dict(root.double.region.values)
+    weights = dict(root.values[torch.float64])
     found = DeepPoly().analyse(root.graph, weights, Box(at, at), goals.forms[goal], "lower", Given(slack=slack))
     bound = (found.bounds.lower - root.charged.forms[goal] + goals.constants[goal]).amax(1)
     return float(bound.min()) if bool((bound <= 0).any()) else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,11 +15,12 @@ from certtrain.bounds.analysis import Tensors
 from certtrain.bounds.optimised.choice import Choice, Rows
 from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Held, Region
-from certtrain.bounds.optimised.space import Space
+from certtrain.bounds.optimised.space import Part, Space
 from certtrain.bounds.rounding import Rounding
 from certtrain.certify.counterexamples import float32_inside
 from certtrain.certify.search.charges import Charged
 from certtrain.networks import Graph, Params
+from certtrain.networks.pruning import Pruned, prune
 
 # Numbers per output of an operation that a row keeps: coefficients, three lines, values, and what makes them.
 ROW_COPIES = 8
@@ -111,6 +113,9 @@ class Root:
 
     Attributes:
         graph: The network.
+        values: Precision -> parameters and buffers.
+        pruned: The network without neurons that are zero on the whole box: rows are carried through that one, and
+            columns are of its neurons.
         space: Columns for neurons that may be split.
         free: Which columns are of such neurons, [1, columns].
         single: In float32, whose pre-activation bounds contain those of float64: in it the search goes on. Its lines
@@ -123,6 +128,8 @@ class Root:
     """
 
     graph: Graph
+    values: Mapping[torch.dtype, Params]
+    pruned: Pruned
     space: Space
     free: Tensor
     single: Relaxed
@@ -152,22 +159,31 @@ class Root:
             rounding: Errors on this box that pre-activation bounds were found with: subdomains are then proved for the
                 network that makes them. None where they are not accounted for.
         """
-        space = Space.of(graph, hidden)
-        single = {i: Interval(*outwards(z.lower, z.upper)) for i, z in hidden.items()}
+        pruned = prune(graph, zero_outputs(graph, hidden))
+
+        def left(layers: Mapping[int, Tensor]) -> dict[int, Tensor]:
+            return {i: pruned.layer(i, x) for i, x in layers.items()}
+
+        def region(dtype: torch.dtype, box: Box, hidden: Mapping[int, Interval], slack: Tensors) -> Region:
+            return Region.of(pruned.graph, pruned.values(values[dtype]), box, hidden, left(slack))
+
+        double = {i: z.map(partial(pruned.layer, i)) for i, z in hidden.items()}
+        single = {i: Interval(*outwards(z.lower, z.upper)) for i, z in double.items()}
         around, within = Box(*outwards(box.lower, box.upper)), float32_inside(box)
         slack = {} if rounding is None else rounding.slack
-        wide = Region.of(graph, values[torch.float64], box, hidden, slack)
-        narrow = Region.of(graph, values[torch.float32], around, single)
+        space = Space.of(pruned.graph, double)
         if rounding is None:
             charged = Charged.nothing(goals.constants, space)
         else:
-            charged = Charged.by(rounding, goals.forms, goals.constants, space)
+            charged = Charged.by(rounding, goals.forms, goals.constants, space, pruned)
         return Root(
             graph,
+            values,
+            pruned,
             space,
-            space.free(graph, hidden, box.lower),
-            Relaxed.of(narrow, space, goals.to(torch.float32)),
-            Relaxed.of(wide, space, goals),
+            space.free(pruned.graph, double, box.lower),
+            Relaxed.of(region(torch.float32, around, single, {}), space, goals.to(torch.float32)),
+            Relaxed.of(region(torch.float64, box, double, slack), space, goals),
             slack,
             charged,
             (box.lower, box.upper),
@@ -179,10 +195,14 @@ class Root:
         """Of one input."""
         return self.graph.input_shape
 
+    def columns(self, layer: Callable[[Part], Tensor], like: Tensor) -> Tensor:
+        """What stands at the columns, see `Space.gather`, from layers of the whole network."""
+        return self.space.gather(lambda part: self.pruned.layer(part.read, layer(part)), like)
+
     @property
     def bytes_per_row(self) -> int:
         """What bounding one subdomain in float32 holds at once, roughly."""
-        return 4 * ROW_COPIES * sum(op.size for op in self.graph.ops)
+        return 4 * ROW_COPIES * sum(op.size for op in self.pruned.graph.ops)
 
     def rows(self, relaxed: Relaxed, decisions: Tensor, goal: Tensor, slopes: Tensor | None = None) -> Rows:
         """Subdomains as rows to bound.
@@ -226,6 +246,18 @@ class Root:
         choice = Choice(slopes, *further)
         rows = self.rows(self.double, decisions, goal, slopes)
         return rows.lower(choice).lower - self.charged.of(goal, choice)
+
+
+def zero_outputs(graph: Graph, hidden: Mapping[int, Interval]) -> dict[int, Tensor]:
+    """Activations of which lines are zero, [*shape]: these neurons are off on the whole box.
+
+    Args:
+        graph: The network.
+        hidden: Operation that an activation reads -> bounds of one image.
+    """
+    known = ((i, op.function, hidden[op.inputs[0]]) for i, op in graph.activations if op.inputs[0] in hidden)
+    lines = {index: Held.between(function, z) for index, function, z in known}
+    return {index: torch.stack([x == 0 for x in line.tensors]).all(0)[0] for index, line in lines.items()}
 
 
 def outwards(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
