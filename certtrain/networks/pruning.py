@@ -1,11 +1,10 @@
-"""A network without the neurons that are zero wherever it is looked at: the same function there, with smaller matrices."""
+"""A network without the neurons that are zero wherever it is looked at: the same there, with smaller matrices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from certtrain.networks.graph import Graph, Params

@@ -231,26 +231,6 @@ def test_an_infinite_bound_closes_no_leaf(monkeypatch: pytest.MonkeyPatch) -> No
     assert not found.lower > 0
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 6)), max_size=12), st.integers(0, 99))
-def test_what_is_taken_in_any_order_is_what_was_added(turns: list[tuple[int, int]], seed: int) -> None:
-    """Always the worst, none twice, and what belongs to a bound stays with it."""
-    pool, left, numbers = Pool(), [], iter(uniform(200, seed=seed).tolist())
-    for added, taken in turns:
-        lower = torch.tensor([next(numbers) for _ in range(added)]).double()
-        choice = Choice(lower[:, None] * 2, lower[:, None] * 3)
-        pool.add(
-            Subdomains(torch.zeros(added, 1).char(), choice, lower, torch.arange(added), torch.zeros(added, 1).long())
-        )
-        left = sorted(left + lower.tolist())
-        assert (len(pool), pool.worst) == (len(left), left[0] if left else INFINITY)
-        if left:
-            found = pool.take(taken)
-            assert sorted(found.lower.tolist()) == left[:taken]
-            assert torch.equal(found.choice.slopes[:, 0], found.lower * 2)
-            left = left[taken:]
-    assert len(pool) == len(left)
-
-
 def test_an_infinite_bound_closes_no_box() -> None:
     network, box = random_network(0), Box.linf(uniform(1, 3, seed=0), 0.4)
 
