@@ -55,8 +55,13 @@ def test_what_nobody_set_is_not_said_of_all(tmp_path: Path) -> None:
     first, *lines = shared_lines(collect([tmp_path]))
     assert first == "the same for all, as far as somebody set it:"
     assert sorted(lines) == sorted(
-        ["  images=100, eps=0.05", "  data: name=digits", "  model: _target_=M", "  sam: rho=0.1"]
-        + ["  trainer: max_epochs=20"]
+        [
+            "  images=100, eps=0.05",
+            "  data: name=digits",
+            "  model: _target_=M",
+            "  sam: rho=0.1",
+            "  trainer: max_epochs=20",
+        ]
     )
 
 
