@@ -79,7 +79,7 @@ def test_every_model_with_every_relaxation(model: str, relaxation: str) -> None:
 
 
 def test_every_group_is_explained_in_the_help_page() -> None:
-    page = help_page()
+    page = help_page(1000)
     for group, choice in CHOICES:
         sentence = choices(config_dir() / group)[choice]
         assert sentence.endswith((".", "]")), f"conf/{group}/{choice}.yaml begins with no sentence"
