@@ -38,10 +38,12 @@ def _run(arguments: list[str]) -> None:
         return
     found = read_arguments(arguments)
     if found.help:
+        from shutil import get_terminal_size
+
         from certtrain.cli.help import help_page  # without torch: help answers at once
 
         with while_somebody_reads():
-            print(help_page())
+            print(help_page(get_terminal_size((120, 24)).columns))
     elif found.version:
         print(f"certtrain {__version__}")
     else:

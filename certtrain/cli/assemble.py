@@ -19,7 +19,7 @@ from certtrain.certify.verifiers import Verifier, choose
 from certtrain.cli import handover
 from certtrain.cli.own_targets import REPLACED, accepted
 from certtrain.cli.schema import Node, Pgpe, RunConfig
-from certtrain.cli.targets import target_fault
+from certtrain.cli.targets import failed_call, target_fault
 from certtrain.data.augment import Augmentation
 from certtrain.data.module import EarlyBatches, ImageData
 from certtrain.data.source import Source
@@ -79,7 +79,7 @@ def instantiate(node: Node, key: str, **given: Any) -> Any:
             raise error.__cause__ from None
         if _ABSENT.search(str(error)) and (reason := target_fault(str(node.get("_target_")))):
             raise ConfigError(f"{key}._target_: {reason}") from error
-        raise ConfigError(f"{key}: {one_line(error.__cause__ or error)}") from error
+        raise ConfigError(f"{key}: {failed_call(node, error.__cause__ or error)}") from error
 
 
 def _part(node: Node, key: str, kind: type, **given: Any) -> Any:

@@ -72,7 +72,7 @@ def certify_command(arguments: list[str]) -> None:
         type=Path,
         help="a run directory, a checkpoint (with model=... and data=...), or an ONNX file (with data=...)",
     )
-    parser.add_argument("override", nargs="*", help="further settings, as key=value")
+    parser.add_argument("override", nargs="*", default=[], help="further settings, as key=value")
     found = parser.parse_args(arguments)
     overrides, radii, shard = read_overrides(found.override)
     target = find_target(found.target, overrides)
@@ -147,7 +147,11 @@ def _question(target: Target, overrides: Sequence[str]) -> Question:
     certify = node.get("certify")
     if not isinstance(certify, dict) or not certify.get("enabled"):
         node = {**node, "certify": {**(certify if isinstance(certify, dict) else {}), "enabled": True}}
-    config = parse(node)
+    try:
+        config = parse(node)
+    except ConfigError:
+        target.check()
+        raise
     directory = target.home / FOLDER / _name(target, config, node)
     there = RunDirectory(directory).configuration()
     if there is not None and (key := difference(there, node)) is not None:

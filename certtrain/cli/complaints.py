@@ -45,9 +45,18 @@ def _sentence(key: str, found: ErrorDetails) -> str:
     if kind in SENTENCES:
         return SENTENCES[kind].format(**found.get("ctx", {})).replace("1 entries", "1 entry")
     text = found["msg"].replace("Input should be", "must be").replace("Input", "it")
-    if kind == "float_type" and "/" in str(found["input"]):
-        text += " (a fraction is not computed: write 0.00784 for 2/255)"
+    if kind == "float_type" and (quotient := _quotient(str(found["input"]))) is not None:
+        text += f" (a fraction is not computed: write {quotient:.6g})"
     return text
+
+
+def _quotient(text: str) -> float | None:
+    """What a fraction such as 8/255 comes to; None for anything else."""
+    above, _, below = text.partition("/")
+    try:
+        return float(above) / float(below)
+    except (ValueError, ZeroDivisionError):
+        return None
 
 
 def _short(text: str, longest: int = _LONGEST) -> str:

@@ -147,7 +147,7 @@ def _parser() -> Parser:
     parser = Parser(prog="python -m certtrain estimate", description=DESCRIPTION)
     parser.add_argument("-m", "--multirun", action="store_true", help="of a sweep or a search")
     parser.add_argument("--config-dir", help="a folder with further choices")
-    parser.add_argument("override", nargs="*", help="as of the run or the sweep")
+    parser.add_argument("override", nargs="*", default=[], help="as of the run or the sweep")
     return parser
 
 

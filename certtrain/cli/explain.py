@@ -27,6 +27,14 @@ from certtrain.spelling import did_you_mean, did_you_mean_key
 OPEN_NODES = ("model", "loss", "optimizer", "scheduler")
 # Groups that can be switched off, and how.
 OFF = {"certify": "certify.enabled=false certifies nothing"}
+# What to type for something of one's own, which is no choice of these groups.
+OWN = {
+    "model": "a network of yours is model._target_={name}",
+    "loss": "a loss of yours is loss._target_={name}",
+    "data": "data of yours are data=folder data.path=FOLDER or data=arrays data.path=FILE.npz",
+}
+# Choices that are listed; of more, where to look.
+LISTED = 20
 # Lines that OmegaConf adds to its messages.
 _DETAILS = ("full_key:", "object_type=", "reference_type=", "See https://")
 _MEASURING = re.compile(r"^(?:Config|Data)Error raised while resolving interpolation: ")
@@ -104,8 +112,13 @@ def _parses(override: str) -> bool:
 def unknown_choice(group: str, choice: str) -> str:
     """For a choice that a group has not got: those that it has."""
     legal = choices_of(group)
+    hint = did_you_mean(choice, legal)
     possible = ", ".join(legal) or "none that certtrain brings along: is its plugin installed?"
-    return f"unknown {group} '{choice}': possible are {possible}{did_you_mean(choice, legal)}{switched_off(group)}"
+    if len(legal) > LISTED:
+        possible = f"{len(legal)} names that python -m certtrain --help lists"
+    name = choice if "." in choice else f"my{group}.{choice}"
+    own = "" if hint or group not in OWN else "; " + OWN[group].format(name=name)
+    return f"unknown {group} '{choice}': possible are {possible}{hint}{own}{switched_off(group)}"
 
 
 def switched_off(group: str) -> str:

@@ -13,8 +13,8 @@ from certtrain.cli.assemble import make_network, make_source
 from certtrain.cli.certification import LEDGER
 from certtrain.cli.code import tell_changes
 from certtrain.cli.parser import Parser
-from certtrain.cli.rundir import RunDirectory
-from certtrain.cli.schema import RunConfig, parse
+from certtrain.cli.rundir import RunDirectory, parse_recorded
+from certtrain.cli.schema import RunConfig
 from certtrain.data.batches import as_float
 from certtrain.errors import ConfigError
 from certtrain.files import replacing
@@ -85,7 +85,7 @@ class Export:
         tell_changes(run)
         if node is None:
             raise ConfigError(f"export: {run} is no run directory: it has no config.yaml of a run")
-        config = parse(node)
+        config = parse_recorded(node, run)
         network, graph = make_network(config, make_source(config))
         load_network(network, directory.judged)
         return Export(run, config, network.eval(), graph.num_outputs, folder)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
 
 from certtrain._paths import config_dir
 
+# Choices of a group that get a sentence each; of more, --help tells the names, and `show` the sentences.
+TOLD = 20
+NARROWEST = 60
 GROUPS = {
     "data": "what to train on",
     "model": "the network",
@@ -24,7 +29,7 @@ GROUPS = {
     "certify/attack": "how counterexamples are searched",
     "verifier": "how each verifier computes",
     "recipe": "data, network and schedule that several experiments share",
-    "experiment": "complete settings on top of all this",
+    "experiment": "complete settings on top of all this; `presets` has the published ones with their figures",
     "hydra/launcher": "how the jobs of a sweep are run",
     "hydra/sweeper": "how the jobs of a sweep are chosen; without a choice, all combinations",
     "hydra/sweeper/sampler": "what chooses (hydra/sweeper=optuna)",
@@ -101,6 +106,7 @@ KEYS = {
     "sweep.fail_fast": "true: the first job of a sweep that fails stops the others",
     "hydra.run.dir": "where the run goes",
     "hydra.sweep.dir": "where a sweep goes; the same sweep with the same directory runs what has no result yet",
+    "fork": "a run directory or checkpoint: a new run begins with its weights, and its keys where none is typed",
     "resume": "auto: an unfinished run of the same command goes on; never; or a run directory",
 }
 
@@ -128,8 +134,12 @@ def default_choices(config: Path) -> dict[str, str]:
     return {"hydra/launcher": "basic", **found}
 
 
-def help_page() -> str:
-    """Groups, what they choose, frequent keys, and three examples."""
+def help_page(width: int = 120) -> str:
+    """Groups, what they choose, frequent keys, and three examples.
+
+    Args:
+        width: Of the terminal; what does not fit goes on below, under the words that it belongs to.
+    """
     root = config_dir()
     defaults: dict[str, str] = {}
     files = [file for folder in ("method", "loss", "hydra/sweeper") for file in sorted((root / folder).glob("*.yaml"))]
@@ -138,9 +148,33 @@ def help_page() -> str:
     lines = [INTRO, "Groups (group=choice; * is the default)"]
     for group, purpose in GROUPS.items():
         lines.append(f"  {group}: {purpose}")
-        for name, sentence in choices(root / group).items():
+        found = choices(root / group)
+        if len(found) > TOLD:
+            lines.append(f"      {', '.join(found)}")
+            continue
+        for name, sentence in found.items():
             mark = "*" if defaults.get(group) == name else " "
             lines.append(f"    {mark} {name:<14} {sentence}")
     lines += ["", "Frequent keys (key=value; every key: --cfg job)"]
     lines += [f"  {key:<22} {meaning}" for key, meaning in KEYS.items()]
-    return "\n".join([*lines, "", EXAMPLES])
+    text = "\n".join([*lines, "", EXAMPLES])
+    return "\n".join(_folded(line, max(width, NARROWEST)) for line in text.splitlines())
+
+
+def _folded(line: str, width: int) -> str:
+    """A line in as many as it needs, the later ones under the last column of the first."""
+    if len(line) <= width or line.startswith("  python -m"):  # a command is copied: the terminal may break it
+        return line
+    columns = re.match(r"(?: {2}(?:[* ] )?.*?\S {2,}|(?:usage:)? +python -m certtrain.*? {2,}| *)(?=\S)", line)
+    indent = min(columns.end() if columns else 0, width // 2)
+    return "\n".join(
+        textwrap.wrap(
+            line,
+            width,
+            subsequent_indent=indent * " ",
+            drop_whitespace=True,
+            break_on_hyphens=False,
+            break_long_words=False,
+            replace_whitespace=False,
+        )
+    )

@@ -16,8 +16,8 @@ from certtrain.bounds import Relaxation, build
 from certtrain.cli.assemble import make_data, make_network, make_relaxation
 from certtrain.cli.code import tell_changes
 from certtrain.cli.options import keyed_parser, read_options
-from certtrain.cli.rundir import RunDirectory
-from certtrain.cli.schema import Node, RunConfig, Strict, parse
+from certtrain.cli.rundir import RunDirectory, parse_recorded
+from certtrain.cli.schema import Node, RunConfig, Strict
 from certtrain.data.batches import as_float
 from certtrain.errors import ConfigError, one_line
 from certtrain.networks import parameters
@@ -61,7 +61,7 @@ def read(command: str, description: str, kind: type[Asked], arguments: Sequence[
     """
     parser = keyed_parser(command, description, kind)
     parser.add_argument("run", type=Path, help="a run directory")
-    parser.add_argument("overrides", nargs="*", help="key=value")
+    parser.add_argument("overrides", nargs="*", default=[], help="key=value")
     found = parser.parse_args(list(arguments))
     return found.run, read_options(command, kind, found.overrides)
 
@@ -96,7 +96,7 @@ class Measured:
         tell_changes(run)
         if node is None:
             raise ConfigError(f"{run} is no run directory: it has no config.yaml of a run")
-        config = parse(node)
+        config = parse_recorded(node, run)
         eps = config.eps if options.eps is None else options.eps
         device = _device(options.device)
         relaxations = {name: _relaxation(config, name) for name in options.relaxations}

@@ -47,9 +47,11 @@ def read_options(command: str, kind: type[Asked], overrides: Sequence[str]) -> A
     for word in overrides:
         key, sign, _ = word.partition("=")
         if not sign:
-            raise ConfigError(f"{command}: '{word}' is no key=value; see {command} --help")
+            raise ConfigError(f"{command}: '{word}' is no key=value; see python -m certtrain {command} --help")
         if key not in known:
-            raise ConfigError(f"{command}: unknown key '{key}'{did_you_mean(key, known)}; see {command} --help")
+            raise ConfigError(
+                f"{command}: unknown key '{key}'{did_you_mean(key, known)}; see python -m certtrain {command} --help"
+            )
     try:
         node = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)), resolve=True)
         return kind.model_validate(node)

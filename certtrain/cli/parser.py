@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Sequence
 from typing import NoReturn
 
+from certtrain.cli.help import GROUPS, KEYS
 from certtrain.errors import ConfigError
 
 # The first word -> module and function that take the others. Without one, a run or a sweep is asked for.
@@ -39,7 +40,8 @@ class Parser(argparse.ArgumentParser):
             ConfigError: Always.
         """
         command = self.prog.removeprefix("python -m certtrain").strip()
-        raise ConfigError(f"{command}: {message}; see {' '.join(filter(None, (command, '--help')))}".removeprefix(": "))
+        see = " ".join(filter(None, ("python -m certtrain", command, "--help")))
+        raise ConfigError(f"{command}: {message}; see {see}".removeprefix(": "))
 
 
 def run_parser() -> Parser:
@@ -52,7 +54,14 @@ def run_parser() -> Parser:
     add("--run", "-r", action="store_true", help="one run, the default")
     add("--multirun", "-m", action="store_true", help="every combination of values that are separated by commas")
     add("--config-dir", "-cd", help="a folder with further choices, such as experiment/mine.yaml in it")
-    add("--cfg", "-c", choices=CFG, help="shows the composed configuration instead of running it")
+    add(
+        "--cfg",
+        "-c",
+        nargs="?",
+        const="job",
+        choices=CFG,
+        help="shows the composed configuration instead of running it",
+    )
     add("--resolve", action="store_true", help="with --cfg: interpolations replaced by what they lead to")
     add("--package", "-p", help="with --cfg: this node only")
     add("--info", "-i", nargs="?", const="all", choices=INFO, help="shows how Hydra composes a configuration")
@@ -77,7 +86,9 @@ def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     found, others = parser.parse_known_intermixed_args(list(arguments))
     flags = [flag for action in parser._actions for flag in action.option_strings]
     if others:
-        raise ConfigError(f"unknown option {others[0]}{_similar(others[0], flags) or '; see --help'}")
+        raise ConfigError(
+            f"unknown option {others[0]}{_similar(others[0], flags) or '; see python -m certtrain --help'}"
+        )
     if found.config_path or found.config_name or found.experimental_rerun:
         raise ConfigError("--config-path, --config-name and --experimental-rerun are not supported: use --config-dir")
     modes = {"--run": found.run, "--multirun": found.multirun, "--cfg": found.cfg, "--info": found.info}
@@ -104,6 +115,10 @@ def _no_override(word: str) -> str:
     commands = f"{', '.join(others)} and {last}"
     if word in COMMANDS:
         return f"{word} is a command: it must be the first word"
+    if word in ("train", "run"):
+        return f"'{word}' is no command: training needs none, as in python -m certtrain method=grad relaxation=ibp"
+    if word in {**KEYS, **GROUPS}:
+        return f"'{word}' is no key=value: write {word}=VALUE"
     return f"'{word}' is no key=value and no command{_similar(word, COMMANDS) or f'; commands are {commands}'}"
 
 

@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from certtrain.certify.verifiers import choose
 from certtrain.cli.code import CODE
-from certtrain.cli.schema import Node
+from certtrain.cli.schema import Node, RunConfig, parse
 from certtrain.earlier import completed
 from certtrain.errors import ConfigError
 from certtrain.files import replacing
@@ -151,6 +151,18 @@ class RunDirectory:
         """Writes the resolved configuration, at once."""
         with replacing(self.path / CONFIG) as partial:
             OmegaConf.save(OmegaConf.create(node), partial)
+
+
+def parse_recorded(node: Node, directory: Path) -> RunConfig:
+    """Types and checks the configuration that a run directory holds, of any version.
+
+    Raises:
+        ConfigError: Naming the file, and what is wrong with which key.
+    """
+    try:
+        return parse(completed(node))
+    except ConfigError as error:
+        raise ConfigError(f"{directory / CONFIG}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def show_command(arguments: list[str]) -> None:
         "(loss=sabr, experiment=mnist_ibp), a node or a key (pgpe, schedule.eps), as other overrides leave it.",
     )
     parser.add_argument("target", help="group=choice, a group, a node or a key")
-    parser.add_argument("override", nargs="*", help="further overrides, as for a run")
+    parser.add_argument("override", nargs="*", default=[], help="further overrides, as for a run")
     parser.add_argument("--config-dir", "-cd", help="a folder with further choices, as for a run")
     found = parser.parse_args(arguments)
     if (Path(found.target) / "config.yaml").is_file():

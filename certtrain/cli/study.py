@@ -75,7 +75,7 @@ def study_command(arguments: list[str]) -> None:
         "what has no result yet.",
     )
     parser.add_argument("file", type=Path, help="such as studies/digits.yaml")
-    parser.add_argument("override", nargs="*", help="further overrides of every sweep, as key=value")
+    parser.add_argument("override", nargs="*", default=[], help="further overrides of every sweep, as key=value")
     parser.add_argument("--output", type=Path, help="instead of the directory that the study names")
     found = parser.parse_args(arguments)
     study = read(found.file)

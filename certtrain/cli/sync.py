@@ -76,10 +76,8 @@ def _sync_all(asked: Namespace) -> None:
 
 def _sync_one(directory: Path, asked: Namespace, stays: bool) -> str:
     """Sends one run, and says in a line what became of it."""
-    from certtrain.cli.rundir import RunDirectory
-    from certtrain.cli.schema import parse
+    from certtrain.cli.rundir import RunDirectory, parse_recorded
     from certtrain.cli.views import recorded_images, target_of
-    from certtrain.earlier import completed
     from certtrain.tracking.identity import forget
     from certtrain.tracking.sync import sync
 
@@ -89,7 +87,7 @@ def _sync_one(directory: Path, asked: Namespace, stays: bool) -> str:
     node = run.configuration()
     if node is None:
         raise ConfigError(f"{directory / 'config.yaml'} is no configuration of a run")
-    config = parse(completed(node))
+    config = parse_recorded(node, directory)
     told = target_of(config)
     target = replace(
         told,

@@ -17,7 +17,7 @@ from torch import nn
 from certtrain.cli.assemble import make_network
 from certtrain.cli.code import tell_changes
 from certtrain.cli.recompose import compose_anew, compose_upon
-from certtrain.cli.rundir import RunDirectory
+from certtrain.cli.rundir import RunDirectory, parse_recorded
 from certtrain.cli.schema import Node, RunConfig
 from certtrain.data.source import Source
 from certtrain.earlier import completed
@@ -52,6 +52,14 @@ class Target(ABC):
         Raises:
             ConfigError: If one of them does not fit.
         """
+
+    def check(self) -> None:
+        """Says whether what is recorded is wrong by itself, whatever the overrides are.
+
+        Raises:
+            ConfigError: If so, naming the file.
+        """
+        return
 
     @abstractmethod
     def identity(self, node: Node) -> Mapping[str, Any]:
@@ -104,6 +112,10 @@ class TrainedRun(Target):
         if node is None:
             raise ConfigError(f"certify: {self.run.path} has no config.yaml that can be read")
         return compose_upon(completed(node), overrides)
+
+    def check(self) -> None:
+        """See `Target`."""
+        parse_recorded(self.run.configuration() or {}, self.run.path)
 
     def identity(self, node: Node) -> Mapping[str, Any]:
         """See `Target`: what the run has decided, a certification leaves as it is."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from certtrain.errors import one_line
 from certtrain.spelling import did_you_mean
@@ -19,7 +21,7 @@ def target_fault(target: str) -> str | None:
     """
     parts = target.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
-        return f"'{target}' is no dotted name such as torch.optim.Adam"
+        return f"'{target}' is no dotted name such as torch.optim.Adam, or mynet.MyNet of a file mynet.py"
     if (broken := _broken_module(parts)) is not None:
         return broken
     module, end = _module(parts)
@@ -33,6 +35,25 @@ def target_fault(target: str) -> str | None:
             return f"there is no {'.'.join(parts[: i + 1])}{hint}"
         found = getattr(found, part)
     return None if callable(found) else f"{target} cannot be called"
+
+
+def failed_call(node: Mapping[str, Any], error: BaseException) -> str:
+    """What calling a target with its arguments has led to; of code that is neither torch's nor certtrain's, where.
+
+    Args:
+        node: The target with its own arguments.
+        error: What it raised.
+    """
+    target = str(node.get("_target_"))
+    said = one_line(error)
+    if target.split(".")[0] in ("certtrain", "torch"):
+        return said
+    own = ", ".join(f"{key}={value!r}" for key, value in node.items() if not key.startswith("_"))
+    module, _ = _module(target.split("."))
+    origin = getattr(module, "__file__", None)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == origin]
+    where = f" ({origin}, line {lines[-1]})" if lines else ""
+    return f"{target}({own}) failed: {type(error).__name__}: {said.removeprefix(f'{type(error).__name__}: ')}{where}"
 
 
 def locate(target: str) -> object | None:

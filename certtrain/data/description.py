@@ -8,8 +8,10 @@ from torch import Tensor
 
 from certtrain.data.source import Splits
 
-# More classes than this are told as their smallest and largest.
-_LISTED = 20
+# More classes than this are told as their smallest and largest: ten with their counts are more than a line.
+_COUNTED = 5
+# Classes without images that are named.
+_NAMED = 20
 
 
 def describe(
@@ -33,7 +35,8 @@ def describe(
     lines = [f"{split}: {sum(of):,} images, {_per_class(of, names)}" for split, of in counts.items() if sum(of)]
     for split in ("training", "test"):
         if missing := [name for name, count in zip(names, counts[split], strict=True) if count == 0]:
-            lines.append(f"no {split} images of {len(missing)} classes: {', '.join(missing[:_LISTED])}")
+            classes = f"{len(missing)} class{'es' if len(missing) > 1 else ''}"
+            lines.append(f"no {split} images of {classes}: {', '.join(missing[:_NAMED])}")
     lines.append(f"{splits.duplicates:,} of {len(splits.test):,} test images are also training images, bit by bit")
     return [*lines, *splits.notes]
 
@@ -41,7 +44,7 @@ def describe(
 def _per_class(counts: Sequence[int], names: Sequence[str]) -> str:
     if len(set(counts)) == 1:
         return f"{counts[0]:,} of each of {len(counts)} classes"
-    if len(counts) <= _LISTED:
+    if len(counts) <= _COUNTED:
         return "by class " + ", ".join(f"{name}: {count:,}" for name, count in zip(names, counts, strict=True))
     [(usual, often)] = Counter(counts).most_common(1)
     rows = sorted(zip(counts, names, strict=True))

@@ -123,6 +123,7 @@ class Collection:
         unfinished: Run directories without a result.
         damaged: One line for each directory that was left out because it cannot be read.
         by_name: Name -> runs that do not say what their data are (older versions): told apart by this name alone.
+        told: Keys that somebody set in one of the runs; None where that is not known of all.
     """
 
     keys: Keys
@@ -131,6 +132,7 @@ class Collection:
     unfinished: tuple[Path, ...]
     damaged: tuple[str, ...]
     by_name: Mapping[str, int]
+    told: frozenset[str] | None = None
 
 
 def collect(directories: Sequence[Path]) -> Collection:
@@ -150,7 +152,9 @@ def collect(directories: Sequence[Path]) -> Collection:
     keys = compare_settings([members[0].setting for members in together.values()])
     groups = [_group(members) for members in together.values()]
     groups.sort(key=lambda group: [sort_key(group.setting.get(key)) for key in keys.columns])
-    return Collection(keys, tuple(groups), repeated, found.unfinished, found.damaged, dict(unknown))
+    named = [run.told for run in runs]
+    told = None if None in named else frozenset(key for one in named for key in one or ())
+    return Collection(keys, tuple(groups), repeated, found.unfinished, found.damaged, dict(unknown), told)
 
 
 def _nothing(directories: Sequence[Path], found: Found) -> str:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from certtrain.report.collect_read import CONTENT, IMAGES, JUDGED, Setting
+from certtrain.report.told import CHOICES
 
 # Always columns, in this order: no number is shown without them.
 KEYS = ("relaxation.name", "method")
 # Columns that come next, or whose names begin so.
 FIRST = ("data.name", CONTENT, IMAGES, JUDGED, "eps", "model.")
-# How a key ends that brings others along, as relaxation.name and model._target_ do.
-CHOICES = ("name", "_target_")
 WORDS = ("ibp", "hbox", "zonotope", "crown_ibp", "deeppoly", "grad", "rgs", "pgpe")
 MISSING = ("missing",)
 

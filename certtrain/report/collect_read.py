@@ -17,6 +17,7 @@ from certtrain.errors import DataError
 from certtrain.nodes import flatten
 from certtrain.report.certifications import FOLDER
 from certtrain.report.summary import read_summary
+from certtrain.report.told import told
 
 CONFIG, SUMMARY = "config.yaml", "summary.json"
 # The seed, and how a run was carried out: not what was run.
@@ -112,6 +113,7 @@ class Run:
         setting: Dotted key -> value of its configuration, without what does not count, and what it found its data
             to be. A key that it does not have is missing, which is not null.
         summary: What stands in summary.json.
+        told: Keys that its command line set; None where that is not known.
     """
 
     directory: Path
@@ -119,6 +121,7 @@ class Run:
     seed: int
     setting: Setting
     summary: Summary
+    told: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,7 @@ def read_run(directory: Path) -> Run:
                 f"{directory}: {CONFIG} and {SUMMARY} are of different runs: {key} is {flat[key]} in the one, "
                 f"{record[name]} in the other"
             )
-    return Run(directory, written, flat["seed"], _setting(flat, summary), summary)
+    return Run(directory, written, flat["seed"], _setting(flat, summary), summary, told(record.get("overrides")))
 
 
 def _configuration(directory: Path, record: Mapping[str, Any]) -> Setting:

@@ -9,6 +9,7 @@ from typing import Any
 from certtrain.report.collect import ByVerifier, Collection, Group
 from certtrain.report.collect_keys import KEYS, is_number
 from certtrain.report.collect_read import IMAGES, Setting
+from certtrain.report.told import is_worth_saying
 
 # Unfinished directories that are named.
 NAMED = 3
@@ -42,16 +43,21 @@ def headline(collection: Collection) -> str:
 
 
 def shared_lines(collection: Collection) -> list[str]:
-    """What is the same for all settings, and what comes with a value of a column."""
+    """What is the same for all settings, and what comes with a value of a column; without what nobody set."""
     lines = []
-    for key, name in _by_group(collection.keys.shared).items():
+    for key, name in _by_group(_said(collection, collection.keys.shared)).items():
         lines.append(f"  {key}: {_assignments(name)}" if key else f"  {_assignments(name)}")
     if lines:
-        lines.insert(0, "the same for all:")
+        lines.insert(0, "the same for all, as far as somebody set it:" if collection.told else "the same for all:")
     for companions in collection.keys.companions:
-        values = ", ".join(map(value_text, companions.values))
-        lines.append(f"with {companions.key} {values}: {_assignments(companions.setting)}")
+        if said := _said(collection, companions.setting):
+            values = ", ".join(map(value_text, companions.values))
+            lines.append(f"with {companions.key} {values}: {_assignments(said)}")
     return lines
+
+
+def _said(collection: Collection, setting: Setting) -> Setting:
+    return {key: value for key, value in setting.items() if is_worth_saying(key, value, collection.told)}
 
 
 def union_of(group: Group) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from certtrain.files import replacing
 PACKAGES = ("certtrain", "torch", "pytorch_lightning", "numpy", "scipy", "auto_LiRPA")
 # In a run directory: what began the run, and what went on with it.
 FILE = "origin.json"
+# Words that a sweep adds to the command of each of its jobs; and a directory in quotes that it does not need.
+OF_A_JOB = ("hydra.mode=", "hydra.job.num=")
+_QUOTED = re.compile(r"^(hydra\.run\.dir=)'([\w./-]+)'$")
 # Git answers at once, or not at all: a repository on a file system that hangs is no reason to wait.
 GIT_SECONDS = 10.0
 
@@ -69,8 +73,9 @@ def read_origin(directory: Path) -> dict[str, Any]:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """What is typed in a shell to run certtrain with these arguments."""
-    return shlex.join(["python", "-m", "certtrain", *arguments])
+    """What is typed in a shell to run certtrain with these arguments; without what a sweep tells its jobs alone."""
+    typed = [argument for argument in arguments if not argument.startswith(OF_A_JOB)]
+    return shlex.join(["python", "-m", "certtrain", *(_QUOTED.sub(r"\1\2", argument) for argument in typed)])
 
 
 def commit(folder: Path | None = None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -140,6 +141,8 @@ class Board:
                 *([Text(_short(job.directory))] if elsewhere else []),
             )
         show(self.console, found)
+        here = shlex.quote(_short(directory))
+        self._say(escape(f"next: python -m certtrain collect {here} (or report {here}, for a page)"))
 
     def _say(self, markup: str) -> None:
         self.console.print(markup, highlight=False, soft_wrap=True)

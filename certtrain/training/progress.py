@@ -56,8 +56,10 @@ def time_left(seconds: float) -> str:
 class Pace:
     """How fast a run goes, everything included that happens between its steps.
 
+    The first step of a process does not count: what is set up once takes longer than hundreds of steps.
+
     Attributes:
-        first: Steps that it had behind it when this process began.
+        first: Steps that it had behind it when the time began to count.
         started: When that was.
     """
 
@@ -67,6 +69,8 @@ class Pace:
     def left(self, step: int, total: int) -> str:
         """The time until the last step, in words; a question mark before there is anything to judge by."""
         done = step - self.first
+        if step == total:
+            return time_left(0)
         return "?" if done < 1 else time_left((time.monotonic() - self.started) / done * (total - step))
 
 
@@ -84,6 +88,20 @@ class Progressing(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See `Callback`."""
         self.pace = Pace(trainer.global_step, time.monotonic())
+        self._warm = False
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """See `Callback`."""
+        if not self._warm and trainer.global_step > self.pace.first:
+            self._warm = True
+            self.pace = Pace(trainer.global_step, time.monotonic())
+        self.show_step(trainer, pl_module)
+
+    def show_step(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """What is shown behind a batch."""
+        raise NotImplementedError
 
 
 class LiveProgress(Progressing):
@@ -108,11 +126,9 @@ class LiveProgress(Progressing):
         self._show(trainer, pl_module)
         self._bar.start()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """See `Callback`."""
-        self._show(trainer, pl_module)
+    def show_step(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """See `Progressing`."""
+        self._show(trainer, module)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See `Callback`."""
@@ -157,17 +173,17 @@ class LineProgress(Progressing):
         self.seconds = seconds
         self._next = 0.0
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """See `Callback`."""
-        assert isinstance(pl_module, CertifiedTraining)
-        step, total = trainer.global_step, pl_module.total_steps
+    def show_step(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """See `Progressing`."""
+        assert isinstance(module, CertifiedTraining)
+        step, total = trainer.global_step, module.total_steps
         if time.monotonic() < self._next and step < total:
             return
         self._next = time.monotonic() + self.seconds
         numbers = [f"{name} {value}" for name, value in readable(trainer.progress_bar_metrics).items()]
-        parts = [f"step {step}/{total}", place(pl_module, step), f"{self.pace.left(step, total)} left", *numbers]
+        left = "" if step == self.pace.first and step < total else f"{self.pace.left(step, total)} left"
+        parts = [part for part in (f"step {step}/{total}", place(module, step), left) if part]
+        parts += numbers
         self.console.print(GAP.join(parts), highlight=False, soft_wrap=True)
 
 

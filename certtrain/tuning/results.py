@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +176,7 @@ class Results:
                     "feasible": row.feasible,
                     "values": dict(row.values),
                     "figures": dict(row.figures),
+                    "reports": {str(epoch): value for epoch, value in row.reports.items() if math.isfinite(value)},
                     "seconds": row.seconds,
                     "reason": row.reason,
                     "jobs": list(row.jobs),

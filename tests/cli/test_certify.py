@@ -234,7 +234,7 @@ def test_certifications_are_no_runs(trained: Path) -> None:
         (("certify.shard=2/2",), "certify.shard must be RANK/RANKS"),
         (("certify.shard=a",), "certify.shard must be RANK/RANKS"),
         (("nonsense",), "'nonsense' is no key=value"),
-        (("--nonsense",), "unrecognized arguments: --nonsense; see certify --help"),
+        (("--nonsense",), "unrecognized arguments: --nonsense; see python -m certtrain certify --help"),
         (("data.path=/nowhere", "data=mnist"), "'/nowhere' is no folder"),
     ],
 )

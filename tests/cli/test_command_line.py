@@ -28,7 +28,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
     ("arguments", "message"),
     [
         (["--multirn"], "unknown option --multirn; did you mean --multirun?"),
-        (["--frobnicate"], "unknown option --frobnicate; see --help"),
+        (["--frobnicate"], "unknown option --frobnicate; see python -m certtrain --help"),
         (["--cfg", "jobs"], "invalid choice: 'jobs'"),
         (["--cfg", "job", "-m"], "--multirun and --cfg exclude each other"),
         (["--resolve"], "--resolve and --package belong to --cfg"),
@@ -37,13 +37,25 @@ def ran(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
             ["gallery", "x"],
             "'gallery' is no key=value and no command; commands are analyze, certify,",
         ),
+        (["train", "eps=0.1"], "training needs none, as in python -m certtrain method=grad"),
+        (["eps", "0.1"], "'eps' is no key=value: write eps=VALUE"),
+        (["certify"], "certify: the following arguments are required: target; see python -m certtrain certify --help"),
+        (["model=mynet.MyNet"], "; a network of yours is model._target_=mynet.MyNet"),
+        (["data=pictures"], "; data of yours are data=folder data.path=FOLDER or"),
+        (["experiment=foo"], "names that python -m certtrain --help lists"),
         (["colect", "x"], "'colect' is no key=value and no command; did you mean collect?"),
         (["eps=0.1", "study"], "study is a command: it must be the first word"),
         (["--config-name=other"], "use --config-dir"),
         (["--config-dir=no/such"], "no/such is no folder"),
         (["eps=\udcff"], "is no UTF-8 text"),
-        (["collect"], "collect: the following arguments are required: directory; see collect --help"),
-        (["study", "a.yaml", "--outptu", "x"], "study: unrecognized arguments: --outptu x; see study --help"),
+        (
+            ["collect"],
+            "collect: the following arguments are required: directory; see python -m certtrain collect --help",
+        ),
+        (
+            ["study", "a.yaml", "--outptu", "x"],
+            "study: unrecognized arguments: --outptu x; see python -m certtrain study --help",
+        ),
     ],
 )
 def test_a_word_that_is_none_is_told_in_one_line(

@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from certtrain.certify.ledger import Ledger, read_ledger
+from certtrain.cli.certify import certify_command
 from certtrain.cli.compose import Command, compose_jobs
+from certtrain.cli.export import export_command
+from certtrain.cli.landscape import landscape_command
 from certtrain.cli.resume import Place, find_place
 from certtrain.cli.rundir import RunDirectory
 from certtrain.cli.schema import Node, plain
@@ -120,6 +123,15 @@ def test_a_damaged_configuration_concerns_no_other_run(composed: tuple[Any, Node
     assert find_place(*composed) == Place(run)
     (other / "summary.json").write_bytes(GARBAGE[kind])
     assert certified_accuracy(other) is None
+
+
+@pytest.mark.parametrize("command", [certify_command, export_command, landscape_command], ids=lambda c: c.__name__)
+def test_a_configuration_that_lacks_a_key_is_named(
+    tmp_path: Path, composed: tuple[Any, Node], command: Callable[[list[str]], None]
+) -> None:
+    begun(tmp_path / "run", {key: value for key, value in composed[1].items() if key != "model"})
+    with pytest.raises(ConfigError, match="run/config.yaml: missing key 'model'"):
+        command([str(tmp_path / "run")])
 
 
 def test_a_damaged_checkpoint_names_the_ways_out(composed: tuple[Any, Node]) -> None:

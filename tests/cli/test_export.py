@@ -111,7 +111,7 @@ def test_the_weights_that_the_run_judged_are_written(run: Path, tmp_path: Path):
         (["nowhere"], "export: nowhere is no run directory"),
         (["RUN", "--format=pb"], "export: argument --format: invalid choice: 'pb'"),
         (["RUN", "--limit=0"], "export: --limit must be at least 1, got 0"),
-        ([], "export: the following arguments are required: run; see export --help"),
+        ([], "export: the following arguments are required: run; see python -m certtrain export --help"),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(run: Path, tmp_path: Path, monkeypatch, arguments, message):

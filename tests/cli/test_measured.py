@@ -109,7 +109,11 @@ def test_damaged_numbers_are_one_line(run: Path) -> None:
     [
         (landscape_command, ["nowhere"], "nowhere is no run directory"),
         (landscape_command, ["RUN", "point=3"], "landscape: unknown key 'point'; did you mean points"),
-        (landscape_command, ["RUN", "points"], "landscape: 'points' is no key=value; see landscape --help"),
+        (
+            landscape_command,
+            ["RUN", "points"],
+            "landscape: 'points' is no key=value; see python -m certtrain landscape --help",
+        ),
         (landscape_command, ["RUN", "points=few"], "landscape: points must be a valid integer, got 'few'"),
         (landscape_command, ["RUN", "gradient_of=hbox", "relaxations=[ibp]"], "gradient_of=hbox must be one of"),
         (landscape_command, ["RUN", "relaxations=[ibq]"], "unknown relaxation 'ibq'"),

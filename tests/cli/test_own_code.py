@@ -120,6 +120,10 @@ def test_a_network_is_given_what_it_names(here: Path) -> None:
         ("model._target_=ownets.Small", "no module 'ownets' in the current directory .*, on PYTHONPATH or installed"),
         ("model._target_=unready.A", "'unready' cannot be imported: .*not_there_at_all.*unready.py, line 1"),
         ("model._target_=garbled.A", "'garbled' cannot be imported: SyntaxError: .*garbled.py"),
+        (
+            "model._target_=ownnets.Small model.width=abc",
+            r"model: ownnets.Small\(width='abc'\) failed: TypeError: .*ownnets.py, line 8",
+        ),
         ("loss._target_=ownloss.Zero loss.l1=1", "loss: ownloss.Zero has no argument 'l1'"),
         ("loss._target_=ownnets.Small", "loss: ownnets.Small needs 'num_classes'"),
     ],

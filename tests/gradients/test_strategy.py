@@ -8,6 +8,7 @@ import torch
 from certtrain.errors import ConfigError, one_line
 from certtrain.gradients import PGPE, Backprop, Choice, evaluate, fastest
 from certtrain.gradients.members import Drawn
+from certtrain.gradients.strategy import LOOPED
 from certtrain.networks.kernels import is_transformed
 
 Params = dict[str, torch.Tensor]
@@ -47,6 +48,23 @@ def test_a_clear_lead_ends_the_measurement_and_no_more_than_a_chunk_is_evaluated
     loss = Loss(slow="loop")
     fastest(loss, Drawn(CENTRE, NOISE), CHUNK)
     assert loss.calls == {"vmap": 2, "loop": 2 * CHUNK}
+
+
+def test_a_loop_is_timed_on_a_few_members_and_a_vectorised_call_on_its_whole_chunk() -> None:
+    drawn, seen = Drawn({"x": torch.zeros(5)}, {"x": torch.zeros(100, 5)}), []
+
+    def loss(params: Params) -> torch.Tensor:
+        if is_transformed(params["x"]):
+            seen.append(torch._C._functorch.get_unwrapped(params["x"]).shape[0])
+            return params["x"].sum()
+        time.sleep(0.002)
+        looped.append(1)
+        return params["x"].sum()
+
+    looped: list[int] = []
+    assert fastest(loss, drawn, 64).strategy == "vmap"
+    assert set(seen) == {64}
+    assert len(looped) == 2 * LOOPED
 
 
 REFUSALS = [

@@ -159,7 +159,8 @@ class Calls(nn.Module):
         (sequence(nn.Linear(3, 3)), (2, 3), "flat inputs"),
         (sequence(nn.Conv2d(1, 2, 3)), (1, 4, 4), "vector per image"),
         (sequence(nn.Linear(4, 2)), (3,), "does not accept inputs of shape"),
-        (Branch(), (3,), "torch.fx cannot trace Branch"),
+        (Branch(), (3,), r"torch.fx cannot trace Branch \(.*test_tracing.py, line \d+\): .* on shapes, not on values"),
+        (sequence(nn.Linear(3, 3), nn.Softmax(1)), (3,), r"'1' \(Softmax\) .*: a network returns logits: leave it out"),
         (MixesImages(), (4,), "batch axis"),
     ],
 )

@@ -13,6 +13,7 @@ from certtrain.errors import CerttrainError
 from certtrain.report.collect import collect
 from certtrain.report.collected import cells
 from certtrain.report.collected_text import notes, shared_lines
+from certtrain.report.told import is_worth_saying, told
 
 
 def seeds(directory: Path) -> list[tuple[int, ...]]:
@@ -39,11 +40,38 @@ def test_every_key_has_a_place(study: Path) -> None:
     """A column if it differs, a line if it comes with a column's value or is the same for all; never nothing."""
     found = collect([study])
     lines = shared_lines(found)
-    assert "  images=100, eps=0.05, init=default, batch_norm=running, fork=null" in lines
-    assert "with method rgs: rgs.sigma_unit=absolute, rgs.sigma=0.01" in lines
+    assert "  images=100, eps=0.05" in lines
+    assert "with method rgs: rgs.sigma=0.01" in lines
     assert "with relaxation.name crown_ibp: relaxation.lower_slope=adaptive" in lines
     everywhere = {*found.keys.columns, *found.keys.shared, *(key for c in found.keys.companions for key in c.setting)}
     assert everywhere == {key for group in found.groups for key in group.setting}
+
+
+def test_what_nobody_set_is_not_said_of_all(tmp_path: Path) -> None:
+    typed = ["eps=0.05", "trainer.max_epochs=20", "model=mlp", "+sam.rho=0.1"]
+    options = {"trainer__max_epochs": 20, "sam__rho": 0.1, "model___target_": "M", "model__widths": [8]}
+    for seed in (0, 1):
+        run(tmp_path, seed=seed, record={"overrides": [*typed, f"seed={seed}"]}, **options)
+    first, *lines = shared_lines(collect([tmp_path]))
+    assert first == "the same for all, as far as somebody set it:"
+    assert sorted(lines) == sorted(
+        [
+            "  images=100, eps=0.05",
+            "  data: name=digits",
+            "  model: _target_=M",
+            "  sam: rho=0.1",
+            "  trainer: max_epochs=20",
+        ]
+    )
+
+
+def test_what_an_experiment_and_its_recipe_set_was_set() -> None:
+    keys = told(["experiment=ctbench_mnist_0.1_ibp", "pgpe.sigma=0.1"])
+    assert keys is not None
+    assert {"eps", "schedule.eps.scale", "loss.shi", "optimizer.lr", "pgpe.sigma", "model._target_"} <= keys
+    assert not any(is_worth_saying(key, None, keys) for key in ("model.widths", "fork", "sam.rho", "loss.l1"))
+    assert told(["experiment=my_own"]) is None, "what it sets stands in a file that is not certtrain's"
+    assert told(None) is None
 
 
 def test_what_differs_with_the_relaxation_or_the_method_is_a_column(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from certtrain.cli.schema import Node, plain
 from certtrain.report.collect_read import read_run
 from certtrain.report.facts import facts
 from certtrain.report.identity import identify, named
-from certtrain.report.origin import commit, hardware, read_origin, record_start
+from certtrain.report.origin import command_line, commit, hardware, read_origin, record_start
 from certtrain.report.page import write_report
 from certtrain.report.rows import title
 
@@ -90,6 +90,12 @@ def test_what_an_older_or_a_foreign_record_does_not_say_is_left_out() -> None:
     assert title({"eps": 0.1, "trained_eps": 0.05}).endswith("eps 0.05, certified at eps 0.1")
     assert named({"loss": "sabr"}, "loss") == "sabr"
     assert list(facts({})) == []
+
+
+def test_the_command_of_a_sweeps_job_is_what_one_would_type() -> None:
+    given = ["hydra.mode=RUN", "hydra.job.num=3", "hydra.run.dir='/a/b-1.2/3'", "model.widths=[8, 8]"]
+    assert command_line(given) == "python -m certtrain hydra.run.dir=/a/b-1.2/3 'model.widths=[8, 8]'"
+    assert "a b" in command_line(["hydra.run.dir='a b'"]), "quotes that are needed stay"
 
 
 def test_the_first_command_is_kept_and_later_ones_stand_behind_it(tmp_path: Path) -> None:

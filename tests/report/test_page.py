@@ -214,6 +214,38 @@ def test_a_run_that_cannot_be_read_as_a_whole_is_still_shown(tmp_path: Path):
     assert "50.00" in page or "25.00" in page
 
 
+def test_the_page_of_a_search_has_its_trials_its_front_and_what_was_pruned(tmp_path: Path):
+    for seed in (0, 1):
+        run(tmp_path, seed=seed)
+    trial = {"state": "complete", "best": False, "feasible": True, "seconds": 5.0, "reason": None}
+    figures = {"val/certified_accuracy": 0.625, "train_seconds": 3.0}
+    trials = [
+        {**trial, "trial": 0, "values": {"optimizer.lr": 0.001234567}, "figures": {**figures}, "jobs": [0, 1]},
+        {**trial, "trial": 1, "values": {"optimizer.lr": 0.1}, "figures": {}, "jobs": [2, 3]},
+        {**trial, "trial": 2, "values": {"optimizer.lr": 0.02}, "figures": {**figures}, "jobs": [4, 5]},
+    ]
+    trials[1] |= {"state": "pruned", "reason": "behind the median of 2 trials", "reports": {"1": 0.2, "3": 0.25}}
+    trials[2] |= {"best": True}
+    trials[2]["figures"]["val/certified_accuracy"] = 0.75
+    objectives = [{"key": "val/certified_accuracy", "direction": "maximize"}]
+    record = {"objectives": objectives, "constraints": ["val/natural_accuracy>=0.9"], "trials": trials}
+    (tmp_path / "search.json").write_text(json.dumps(record))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "search.json").write_text('{"trials": 3}')
+    page = write([tmp_path], ReportOptions(images=0)).read_text()
+    text = re.sub(r"\s+", " ", re.sub(r"<wbr>|<[^>]*>", " ", page).replace("\xa0", " "))
+    assert found(
+        "maximize val/certified_accuracy, keeping val/natural_accuracy&gt;=0.9. 3 trials: 2 complete, 1 pruned.", text
+    )
+    first, second, third = "2 best complete 75.00 %", "0 complete 62.50 %", "1 pruned 25.00 % after 3 epochs"
+    places = [re.sub(r"\s", "", text).index(re.sub(r"\s", "", words)) for words in (first, second, third)]
+    assert places == sorted(places), "the best first, what was given up last"
+    assert found("optimizer.lr=0.001235 0, 1 5.0 s", text)
+    assert found("behind the median of 2 trials", text)
+    assert 'aria-label="val/certified_accuracy over trials, a point for each trial"' in page
+    assert found("other/search.json is no record of a search", text), "the page is written all the same"
+
+
 def test_evaluations_are_counted_by_the_estimator(tmp_path: Path):
     steps = "".join(json.dumps({"step": s, "epoch": s // 10}) + "\n" for s in range(40))
     expected = {"grad": 40, "rgs": 40 * 8, "pgpe": 10 + 30 * 65}

@@ -65,6 +65,8 @@ def test_the_live_line_is_one_line_of_the_terminal(width: int) -> None:
     console = Console(file=StringIO(), width=width, force_terminal=True, force_interactive=True)
     bar, run = LiveProgress(console), module(60_000, Phases(0, 0, 1000))
     bar.on_train_start(trainer(0, {}), run)
+    bar.on_train_batch_end(trainer(1), run, None, None, 0)
+    assert "? left" in bar._bar.tasks[0].fields["numbers"], "the first step says nothing of the others"
     bar.pace = Pace(0, time.monotonic() - 36_000)
     bar.on_train_batch_end(trainer(59_000), run, None, None, 0)
     task = bar._bar.tasks[0]
@@ -89,5 +91,6 @@ def test_a_piped_line_is_one_line_whatever_is_in_it() -> None:
         lines.on_train_batch_end(trainer(step), run, None, None, 0)
     printed = console.file.getvalue().splitlines()
     assert len(printed) == 2
+    assert printed[0].startswith("step 1/40  epoch 1/2  loss 1.250"), "before there is anything to judge by, no time"
     numbers = "loss 1.250  eps 0.03137  val certified 88.1%  val natural 97.2%  members/s 12,346"
     assert printed[1] == f"step 40/40  epoch 2/2  0 s left  {numbers}"

@@ -20,6 +20,9 @@ SUPPORTED = (
     "slices, transpositions, padding, concatenation), Dropout and Identity in eval mode, certtrain.networks.Normalize"
 )
 
+# What people put at the end of a classifier, and losses of logits do by themselves.
+LOGIT_MAPS = ("softmax", "log_softmax", "logsoftmax")
+
 # A layer's translation is called with the builder, the node and the layer; a function's with the first two.
 ModuleRule = Callable[["Builder", fx.Node, Any], None]
 FunctionRule = Callable[["Builder", fx.Node], None]
@@ -188,6 +191,8 @@ class Builder:
         """Raises UnsupportedOperation, with the reason or else with what is supported."""
         layer = self.layers.get(str(node.target)) if node.op == "call_module" else None
         kind = callable_name(node.target) if layer is None else type(layer).__name__
+        if reason is None and kind.lower() in LOGIT_MAPS:
+            reason = "a network returns logits: leave it out, the losses do the same"
         raise UnsupportedOperation(
             f"operation '{self.label(node)}' ({kind}) at position {len(self.ops)} has no bound rule"
             + (f": {reason}" if reason else f"; supported are {SUPPORTED}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,7 +55,10 @@ def record(module: nn.Module, shape: tuple[int, ...]) -> dict[fx.Node, Any]:
     try:
         graph = _Tracer().trace(module)
     except Exception as error:  # torch.fx raises many kinds; all mean that the control flow cannot be recorded
-        raise UnsupportedOperation(f"torch.fx cannot trace {type(module).__name__}: {one_line(error)}") from error
+        raise UnsupportedOperation(
+            f"torch.fx cannot trace {type(module).__name__}{_where(error)}: {one_line(error)}; what forward does may "
+            "depend on shapes, not on values"
+        ) from error
     runner = _Results(fx.GraphModule(module, graph))
     probe = blank(module, shape)
     with torch.no_grad():
@@ -65,6 +70,13 @@ def record(module: nn.Module, shape: tuple[int, ...]) -> dict[fx.Node, Any]:
                 f"the network does not accept inputs of shape {shape}: at '{failed}': {one_line(error)}"
             ) from error
     return runner.results
+
+
+def _where(error: BaseException) -> str:
+    """The last line of code that is not torch's or ours: that of the network."""
+    ours = (str(Path(fx.__file__).parents[1]), str(Path(__file__).parents[2]))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((*ours, "<"))]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 def blank(module: nn.Module, shape: tuple[int, ...]) -> Tensor:

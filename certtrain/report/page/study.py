@@ -19,6 +19,7 @@ from certtrain.report.page.head import head
 from certtrain.report.page.jobs import missing_runs
 from certtrain.report.page.material import duration, read_material
 from certtrain.report.page.render import write_page
+from certtrain.report.page.search import searches
 from certtrain.report.page.table import Column, settings_table
 
 
@@ -56,6 +57,7 @@ def write_study(
     entries = entries_of(collection, read_material)
     arenas = arenas_of(entries)
     missing = missing_runs(directories, collection.unfinished)
+    searched, unread = searches(directories)
     context: dict[str, Any] = {
         **head(collection, entries, arenas, len(missing), shown.title),
         "table": _table(collection, entries, arenas),
@@ -63,7 +65,8 @@ def write_study(
         **_drawn(entries, shown.curves),
         "galleries": list(comparisons.galleries(arenas, shown.images, images_of)),
         "missing": missing,
-        "notes": [*notes(replace(collection, unfinished=())), *_trouble(entries)],
+        "searches": searched,
+        "notes": [*notes(replace(collection, unfinished=())), *_trouble(entries), *unread],
         "entries": entries,
         "links": {str(run.directory): _link(run.directory, path) for entry in entries for run in entry.runs},
         "facts_of": {entry.look.letter: list(provenance(entry.runs)) for entry in entries},
@@ -112,6 +115,7 @@ def _trouble(entries: Sequence[Entry]) -> list[str]:
 def _sections(context: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     """Anchor, name, and whether it is there."""
     found = {
+        "search": ("Search", "searches"),
         "pareto": ("Natural and certified", "fronts"),
         "training": ("Training", "training"),
         "maps": ("Heat maps", "maps"),
