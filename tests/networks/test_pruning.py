@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from certtrain.bounds import Box, build
+from certtrain.bounds.optimised.region import zero_outputs
 from certtrain.certify.network import Network
-from certtrain.certify.search.root import zero_outputs
 from certtrain.networks import Graph
 from certtrain.networks.pruning import Pruned, prune
 

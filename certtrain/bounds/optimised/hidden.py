@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,11 +14,12 @@ from certtrain.bounds.base import Box
 from certtrain.bounds.optimised.ascent import improve
 from certtrain.bounds.optimised.choice import Choice, Rows
 from certtrain.bounds.optimised.passes import Start
-from certtrain.bounds.optimised.region import Region
+from certtrain.bounds.optimised.region import Region, zero_outputs
 from certtrain.bounds.optimised.space import Space
 from certtrain.bounds.rows.chunks import rows_at_once
 from certtrain.bounds.substitution.preactivation import Substitution
 from certtrain.deadline import check_deadline
+from certtrain.networks.pruning import Pruned, prune
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,15 @@ class Tightening:
         return self._lower(index, images, lambda rows: forms[rows])
 
     def _lower(self, index: int, images: Tensor, forms: Callable[[slice], Tensor]) -> Tensor:
-        substitution = self.substitution
-        graph, passage = substitution.graph, substitution.passage
-        space = Space.of(graph, self.hidden, everywhere=passage.is_transformed, output=index)
-        region = Region.of(graph, substitution.values, self.box, self.hidden, substitution.given.slack)
-        free = space.free(graph, self.hidden, self.box.lower)
+        passage, pruned = self.substitution.passage, self._pruned()
+        graph, hidden = pruned.graph, {i: z.map(partial(pruned.layer, i)) for i, z in self.hidden.items()}
+        slack = {i: pruned.layer(i, x) for i, x in self.substitution.given.slack.items()}
+        space = Space.of(graph, hidden, everywhere=passage.is_transformed, output=index)
+        region = Region.of(graph, pruned.values(self.substitution.values), self.box, hidden, slack)
+        free = space.free(graph, hidden, self.box.lower)
         width = sum(op.size for op in graph.ops[:index])
-        step = rows_at_once(width, self.box.lower, passage.memory_mb, recorded=False)
+        # Steps read a chunk's layers again long after they were written, as a backward pass does.
+        step = rows_at_once(width, self.box.lower, passage.memory_mb, recorded=True)
         found = []
         for first in range(0, len(images), step):
             check_deadline()
@@ -103,6 +107,11 @@ class Tightening:
             rows = Rows(region.rows(part), space, Start(index, data, data.flatten(1)[:, 0] * 0), free[part])
             found.append(self._best(rows))
         return torch.cat(found)
+
+    def _pruned(self) -> Pruned:
+        """The network without neurons that are off for all images, unless nothing may depend on the data."""
+        graph = self.substitution.graph
+        return prune(graph, {} if self.substitution.passage.is_transformed else zero_outputs(graph, self.hidden))
 
     def _best(self, rows: Rows) -> Tensor:
         """Bounds at the best slopes met."""

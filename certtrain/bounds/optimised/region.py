@@ -123,3 +123,15 @@ class Region:
     def with_lower_slopes(self, slopes: Mapping[int, Tensor]) -> Region:
         """With other slopes of lower lines through the origin, activation -> [rows, *shape of its input]."""
         return replace(self, held={**self.held, **{i: replace(self.held[i], lower=x) for i, x in slopes.items()}})
+
+
+def zero_outputs(graph: Graph, hidden: Mapping[int, Interval]) -> dict[int, Tensor]:
+    """Activations of which lines are zero for every image, bool [*shape]: these neurons are off on all boxes.
+
+    Args:
+        graph: The network.
+        hidden: Operation that an activation reads -> bounds of its output, for as many activations as there are bounds.
+    """
+    known = ((i, op.function, hidden[op.inputs[0]]) for i, op in graph.activations if op.inputs[0] in hidden)
+    lines = {index: Held.between(function, z) for index, function, z in known}
+    return {index: torch.stack([(x == 0).all(0) for x in line.tensors]).all(0) for index, line in lines.items()}

@@ -14,7 +14,7 @@ from certtrain.bounds import Box
 from certtrain.bounds.analysis import Tensors
 from certtrain.bounds.optimised.choice import Choice, Rows
 from certtrain.bounds.optimised.passes import Start
-from certtrain.bounds.optimised.region import Held, Region
+from certtrain.bounds.optimised.region import Held, Region, zero_outputs
 from certtrain.bounds.optimised.space import Part, Space
 from certtrain.bounds.rounding import Rounding
 from certtrain.certify.counterexamples import float32_inside
@@ -246,18 +246,6 @@ class Root:
         choice = Choice(slopes, *further)
         rows = self.rows(self.double, decisions, goal, slopes)
         return rows.lower(choice).lower - self.charged.of(goal, choice)
-
-
-def zero_outputs(graph: Graph, hidden: Mapping[int, Interval]) -> dict[int, Tensor]:
-    """Activations of which lines are zero, [*shape]: these neurons are off on the whole box.
-
-    Args:
-        graph: The network.
-        hidden: Operation that an activation reads -> bounds of one image.
-    """
-    known = ((i, op.function, hidden[op.inputs[0]]) for i, op in graph.activations if op.inputs[0] in hidden)
-    lines = {index: Held.between(function, z) for index, function, z in known}
-    return {index: torch.stack([x == 0 for x in line.tensors]).all(0)[0] for index, line in lines.items()}
 
 
 def outwards(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
