@@ -106,7 +106,8 @@ class Taps(Mixed):
         halves = self._halves(problem)
         lower, upper = _between(halves, problem, params)
         points = connected(lower[:, None], upper[:, None], places, self.connector)
-        margins = _margins(halves, problem, params, points.flatten(0, 1)).reshape(places.shape[:2])
+        outputs = problem.evaluate(params, points.flatten(0, 1), halves.tail)
+        margins = (problem.spec.flatten(0, 1) * outputs).sum(1).reshape(places.shape[:2])
         attacked = scaled(robust_cross_entropy(margins), self.scale)
         return attacked * robust_cross_entropy(problem.lower_margins(params))
 
@@ -120,8 +121,10 @@ class Taps(Mixed):
         usable = lower.isfinite() & upper.isfinite()
         box = Box(lower.where(usable, torch.zeros_like(lower)), upper.where(usable, torch.zeros_like(upper)))
 
-        def losses(points: Tensor, images: Tensor) -> Tensor:
-            return -_margins(halves, problem, params, points, images)
+        outputs, forms = problem.fixed(params, halves.tail), -problem.spec.flatten(0, 1)
+
+        def losses(points: Tensor, items: Tensor) -> Tensor:
+            return (forms[items] * outputs(points)).sum(1)
 
         keys = [(*key, row) for key in problem.keys(generation) for row in range(rows)]
         points = self.attack.highest(losses, box, keys)
@@ -145,12 +148,3 @@ def _between(halves: Halves, problem: Problem, params: Params) -> tuple[Tensor, 
     # Two rows that bound the same number may cross by rounding.
     lower, upper = torch.minimum(found.lower, found.upper), torch.maximum(found.lower, found.upper)
     return lower.reshape(-1, *shape), upper.reshape(-1, *shape)
-
-
-def _margins(
-    halves: Halves, problem: Problem, params: Params, points: Tensor, items: Tensor | None = None
-) -> Float[Tensor, " some"]:
-    """Margin of each point, of which every image has one for each row; of some of these, if `items` says so."""
-    rows = problem.spec.flatten(0, 1)
-    chosen = rows if items is None else rows[items]
-    return (chosen * problem.evaluate(params, points, halves.tail)).sum(1)

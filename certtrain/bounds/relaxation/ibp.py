@@ -12,7 +12,7 @@ from certtrain.bounds.analysis import NOTHING, Analysing, Analysis, Given
 from certtrain.bounds.base import Bounds, Box, Sides
 from certtrain.bounds.forward.interval import propagate_intervals
 from certtrain.bounds.rows.dense import channels_last
-from certtrain.bounds.substitution.specification import contract_interval, merge_spec, spec_rows
+from certtrain.bounds.substitution.specification import Pairs, contract_interval, merge_spec, spec_rows
 from certtrain.errors import ConfigError
 from certtrain.networks.graph import Graph, Params
 from certtrain.networks.ops import Activation
@@ -56,9 +56,13 @@ class IBP(Analysing):
         if spec is None:
             intervals = propagate_intervals(graph, values, box, given=given)
             return Bounds(intervals[-1].lower.flatten(1), intervals[-1].upper.flatten(1)), intervals
-        index, rows, constant = merge_spec(graph, values, spec_rows(graph, spec, box.lower))
+        wanted = spec_rows(graph, spec, box.lower)
+        pairs = Pairs.of(wanted)
+        index, rows, constant = merge_spec(graph, values, wanted if pairs is None else pairs.rows)
         intervals = propagate_intervals(graph, values, box, index, given)
         found = contract_interval(rows, intervals[index], constant)
+        if pairs is not None:
+            found = pairs.margins(found)
         return Bounds(found.lower, found.upper), intervals
 
 
