@@ -13,6 +13,7 @@ from torch import Tensor
 from certtrain.attacks import Margins
 from certtrain.attacks.pgd import Key
 from certtrain.bounds.base import Box, Relaxation
+from certtrain.bounds.executors.compiled.evaluation import Evaluation
 from certtrain.bounds.labels import margin_spec
 from certtrain.networks.graph import Graph, Params
 
@@ -132,7 +133,7 @@ class Problem:
         return self._run(evaluated, evaluated.values(params, points), points)
 
     def fixed(self, params: Params, graph: Graph | None = None) -> Callable[[Tensor], Tensor]:
-        """points -> `evaluate`, for attacks: parameters stay what they are, and the points alone can be differentiated.
+        """`evaluate` as a function of points alone, for attacks: parameters are not differentiated.
 
         Args:
             params: See `Loss`.
@@ -140,7 +141,8 @@ class Problem:
         """
         evaluated = self.graph if graph is None else graph
         values = evaluated.values({name: p.detach() for name, p in params.items()}, self.inputs)
-        return lambda points: self._run(evaluated, values, points)
+        compiled = Evaluation.of(evaluated, values, self.inputs) if self.forwards is None else None
+        return compiled or (lambda points: self._run(evaluated, values, points))
 
     def _run(self, graph: Graph, values: Params, points: Tensor) -> Tensor:
         if self.forwards is None:

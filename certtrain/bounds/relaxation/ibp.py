@@ -16,6 +16,7 @@ from certtrain.bounds.substitution.specification import Pairs, contract_interval
 from certtrain.errors import ConfigError
 from certtrain.networks.graph import Graph, Params
 from certtrain.networks.ops import Activation
+from certtrain.precision import full_float32
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,20 @@ class IBP(Analysing):
     ) -> Bounds:
         """See `Relaxation.bound`."""
         return self._bound(graph, params, box, spec, NOTHING)[0]
+
+    def bound_with(self, graph: Graph, params: Params, box: Box, spec: Tensor, index: int) -> tuple[Bounds, Interval]:
+        """Bounds of a specification, and the intervals of an operation on the way there, [batch, *its shape].
+
+        Args:
+            graph: The network.
+            params: See `bound`.
+            box: See `bound`.
+            spec: See `bound`.
+            index: Of the operation, before the last linear one.
+        """
+        with full_float32(box.lower.device):
+            bounds, intervals = self._bound(graph, params, box, spec, NOTHING)
+        return bounds, intervals[index]
 
     def analyse(
         self,
