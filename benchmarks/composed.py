@@ -1,6 +1,9 @@
 """Training losses as toolkits compose them from auto_LiRPA: bounds of a BoundedModule, attacks on the plain module.
 
-In the manner of CTRAIN: points are attacked with torch's autograd, the last one counts, one `backward` differentiates.
+In the manner of CTRAIN: points are attacked with torch's autograd, the highest one counts, one `backward`
+differentiates. CTRAIN's own steps do more: it attacks the BoundedModule, of which every evaluation is interpreted,
+evaluates the unperturbed and the attacked images for statistics, and bounds both sides. A careful user can leave that
+out, and here it is left out; its attacks stop at misclassified images, which is another definition.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 from certtrain.bounds import Box, margin_spec
 from certtrain.bounds.backends import _auto_lirpa_compat as compat
 from certtrain.losses import Adversary, Prepared, robust_cross_entropy
+from certtrain.losses.adv_ibp import WEIGHTS, mixing_weights
 from certtrain.losses.taps import connected
 from certtrain.losses.trades import divergence
 
@@ -25,6 +29,7 @@ RATIO, CONNECTOR, BETA, TRADES = 0.4, 0.5, 0.5, 6.0
 ALPHAS = {"mtl_ibp": 0.01, "cc_ibp": 0.01, "exp_ibp": 0.1}
 
 Losses = Callable[[Tensor], Tensor]
+Attack = Callable[[Losses, Box], Tensor]
 
 
 class Composition:
@@ -39,9 +44,11 @@ class Composition:
         labels: [batch].
         box: Around them, normalised.
         behind: The network is split behind so many layers for TAPS.
+        attack: See `attack_as_ctrain`; may be set to another one.
     """
 
     def __init__(self, network: nn.Sequential, inputs: Tensor, labels: Tensor, box: Box, behind: int) -> None:
+        self.attack: Attack = attack_as_ctrain
         self.network, self.inputs, self.labels, self.behind, self.box = network, inputs, labels, behind, box
         self.spec = margin_spec(labels, network(inputs).shape[1])
         self._package: Any = compat.load()
@@ -93,36 +100,68 @@ class Composition:
         return Box(middle - radius, middle + radius)
 
 
-def attack(losses: Losses, box: Box) -> Tensor:
-    """Projected gradient ascent from one random start."""
+def attack_as_ctrain(losses: Losses, box: Box) -> Tensor:
+    """Projected gradient ascent from one random start, as its pgd_attack: every point that was reached is asked again.
+
+    The highest of these counts.
+    """
     x = box.lower + torch.rand_like(box.lower) * (box.upper - box.lower)
+    best, highest = x, torch.full_like(x.flatten(1)[:, 0], -torch.inf)
     for step in range(ATTACK.steps):
         x = x.detach().requires_grad_()
         slope = torch.autograd.grad(losses(x).sum(), x)[0]
-        size = ATTACK.step_size * (1 - step / ATTACK.steps)
-        x = (x + size * box.radius * slope.sign()).clamp(box.lower, box.upper)
-    return x.detach()
+        x = _moved_along(x, slope, step, box)
+        best, highest = _higher(x, losses(x), best, highest)
+    return best.detach()
+
+
+def attack_once(losses: Losses, box: Box) -> Tensor:
+    """The same with no evaluation to spare: what a gradient is taken of says how high the point is, too."""
+    x = box.lower + torch.rand_like(box.lower) * (box.upper - box.lower)
+    best, highest = x, torch.full_like(x.flatten(1)[:, 0], -torch.inf)
+    for step in range(ATTACK.steps):
+        x = x.detach().requires_grad_()
+        found = losses(x)
+        slope = torch.autograd.grad(found.sum(), x)[0]
+        best, highest = _higher(x, found, best, highest)
+        x = _moved_along(x, slope, step, box)
+    with torch.no_grad():
+        return _higher(x, losses(x), best, highest)[0].detach()
+
+
+def _moved_along(x: Tensor, slope: Tensor, step: int, box: Box) -> Tensor:
+    size = ATTACK.step_size * (1 - step / ATTACK.steps)
+    return (x.detach() + size * box.radius * slope.sign()).clamp(box.lower, box.upper)
+
+
+def _higher(x: Tensor, found: Tensor, best: Tensor, highest: Tensor) -> tuple[Tensor, Tensor]:
+    x, found = x.detach(), found.detach()
+    higher = found > highest
+    best = torch.where(higher.reshape(-1, *[1] * (x.dim() - 1)), x, best)
+    return best, torch.where(higher, found, highest)
 
 
 def _points(on: Composition) -> Prepared:
-    return {"points": attack(on.cross_entropy, on.box)}
+    return {"points": on.attack(on.cross_entropy, on.box)}
 
 
 def _center(on: Composition) -> Prepared:
-    return {"center": attack(on.cross_entropy, on.room)}
+    return {"center": on.attack(on.cross_entropy, on.room)}
 
 
 def _moved(on: Composition) -> Prepared:
     with torch.no_grad():
         logits = on.network(on.inputs)
-    return {"points": attack(lambda x: divergence(logits, on.network(x)), on.box)}
+    return {"points": on.attack(lambda x: divergence(logits, on.network(x)), on.box)}
 
 
 def _places(on: Composition, box: Box) -> Tensor:
     rows = on.spec.shape[1]
     with torch.no_grad():
         lower, upper = (end[:, None].expand(-1, rows, *end.shape[1:]).contiguous() for end in on.between(box))
-    found = attack(lambda x: -on.attacked_margins(x), Box(lower, upper))
+    # Every wrong class has a point of its own.
+    ends = Box(lower.flatten(0, 1), upper.flatten(0, 1))
+    found = on.attack(lambda x: -on.attacked_margins(x.reshape(lower.shape)).flatten(), ends).reshape(lower.shape)
     width = upper - lower
     return ((found - lower) / width.clamp(min=1e-12)).clamp(0, 1).where(width > 0, torch.full_like(found, 0.5))
 
@@ -132,20 +171,22 @@ def _staps_places(on: Composition) -> Prepared:
     return {"center": center, "places": _places(on, on.small(center))}
 
 
-def _nothing(on: Composition) -> Prepared:
+def nothing(on: Composition) -> Prepared:
+    """There is nothing to attack."""
     return {}
 
 
 # Loss -> what is attacked before it is differentiated, by the names that the native ones have.
 PREPARE: Mapping[str, Callable[[Composition], Prepared]] = {
-    "robust_ce": _nothing,
-    "crown_ibp": _nothing,
+    "robust_ce": nothing,
+    "crown_ibp": nothing,
     "pgd": _points,
     "trades": _moved,
     "sabr": _center,
     "mtl_ibp": _points,
     "cc_ibp": _points,
     "exp_ibp": _points,
+    "adv_ibp": _points,
     "taps": lambda on: {"places": _places(on, on.box)},
     "staps": _staps_places,
 }
@@ -182,6 +223,22 @@ def _exp_ibp(on: Composition, prepared: Prepared) -> Tensor:
     return (alpha * _verified(on).log() + (1 - alpha) * on.cross_entropy(prepared["points"]).log()).exp()
 
 
+def mixed_gradient(on: Composition) -> Tensor:
+    """Adv-IBP's mixture of two gradients, each taken once, is left in the parameters; the loss."""
+    weights = list(on.network.parameters())
+    losses = on.cross_entropy(_points(on)["points"]).mean(), _verified(on).mean()
+    found = [torch.autograd.grad(loss, weights) for loss in losses]
+    factors = mixing_weights(*(torch.cat([g.flatten() for g in own]) for own in found))
+    for weight, one, other in zip(weights, *found, strict=True):
+        weight.grad = factors[0] * one + factors[1] * other
+    return (factors[0] * losses[0] + factors[1] * losses[1]).detach()
+
+
+def _adv_ibp(on: Composition, prepared: Prepared) -> Tensor:
+    adversarial, verified = prepared[WEIGHTS]
+    return adversarial * on.cross_entropy(prepared["points"]) + verified * _verified(on)
+
+
 def _taps(on: Composition, prepared: Prepared) -> Tensor:
     box = on.small(prepared["center"]) if "center" in prepared else on.box
     lower, upper = on.between(box)
@@ -199,6 +256,7 @@ VALUES: Mapping[str, Callable[[Composition, Prepared], Tensor]] = {
     "mtl_ibp": _mtl_ibp,
     "cc_ibp": _cc_ibp,
     "exp_ibp": _exp_ibp,
+    "adv_ibp": _adv_ibp,
     "taps": _taps,
     "staps": _taps,
 }

@@ -11,14 +11,24 @@ from rich.table import Table
 from torch import nn
 
 from benchmarks.cases import EPS, Bench, Case
-from benchmarks.composed import PREPARE, VALUES, Composition
+from benchmarks.composed import (
+    PREPARE,
+    VALUES,
+    Attack,
+    Composition,
+    attack_as_ctrain,
+    attack_once,
+    mixed_gradient,
+    nothing,
+)
 from benchmarks.settings import Limits
 from benchmarks.tables import COMPARISON, comparison, make_table, number
-from benchmarks.timing import Comparison, compare
+from benchmarks.timing import Comparison, Spread, alternate
 from certtrain.bounds import Box, build
 from certtrain.gradients.backprop import differentiate
 from certtrain.losses import (
     Adversarial,
+    AdvIbp,
     CcIbp,
     CrownIBP,
     ExpIbp,
@@ -46,6 +56,7 @@ LOSSES: Mapping[str, Loss] = {
     "exp_ibp": ExpIbp(),
     "taps": Taps(),
     "staps": Staps(),
+    "adv_ibp": AdvIbp(),
 }
 MIDDLE = 0.5
 
@@ -59,7 +70,8 @@ class LossRow:
         weights: "random" or "ibp".
         batch: Images.
         loss: A key of LOSSES.
-        times: Seconds of what is prepared and the gradient together.
+        times: Seconds of what is prepared and the gradient together; attacks of the composition are CTRAIN's.
+        once: The ratio where the composition's attacks evaluate no point twice; None where nothing is attacked.
         difference: The largest relative difference of both losses of an image, at the native one's attacked points.
     """
 
@@ -68,6 +80,7 @@ class LossRow:
     batch: int
     loss: str
     times: Comparison
+    once: Spread | None
     difference: float
 
 
@@ -80,8 +93,8 @@ def run(bench: Bench) -> dict[str, Sequence[LossRow]]:
             composed = composition(case)
             for name in LOSSES:
                 bench.say(f"{network}, {weights} weights, batch {batch}: a step of {name}")
-                times, difference = measure(case, composed, name, bench.plan.limits)
-                rows.append(LossRow(network, weights, batch, name, times, difference))
+                found = measure(case, composed, name, bench.plan.limits)
+                rows.append(LossRow(network, weights, batch, name, *found))
     return {"losses": rows}
 
 
@@ -107,16 +120,18 @@ def problem_of(case: Case, name: str) -> Problem:
     return Problem.within(case.graph, relaxation, case.images.inputs, case.images.labels, EPS, progress=MIDDLE)
 
 
-def measure(case: Case, composed: Composition, name: str, limits: Limits) -> tuple[Comparison, float]:
-    """Times of both, in turns, and how far their values are apart."""
+def measure(case: Case, composed: Composition, name: str, limits: Limits) -> tuple[Comparison, Spread | None, float]:
+    """Times of both, in turns, the ratio to the careful attack, and how far their values are apart."""
     problem = problem_of(case, name)
-    native, other = partial(native_step, case, problem, name), partial(composed_step, composed, name)
-    times = compare(native, other, limits)
+    ways: tuple[Attack, ...] = (attack_as_ctrain,) if PREPARE[name] is nothing else (attack_as_ctrain, attack_once)
+    calls = [partial(native_step, case, problem, name), *(partial(composed_step, composed, name, way) for way in ways)]
+    native, *others = alternate(calls, limits)
+    times, *once = (Comparison.of(native, other) for other in others)
     prepared = LOSSES[name].prepare(problem, case.params, 0)
     with torch.no_grad():
         own = LOSSES[name].per_image(problem, case.params, prepared)
         theirs = VALUES[name](composed, _for_composition(case, composed, prepared))
-    return times, float(((own - theirs).abs() / own.abs().clamp(min=1e-3)).max())
+    return times, once[0].ratio if once else None, float(((own - theirs).abs() / own.abs().clamp(min=1e-3)).max())
 
 
 def native_step(case: Case, problem: Problem, name: str) -> object:
@@ -126,9 +141,12 @@ def native_step(case: Case, problem: Problem, name: str) -> object:
     return differentiate(lambda params: loss(problem, params, prepared), case.params)
 
 
-def composed_step(on: Composition, name: str) -> object:
+def composed_step(on: Composition, name: str, attack: Attack = attack_as_ctrain) -> object:
     """The same of the composition; gradients are left in the module's parameters."""
+    on.attack = attack
     on.network.zero_grad(set_to_none=True)
+    if name == "adv_ibp":
+        return mixed_gradient(on)
     loss = VALUES[name](on, PREPARE[name](on)).mean()
     loss.backward()
     return loss.detach()
@@ -147,9 +165,12 @@ def _for_composition(case: Case, on: Composition, prepared: Prepared) -> Prepare
 def table(rows: Sequence[LossRow]) -> Table:
     """One line per row."""
     cells = [
-        (row.network, row.weights, str(row.batch), row.loss, *comparison(row.times), number(row.difference))
+        (
+            *(row.network, row.weights, str(row.batch), row.loss, *comparison(row.times)),
+            *("" if row.once is None else number(row.once.median), number(row.difference)),
+        )
         for row in rows
     ]
     left = ("network", "weights", "batch", "loss")
     title = "One step of a loss: what it prepares, and its gradient (median [quartiles])"
-    return make_table(title, left, (*COMPARISON, "largest relative difference"), cells)
+    return make_table(title, left, (*COMPARISON, "each point once", "largest relative difference"), cells)

@@ -116,7 +116,8 @@ class PGD:
         """
         targeted = 0 < number <= at_center.shape[1]
         target = at_center[images].argsort(1)[:, number - 1] if targeted else None
-        own = box[images]
+        everything = torch.equal(images, torch.arange(len(box), device=images.device))
+        own = box if everything else box[images]
         start = random_points(own, [(*keys[i], number) for i in images.tolist()])
         return self._descend(margins, own, images, start, target)
 
@@ -129,7 +130,7 @@ class PGD:
             margins: What is attacked.
             box: Of these images.
             images: Their numbers in the batch.
-            start: Points of the box.
+            start: Points of the box; they are moved.
             target: The row whose margin is lowered; None: whichever is smallest.
         """
         worst, lowest = start.clone(), start.new_full(images.shape, torch.inf)
@@ -144,8 +145,7 @@ class PGD:
                     smallest, slope = margins(x, own).amin(1), x
             else:
                 smallest, slope = self._margin_and_slope(margins, x, own, None if target is None else target[active])
-            lower = smallest < lowest[active]
-            worst[active[lower]], lowest[active[lower]] = x[lower], smallest[lower]
+            _keep(x, smallest, active, worst, lowest)
             # What is found needs no further steps; a NaN is neither found nor worse than anything.
             going = ~(smallest < self.enough)
             if last or not going.any():
@@ -153,7 +153,7 @@ class PGD:
             if not going.all():
                 active, x, slope = active[going], x[going], slope[going]
                 first, low, high = first[going], low[going], high[going]
-            x = (x - first * (1 - k / self.steps) * slope.sign()).clamp(low, high)
+            x = x.addcmul_(first, slope.sign(), value=k / self.steps - 1).clamp_(low, high)
         return worst, lowest
 
     def _margin_and_slope(
@@ -167,7 +167,19 @@ class PGD:
 
     def _lowered(self, found: Tensor, target: Tensor | None) -> Tensor:
         """What is lowered [some], of margins [some, rows]: that to the target, or the smallest."""
+        if found.shape[1] == 1:
+            return found.squeeze(1)
         return found.amin(1) if target is None else found.gather(1, target[:, None])
+
+
+def _keep(x: Tensor, smallest: Tensor, active: Tensor, worst: Tensor, lowest: Tensor) -> None:
+    """Writes points of the active images over the worst ones, where they are lower."""
+    lower = smallest < lowest[active]
+    if len(active) == len(worst) and lower.all():
+        worst.copy_(x)
+        lowest.copy_(smallest)
+    else:
+        worst[active[lower]], lowest[active[lower]] = x[lower], smallest[lower]
 
 
 def is_lower(margin: Float[Tensor, " some"], than: Float[Tensor, " some"]) -> Bool[Tensor, " some"]:
@@ -177,7 +189,8 @@ def is_lower(margin: Float[Tensor, " some"], than: Float[Tensor, " some"]) -> Bo
 
 def random_points(box: Box, keys: Sequence[Key]) -> Tensor:
     """Uniform points of the box: [some, *shape], each a function of its key."""
-    shape = box.lower.shape[1:]
-    draws = [np.random.default_rng(key).random(shape, np.float32) for key in keys]
-    noise = torch.from_numpy(np.stack(draws)).to(box.lower)
-    return (box.lower + noise * (box.upper - box.lower)).clamp(box.lower, box.upper)
+    draws = np.empty((len(keys), *box.lower.shape[1:]), np.float32)
+    for key, own in zip(keys, draws, strict=True):
+        np.random.default_rng(key).random(dtype=np.float32, out=own)
+    points = torch.from_numpy(draws).to(box.lower)
+    return points.mul_(box.upper - box.lower).add_(box.lower).clamp_(box.lower, box.upper)

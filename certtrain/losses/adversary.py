@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from certtrain.attacks import PGD
-from certtrain.attacks.pgd import Key
+from certtrain.attacks.pgd import Key, is_lower
 from certtrain.bounds.base import Box
 from certtrain.errors import ConfigError
 from certtrain.losses.options import check_number
@@ -25,8 +26,9 @@ Losses = Callable[[Tensor, Tensor], Tensor]
 class Adversary:
     """Projected gradient ascent on a loss, from uniform random starts; the highest point met counts.
 
-    Unlike an attack that looks for a counterexample, it goes on where an image is misclassified already. Public codes
-    keep the last point instead and lower the step at fixed steps.
+    Unlike an attack that looks for a counterexample, it goes on where an image is misclassified already, and does not
+    look at the centre. CTRAIN keeps the highest point, too, but leaves out the starts, and asks the network about each
+    twice: for its gradient, and for its loss; here both are one. It and others lower the step at fixed steps.
 
     Attributes:
         steps: Gradient steps per restart; 0 leaves the centre.
@@ -68,7 +70,17 @@ class Adversary:
         def margins(points: Tensor, images: Tensor) -> Tensor:
             return -losses(points, images)[:, None]
 
-        return self._pgd().worst(margins, box, keys)[0]
+        attack, everywhere = self._pgd(), torch.arange(len(box), device=box.lower.device)
+        if not attack.rounds:
+            return attack.center(margins, box)[0]
+        # There is one row, which all restarts lower.
+        none = box.lower.new_zeros(len(box), 1)
+        points, lowest = attack.restart(margins, box, keys, everywhere, none, 0)
+        for restart in range(1, attack.rounds):
+            reached, margin = attack.restart(margins, box, keys, everywhere, none, restart)
+            lower = is_lower(margin, lowest)
+            points[lower], lowest[lower] = reached[lower], margin[lower]
+        return points
 
     def misclassify(self, problem: Problem, params: Params, generation: int, box: Box | None = None) -> Tensor:
         """Points with a high cross-entropy: [batch, *shape].

@@ -13,6 +13,7 @@ from torch import Tensor
 from certtrain.attacks import Margins
 from certtrain.attacks.pgd import Key
 from certtrain.bounds.base import Box, Relaxation
+from certtrain.bounds.executors.compiled.evaluation import Evaluation
 from certtrain.bounds.labels import margin_spec
 from certtrain.networks.graph import Graph, Params
 
@@ -129,10 +130,25 @@ class Problem:
             [some, outputs] in the type of the points, whatever `forwards` is.
         """
         evaluated = self.graph if graph is None else graph
+        return self._run(evaluated, evaluated.values(params, points), points)
+
+    def fixed(self, params: Params, graph: Graph | None = None) -> Callable[[Tensor], Tensor]:
+        """`evaluate` as a function of points alone, for attacks: parameters are not differentiated.
+
+        Args:
+            params: See `Loss`.
+            graph: The part.
+        """
+        evaluated = self.graph if graph is None else graph
+        values = evaluated.values({name: p.detach() for name, p in params.items()}, self.inputs)
+        compiled = Evaluation.of(evaluated, values, self.inputs) if self.forwards is None else None
+        return compiled or (lambda points: self._run(evaluated, values, points))
+
+    def _run(self, graph: Graph, values: Params, points: Tensor) -> Tensor:
         if self.forwards is None:
-            return evaluated.forward(params, points)
+            return graph.run(values, points)
         with torch.autocast(points.device.type, self.forwards):
-            return evaluated.forward(params, points).to(points.dtype)
+            return graph.run(values, points).to(points.dtype)
 
     def logits(self, params: Params) -> Float[Tensor, "batch classes"]:
         """Outputs at the unperturbed inputs."""
@@ -143,10 +159,11 @@ class Problem:
         return F.cross_entropy(self.evaluate(params, points), self.labels, reduction="none")
 
     def losses_at(self, params: Params) -> Callable[[Tensor, Tensor], Tensor]:
-        """(points, images) -> the cross-entropy of points, for attacks."""
+        """(points, images) -> the cross-entropy of points, for attacks: see `fixed`."""
+        outputs = self.fixed(params)
 
         def losses(points: Tensor, images: Tensor) -> Tensor:
-            return F.cross_entropy(self.evaluate(params, points), self.labels[images], reduction="none")
+            return F.cross_entropy(outputs(points), self.labels[images], reduction="none")
 
         return losses
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from certtrain.bounds.base import Box
+from certtrain.bounds.relaxation.ibp import IBP
 from certtrain.errors import ConfigError
 from certtrain.losses.adversary import STANDARD, Adversary
 from certtrain.losses.base import Prepared
@@ -17,7 +18,8 @@ from certtrain.losses.options import check_number
 from certtrain.losses.problem import Problem
 from certtrain.losses.robust_cross_entropy import robust_cross_entropy
 from certtrain.networks.graph import Params
-from certtrain.networks.split import Halves, split
+from certtrain.networks.ops import Activation
+from certtrain.networks.split import Halves, place_of, split
 
 
 def connected(
@@ -104,11 +106,22 @@ class Taps(Mixed):
     def _product(self, problem: Problem, params: Params, places: Tensor) -> Float[Tensor, " batch"]:
         """The loss, with the whole problem or another box in its place."""
         halves = self._halves(problem)
-        lower, upper = _between(halves, problem, params)
+        (lower, upper), certified = self._between_and_behind(halves, problem, params)
         points = connected(lower[:, None], upper[:, None], places, self.connector)
-        margins = _margins(halves, problem, params, points.flatten(0, 1)).reshape(places.shape[:2])
+        outputs = problem.evaluate(params, points.flatten(0, 1), halves.tail)
+        margins = (problem.spec.flatten(0, 1) * outputs).sum(1).reshape(places.shape[:2])
         attacked = scaled(robust_cross_entropy(margins), self.scale)
-        return attacked * robust_cross_entropy(problem.lower_margins(params))
+        return attacked * robust_cross_entropy(certified)
+
+    def _between_and_behind(
+        self, halves: Halves, problem: Problem, params: Params
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Bounds between the parts, see `_between`, and of the margins; intervals reach these through those."""
+        at = place_of(problem.graph, self.split)
+        if not isinstance(problem.relaxation, IBP) or not isinstance(problem.graph.ops[at], Activation):
+            return _between(halves, problem, params), problem.lower_margins(params)
+        bounds, latent = problem.relaxation.bound_with(problem.graph, params, problem.box, problem.spec, at)
+        return (latent.lower, latent.upper), bounds.lower
 
     def _attack(self, problem: Problem, params: Params, generation: int) -> Float[Tensor, "batch rows *latent"]:
         """Where in the box between the parts each margin is low, from 0 (lower) to 1 (upper)."""
@@ -120,8 +133,10 @@ class Taps(Mixed):
         usable = lower.isfinite() & upper.isfinite()
         box = Box(lower.where(usable, torch.zeros_like(lower)), upper.where(usable, torch.zeros_like(upper)))
 
-        def losses(points: Tensor, images: Tensor) -> Tensor:
-            return -_margins(halves, problem, params, points, images)
+        outputs, forms = problem.fixed(params, halves.tail), -problem.spec.flatten(0, 1)
+
+        def losses(points: Tensor, items: Tensor) -> Tensor:
+            return (forms[items] * outputs(points)).sum(1)
 
         keys = [(*key, row) for key in problem.keys(generation) for row in range(rows)]
         points = self.attack.highest(losses, box, keys)
@@ -145,12 +160,3 @@ def _between(halves: Halves, problem: Problem, params: Params) -> tuple[Tensor, 
     # Two rows that bound the same number may cross by rounding.
     lower, upper = torch.minimum(found.lower, found.upper), torch.maximum(found.lower, found.upper)
     return lower.reshape(-1, *shape), upper.reshape(-1, *shape)
-
-
-def _margins(
-    halves: Halves, problem: Problem, params: Params, points: Tensor, items: Tensor | None = None
-) -> Float[Tensor, " some"]:
-    """Margin of each point, of which every image has one for each row; of some of these, if `items` says so."""
-    rows = problem.spec.flatten(0, 1)
-    chosen = rows if items is None else rows[items]
-    return (chosen * problem.evaluate(params, points, halves.tail)).sum(1)

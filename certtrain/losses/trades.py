@@ -51,11 +51,12 @@ class Trades(Mixed):
 
     def prepare_robust(self, problem: Problem, params: Params, generation: int) -> Prepared:
         """See `Mixed`."""
+        outputs = problem.fixed(params)
         with torch.no_grad():
-            logits = problem.logits(params)
+            logits = outputs(problem.inputs)
 
         def moved(points: Tensor, images: Tensor) -> Tensor:
-            return divergence(logits[images], problem.evaluate(params, points))
+            return divergence(logits[images], outputs(points))
 
         box = problem.ball(self.attack.eps_factor)
         return {"points": self.attack.highest(moved, box, problem.keys(generation))}

@@ -12,10 +12,11 @@ from certtrain.bounds.analysis import NOTHING, Analysing, Analysis, Given
 from certtrain.bounds.base import Bounds, Box, Sides
 from certtrain.bounds.forward.interval import propagate_intervals
 from certtrain.bounds.rows.dense import channels_last
-from certtrain.bounds.substitution.specification import contract_interval, merge_spec, spec_rows
+from certtrain.bounds.substitution.specification import Pairs, contract_interval, merge_spec, spec_rows
 from certtrain.errors import ConfigError
 from certtrain.networks.graph import Graph, Params
 from certtrain.networks.ops import Activation
+from certtrain.precision import full_float32
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,20 @@ class IBP(Analysing):
     ) -> Bounds:
         """See `Relaxation.bound`."""
         return self._bound(graph, params, box, spec, NOTHING)[0]
+
+    def bound_with(self, graph: Graph, params: Params, box: Box, spec: Tensor, index: int) -> tuple[Bounds, Interval]:
+        """Bounds of a specification, and the intervals of an operation on the way there, [batch, *its shape].
+
+        Args:
+            graph: The network.
+            params: See `bound`.
+            box: See `bound`.
+            spec: See `bound`.
+            index: Of the operation, before the last linear one.
+        """
+        with full_float32(box.lower.device):
+            bounds, intervals = self._bound(graph, params, box, spec, NOTHING)
+        return bounds, intervals[index]
 
     def analyse(
         self,
@@ -56,9 +71,13 @@ class IBP(Analysing):
         if spec is None:
             intervals = propagate_intervals(graph, values, box, given=given)
             return Bounds(intervals[-1].lower.flatten(1), intervals[-1].upper.flatten(1)), intervals
-        index, rows, constant = merge_spec(graph, values, spec_rows(graph, spec, box.lower))
+        wanted = spec_rows(graph, spec, box.lower)
+        pairs = Pairs.of(wanted)
+        index, rows, constant = merge_spec(graph, values, wanted if pairs is None else pairs.rows)
         intervals = propagate_intervals(graph, values, box, index, given)
         found = contract_interval(rows, intervals[index], constant)
+        if pairs is not None:
+            found = pairs.margins(found)
         return Bounds(found.lower, found.upper), intervals
 
 

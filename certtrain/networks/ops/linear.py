@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from certtrain.networks.kernels import matmul
@@ -20,6 +21,9 @@ class Linear(LinearMap):
     @property
     def tensors(self) -> tuple[str, ...]:
         return present(self.weight, self.bias)
+
+    def forward(self, values: Values, x: Tensor) -> Tensor:
+        return F.linear(x, values[self.weight], None if self.bias is None else values[self.bias])
 
     def forward_linear(self, values: Values, x: Tensor) -> Tensor:
         return x @ values[self.weight].mT

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from certtrain.networks.kernels import transposed_convolution
+from certtrain.networks.kernels import convolution, transposed_convolution
 from certtrain.networks.ops.base import LinearMap, Values, fold_lead, present
 
 
@@ -74,6 +74,15 @@ class Conv2d(WindowMap):
 
     def forward_abs(self, values: Values, x: Tensor) -> Tensor:
         return self._convolve(self.kernel(values).abs(), x)
+
+    def forward(self, values: Values, x: Tensor) -> Tensor:
+        w, weight = self.window, self.kernel(values)
+        bias = None if self.bias is None else values[self.bias]
+
+        def convolve(y: Tensor) -> Tensor:
+            return convolution(y, weight, bias, w.stride, w.padding, w.dilation, self.groups)
+
+        return fold_lead(convolve, x, rank=3)
 
     def adjoint(self, values: Values, rows: Tensor) -> Tensor:
         return self._transpose(values, rows, self.window.padding, self.in_shape[1:])

@@ -9,4 +9,6 @@ same work. `program` makes the steps from a chain of operations; `call` and `der
 them, for a population too, in torch's threads (`pool`), after `boundary` has compared every tensor with what will be
 read of it. A call that takes long is made in pieces, between which Python hears signals (`task.run`); they change no
 bit of the result.
+
+`evaluate.c` is about points instead of rows: outputs and derivatives for attacks (`evaluation`), images in the lanes.
 """

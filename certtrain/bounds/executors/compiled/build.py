@@ -27,7 +27,8 @@ _log = logging.getLogger(__name__)
 
 HEADERS = ("adjoints.h", "bundles.h", "geometry.h", "products.h", "steps.h", "task.h")
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("substitute.c", *HEADERS))
-FUSED = tuple(Path(__file__).with_name(name) for name in ("fused.c", "task.h"))
+FUSED = tuple(Path(__file__).with_name(name) for name in ("fused.c", "task.h", "team.h"))
+EVALUATE = tuple(Path(__file__).with_name(name) for name in ("evaluate.c", "task.h", "team.h"))
 # No -ffast-math: NaN and infinity keep their meaning.
 FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-pthread")
 NATIVE = ("-march=native", "-mcpu=native")
@@ -76,6 +77,21 @@ class Fused:
     step: Pass
 
 
+@dataclass(frozen=True)
+class Evaluating:
+    """Evaluation of networks at points for one floating-point type, see evaluate.c.
+
+    Attributes:
+        forwards: Outputs.
+        backwards: Derivatives by the points.
+        lanes: Points in a vector.
+    """
+
+    forwards: Pass
+    backwards: Pass
+    lanes: int
+
+
 @functools.cache
 def compiled(dtype: torch.dtype, lanes: int | None = None) -> Compiled | None:
     """The code for a type; None where it cannot be had, for a reason that a warning tells unless it was told before.
@@ -108,6 +124,20 @@ def fused(dtype: torch.dtype) -> Fused | None:
         entry.restype = None
         entry.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
     return Fused(*entries)
+
+
+@functools.cache
+def evaluating(dtype: torch.dtype) -> Evaluating | None:
+    """The code that evaluates networks; None where it cannot be had, as in `compiled`."""
+    library = _loaded(dtype, EVALUATE, ())
+    if library is None:
+        return None
+    entries = library.certtrain_evaluate, library.certtrain_evaluate_back
+    for entry in entries:
+        entry.restype = None
+        entry.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+    library.certtrain_lanes.restype = ctypes.c_int64
+    return Evaluating(*entries, library.certtrain_lanes())
 
 
 def _loaded(dtype: torch.dtype, sources: Sequence[Path], definitions: tuple[str, ...]) -> ctypes.CDLL | None:

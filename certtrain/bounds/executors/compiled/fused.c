@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "task.h"
+#include "team.h"
 
 typedef struct {
     const real *data;
@@ -22,36 +23,12 @@ typedef struct {
     double slope_factor, multiplier_factor, momentum, scale, tiny;
 } Fused;
 
-/* GOMP_parallel of the OpenMP library that torch uses. */
-typedef void (*Parallel)(void (*run)(void *), void *argument, unsigned threads, unsigned flags);
-
-typedef struct {
-    const Fused *work;
-    void (*row)(const Fused *w, int64_t r);
-    int64_t threads, started;
-} Team;
-
-static void take_part(void *argument) {
-    Team *team = argument;
-    for (;;) {
-        const int64_t part = __atomic_fetch_add(&team->started, 1, __ATOMIC_RELAXED);
-        if (part >= team->threads) return;
-        const int64_t rows = team->work->rows;
-        for (int64_t r = rows * part / team->threads; r < rows * (part + 1) / team->threads; r++) team->row(team->work, r);
-    }
-}
-
-static void run(const Fused *w, int64_t threads, Parallel parallel, void (*row)(const Fused *, int64_t)) {
-    Team team = {w, row, parallel ? threads : 1, 0};
-    if (team.threads > 1) parallel(take_part, &team, (unsigned)team.threads, 0);
-    else take_part(&team);
-}
-
 static inline const real *of_row(Rows x, int64_t r) { return x.data + r * x.step; }
 
 /* Positive coefficients take the lower line, negative ones the upper; the intercepts are added up. A shift, if there is
  * one, is added to the new row. */
-static void follow_row(const Fused *w, int64_t r) {
+static void follow_row(const void *work, int64_t r) {
+    const Fused *w = work;
     const real *x = of_row(w->in, r), *low = of_row(w->lower, r), *up = of_row(w->upper, r);
     const real *t = of_row(w->intercept, r);
     const real *shift = w->z.data ? of_row(w->z, r) : NULL;
@@ -77,7 +54,8 @@ static void follow_row(const Fused *w, int64_t r) {
 }
 
 /* The values of the lines that coefficients take. */
-static void value_row(const Fused *w, int64_t r) {
+static void value_row(const void *work, int64_t r) {
+    const Fused *w = work;
     const real *x = of_row(w->in, r), *z = of_row(w->z, r), *low = of_row(w->lower, r), *up = of_row(w->upper, r);
     const real *t = of_row(w->intercept, r);
     real *out = w->out + r * w->count;
@@ -88,7 +66,8 @@ static void value_row(const Fused *w, int64_t r) {
 }
 
 /* The least value of a form on a box, and the corner where it is attained. */
-static void corner_row(const Fused *w, int64_t r) {
+static void corner_row(const void *work, int64_t r) {
+    const Fused *w = work;
     const real *x = of_row(w->in, r), *center = of_row(w->lower, r), *radius = of_row(w->upper, r);
     real *out = w->out + r * w->count;
     const vec zero = {0};
@@ -121,7 +100,8 @@ static inline real move(real by, real *mean, real *square, real momentum, real s
 
 /* A step of Adam on slopes, and on multipliers where something is split. No two of its arrays share memory (ivdep), which
  * compilers cannot know, and without which they do not compute in vectors. */
-static void step_row(const Fused *w, int64_t r) {
+static void step_row(const void *work, int64_t r) {
+    const Fused *w = work;
     const real *x = of_row(w->in, r), *z = of_row(w->z, r), *free = of_row(w->free, r);
     const real momentum = (real)w->momentum, scale = (real)w->scale, tiny = (real)w->tiny;
     real *slope = w->slopes + r * w->own, *mean = w->moments[0] + r * w->own, *square = w->moments[1] + r * w->own;
@@ -145,7 +125,7 @@ static void step_row(const Fused *w, int64_t r) {
     }
 }
 
-void certtrain_follow(const Fused *w, int64_t threads, Parallel parallel) { run(w, threads, parallel, follow_row); }
-void certtrain_value(const Fused *w, int64_t threads, Parallel parallel) { run(w, threads, parallel, value_row); }
-void certtrain_corner(const Fused *w, int64_t threads, Parallel parallel) { run(w, threads, parallel, corner_row); }
-void certtrain_step(const Fused *w, int64_t threads, Parallel parallel) { run(w, threads, parallel, step_row); }
+void certtrain_follow(const Fused *w, int64_t threads, Parallel parallel) { run(w, w->rows, threads, parallel, follow_row); }
+void certtrain_value(const Fused *w, int64_t threads, Parallel parallel) { run(w, w->rows, threads, parallel, value_row); }
+void certtrain_corner(const Fused *w, int64_t threads, Parallel parallel) { run(w, w->rows, threads, parallel, corner_row); }
+void certtrain_step(const Fused *w, int64_t threads, Parallel parallel) { run(w, w->rows, threads, parallel, step_row); }
