@@ -3,10 +3,10 @@
 from functools import cache
 
 from certtrain._paths import config_dir
-from certtrain.cli.assemble import make_estimator
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.help import choices
-from certtrain.cli.schema import parse, plain
+from certtrain.cli.assembly.estimator import make_estimator
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import parse, plain
+from certtrain.cli.help.page import choices
 from certtrain.gradients import GradientEstimator
 
 # The published estimator: the default adds a control variate and shrinkage.

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from certtrain.training.module import CertifiedTraining
 
-# Less than the silence that is broken by a line of its own (`certtrain.cli.heartbeat`): while steps are short, this
-# one comes first.
+# Less than the silence that is broken by a line of its own (`certtrain.cli.process.heartbeat`): while steps are short,
+# this one comes first.
 LINE_SECONDS = 8.0
 SHOWN = {
     "train/loss": ("loss", "{:.3f}"),

@@ -9,12 +9,12 @@ import torch
 from certtrain._paths import config_dir
 from certtrain.bounds.backends import _auto_lirpa_compat as compat
 from certtrain.bounds.registry import AUTO_LIRPA, BACKENDS
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.help import choices
-from certtrain.cli.job import run_in
-from certtrain.cli.preflight import preflight
-from certtrain.cli.rundir import RunDirectory
-from certtrain.cli.schema import plain
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import plain
+from certtrain.cli.help.page import choices
+from certtrain.cli.job.entry import run_in
+from certtrain.cli.job.preflight import preflight
+from certtrain.cli.rundir.directory import RunDirectory
 from certtrain.errors import CerttrainError, ConfigError
 
 RELAXATIONS = list(choices(config_dir() / "relaxation"))

@@ -11,12 +11,12 @@ from torch import nn
 
 from certtrain.__main__ import main
 from certtrain.certify import read_ledger
-from certtrain.cli.certify import certify_command
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.export import export_command
-from certtrain.cli.job import run_in
-from certtrain.cli.rundir import RunDirectory
-from certtrain.cli.schema import plain
+from certtrain.cli.commands.certify import certify_command
+from certtrain.cli.commands.export import export_command
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import plain
+from certtrain.cli.job.entry import run_in
+from certtrain.cli.rundir.directory import RunDirectory
 from certtrain.errors import CerttrainError
 from certtrain.networks import to_onnx
 from certtrain.report.certifications import FOLDER

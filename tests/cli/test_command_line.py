@@ -9,8 +9,9 @@ import pytest
 
 from certtrain import __main__ as program
 from certtrain import __version__
-from certtrain.cli.compose import compose_jobs, parse_command, with_configured_sweep
-from certtrain.cli.preflight import preflight
+from certtrain.cli.configuration.compose import compose_jobs, with_configured_sweep
+from certtrain.cli.job.preflight import preflight
+from certtrain.cli.rundir.recorded import parse_command
 from certtrain.errors import ConfigError
 from certtrain.sweep.launcher import subdirectory, typed_overrides
 

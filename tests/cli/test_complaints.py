@@ -9,10 +9,10 @@ from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from config_reads import part_of
 from pydantic import BaseModel, ValidationError
 
-from certtrain.cli.complaints import SENTENCES
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.schema import Node, RunConfig, parse, plain
-from certtrain.cli.study import StudyFile, read
+from certtrain.cli.commands.study import StudyFile, read
+from certtrain.cli.configuration.complaints import SENTENCES
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import Node, RunConfig, parse, plain
 from certtrain.errors import ConfigError
 
 WRONG = (None, "text", "2/255", -1, 0.5, 10**400, float("nan"), True, [], [[]], {}, {"a": 1}, b"\xff", {1: 2})

@@ -9,12 +9,16 @@ import torch
 from certtrain._paths import config_dir
 from certtrain.bounds import Box, build
 from certtrain.certify import RelaxationVerifier
-from certtrain.cli import schema
-from certtrain.cli.assemble import make_network, make_relaxation, make_source, make_training, make_verifiers
-from certtrain.cli.compose import Command, compose_jobs, parse_command, with_configured_sweep
-from certtrain.cli.help import GROUPS, choices, help_page
-from certtrain.cli.preflight import preflight
-from certtrain.cli.schema import parse, plain
+from certtrain.cli.assembly.bounds import make_relaxation, make_verifiers
+from certtrain.cli.assembly.data import make_source
+from certtrain.cli.assembly.network import make_network
+from certtrain.cli.assembly.training import make_training
+from certtrain.cli.configuration import schema
+from certtrain.cli.configuration.compose import Command, compose_jobs, with_configured_sweep
+from certtrain.cli.configuration.schema import parse, plain
+from certtrain.cli.help.page import GROUPS, choices, help_page
+from certtrain.cli.job.preflight import preflight
+from certtrain.cli.rundir.recorded import parse_command
 from certtrain.errors import CerttrainError, ConfigError
 from certtrain.networks import parameters
 

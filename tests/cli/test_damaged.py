@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from certtrain.certify.ledger import Ledger, read_ledger
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.resume import Place, find_place
-from certtrain.cli.rundir import RunDirectory
-from certtrain.cli.schema import Node, plain
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import Node, plain
+from certtrain.cli.rundir.directory import RunDirectory
+from certtrain.cli.rundir.resume import Place, find_place
 from certtrain.errors import CerttrainError, ConfigError
 from certtrain.report.summary import read_summary
 from certtrain.sweep import record

@@ -9,11 +9,11 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from image_files import as_image, pixels, write_image_folder, write_parquet, write_parquet_folder
 
-from certtrain.cli import handover
-from certtrain.cli.assemble import make_data
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.preflight import preflight
-from certtrain.cli.schema import parse, plain
+from certtrain.cli.assembly import handover
+from certtrain.cli.assembly.data import make_data
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import parse, plain
+from certtrain.cli.job.preflight import preflight
 from certtrain.data.source import Source
 from certtrain.errors import CerttrainError
 
@@ -105,8 +105,8 @@ def test_declarations_of_the_wrong_type() -> None:
     """In a process where annotations are not checked, as they are for people."""
     script = (
         "import sys\n"
-        "from certtrain.cli.compose import Command\n"
-        "from certtrain.cli.preflight import preflight\n"
+        "from certtrain.cli.configuration.compose import Command\n"
+        "from certtrain.cli.job.preflight import preflight\n"
         "from certtrain.errors import CerttrainError\n"
         "for override in sys.argv[1:]:\n"
         "    try:\n"

@@ -4,10 +4,11 @@ import re
 
 import pytest
 
-from certtrain.cli import costs, estimation
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.costs import Range, kind_of, step_cost
-from certtrain.cli.schema import Node, parse, plain
+from certtrain.cli.commands import estimate as estimation
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import Node, parse, plain
+from certtrain.cli.estimates import costs
+from certtrain.cli.estimates.costs import Range, kind_of, step_cost
 from certtrain.errors import ConfigError
 
 QUICK = ("method=pgpe", "relaxation=ibp", "model.widths=[8]", "pgpe.population_size=4", "pgpe.control_variate=none")

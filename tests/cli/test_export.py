@@ -17,10 +17,11 @@ from certtrain.certify import Verdict, read_ledger
 from certtrain.certify.ledger import Ledger
 from certtrain.certify.properties import Property
 from certtrain.certify.shard import Shard
-from certtrain.cli.assemble import make_network, make_source
-from certtrain.cli.export import export_command
-from certtrain.cli.rundir import RunDirectory
-from certtrain.cli.schema import parse
+from certtrain.cli.assembly.data import make_source
+from certtrain.cli.assembly.network import make_network
+from certtrain.cli.commands.export import export_command
+from certtrain.cli.configuration.schema import parse
+from certtrain.cli.rundir.directory import RunDirectory
 from certtrain.data.batches import as_float
 from certtrain.errors import CerttrainError, ConfigError
 from certtrain.training.checkpoints import load_network

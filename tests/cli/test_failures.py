@@ -7,10 +7,10 @@ import pytest
 
 from certtrain.bounds import Box
 from certtrain.bounds.relaxation.deeppoly import DeepPoly
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.job import run_in
-from certtrain.cli.launch import _tell_failures
-from certtrain.cli.schema import plain
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import plain
+from certtrain.cli.job.entry import run_in
+from certtrain.cli.job.launch import _tell_failures
 from certtrain.report import CertificationFailed
 from certtrain.sweep.jobs import Job
 

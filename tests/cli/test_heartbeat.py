@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from certtrain.cli import estimate
-from certtrain.cli.assemble import make_network, make_source, make_training
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.heartbeat import SECONDS, Heartbeat
-from certtrain.cli.preflight import preflight
-from certtrain.cli.schema import parse, plain
+from certtrain.cli.assembly.data import make_source
+from certtrain.cli.assembly.network import make_network
+from certtrain.cli.assembly.training import make_training
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import parse, plain
+from certtrain.cli.estimates import announcement as estimate
+from certtrain.cli.job.preflight import preflight
+from certtrain.cli.process.heartbeat import SECONDS, Heartbeat
 from certtrain.training.progress import LINE_SECONDS
 
 

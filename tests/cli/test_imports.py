@@ -6,9 +6,9 @@ import sys
 HEAVY = ("scipy", "matplotlib", "sklearn", "datasets", "pyarrow", "pandas", "wandb", "jinja2", "torchvision")
 SCRIPT = f"""
 import sys
-from certtrain.cli.imports import import_torchmetrics
+from certtrain.cli.process.imports import import_torchmetrics
 import_torchmetrics()
-import certtrain.cli.preflight, certtrain.cli.job
+import certtrain.cli.job.preflight, certtrain.cli.job.entry
 print([name for name in {HEAVY} if name in sys.modules])
 import matplotlib.pyplot, scipy.signal
 from lightning_utilities.core.imports import RequirementCache, package_available

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from certtrain.cli.analyze import analyze_command
-from certtrain.cli.landscape import landscape_command
+from certtrain.cli.commands.analyze import analyze_command
+from certtrain.cli.commands.landscape import landscape_command
 from certtrain.errors import CerttrainError, ConfigError
 from certtrain.report import write_report
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from certtrain.cli import output
+from certtrain.cli.process import output
 
 
 @pytest.fixture(params=["ascii", "latin-1", "cp1252", "utf-8"])

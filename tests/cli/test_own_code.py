@@ -6,15 +6,17 @@ from pathlib import Path
 import pytest
 
 from certtrain.__main__ import _look_here
-from certtrain.cli.assemble import make_network, make_source
-from certtrain.cli.code import find_code, remember_code
-from certtrain.cli.compose import compose_jobs, parse_command
-from certtrain.cli.own_targets import replace_targets
-from certtrain.cli.preflight import preflight
-from certtrain.cli.recompose import compose_anew
-from certtrain.cli.resume import _named
-from certtrain.cli.rundir import RunDirectory
-from certtrain.cli.schema import parse, plain
+from certtrain.cli.assembly.data import make_source
+from certtrain.cli.assembly.network import make_network
+from certtrain.cli.configuration.compose import compose_jobs
+from certtrain.cli.configuration.own_targets import replace_targets
+from certtrain.cli.configuration.recompose import compose_anew
+from certtrain.cli.configuration.schema import parse, plain
+from certtrain.cli.job.preflight import preflight
+from certtrain.cli.rundir.code import find_code, remember_code
+from certtrain.cli.rundir.directory import RunDirectory
+from certtrain.cli.rundir.recorded import parse_command
+from certtrain.cli.rundir.resume import _named
 from certtrain.earlier import completed
 from certtrain.errors import ConfigError
 

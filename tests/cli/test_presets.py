@@ -8,13 +8,16 @@ import pytorch_lightning as pl
 import torch
 
 from certtrain._paths import config_dir
-from certtrain.cli import presets as presets_module
-from certtrain.cli.assemble import make_data, make_network, make_training
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.help import choices
-from certtrain.cli.measure import run_estimate
-from certtrain.cli.presets import presets, presets_command
-from certtrain.cli.schema import RunConfig, parse, plain
+from certtrain.cli.assembly.data import make_data
+from certtrain.cli.assembly.network import make_network
+from certtrain.cli.assembly.training import make_training
+from certtrain.cli.commands.presets import presets_command
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import RunConfig, parse, plain
+from certtrain.cli.estimates.training import run_estimate
+from certtrain.cli.help import presets as presets_module
+from certtrain.cli.help.page import choices
+from certtrain.cli.help.presets import presets
 from certtrain.data.module import ImageData
 from certtrain.data.source import ArrayPair, Source, Splits
 from certtrain.errors import ConfigError
@@ -129,7 +132,7 @@ def test_what_a_run_would_take(capsys: pytest.CaptureFixture[str], monkeypatch: 
     unknown = run_estimate(config("model.widths=[4]", "relaxation=ibp", "pgpe.population_size=4"))
     assert unknown.steps is None
     assert "a step" in str(unknown)
-    monkeypatch.setattr("certtrain.cli.measure.run_estimate", lambda config: estimate)
+    monkeypatch.setattr("certtrain.cli.estimates.training.run_estimate", lambda config: estimate)
     assert "a step" in listed(capsys, ("paradox_mnist_fc_ibp", "--measure"))
 
 

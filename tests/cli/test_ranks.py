@@ -45,7 +45,7 @@ def ranks_of(directory: Path) -> dict[int, int]:
             )
         except OSError:
             continue
-        if b"certtrain.cli.rank" in words and str(directory).encode() in words:
+        if b"certtrain.cli.job.rank" in words and str(directory).encode() in words:
             found[int(environment[b"RANK"])] = int(entry.name)
     return found
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from certtrain.cli.documented import Key, described_by, read_choice
-from certtrain.cli.reference import SETTINGS, all_choices, configuration_page, documented, in_words, values_of
-from certtrain.cli.schema import RunConfig
+from certtrain.cli.configuration.schema import RunConfig
+from certtrain.cli.help.documented import Key, described_by, read_choice
+from certtrain.cli.help.reference import SETTINGS, all_choices, configuration_page, documented, in_words, values_of
 
 
 def test_every_key_says_what_it_is_for() -> None:

@@ -14,13 +14,14 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from certtrain.cli.compose import Command, as_command, compose_jobs
-from certtrain.cli.explain import as_typed
-from certtrain.cli.parser import read_arguments
-from certtrain.cli.preflight import preflight
-from certtrain.cli.resume import Place, find_place
-from certtrain.cli.rundir import RunDirectory, difference
-from certtrain.cli.schema import Node, plain
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.explain import as_typed
+from certtrain.cli.configuration.parser import read_arguments
+from certtrain.cli.configuration.schema import Node, plain
+from certtrain.cli.job.preflight import preflight
+from certtrain.cli.rundir.directory import RunDirectory, difference
+from certtrain.cli.rundir.recorded import as_command
+from certtrain.cli.rundir.resume import Place, find_place
 from certtrain.errors import CerttrainError, ConfigError
 from certtrain.lock import InUse, holder, locked
 from certtrain.sweep.launcher import quoted

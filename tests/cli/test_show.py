@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 
 from certtrain import __main__ as program
 from certtrain._paths import config_dir
-from certtrain.cli.recompose import compose_anew
-from certtrain.cli.show import show_command, shown
+from certtrain.cli.commands.show import show_command, shown
+from certtrain.cli.configuration.recompose import compose_anew
 from certtrain.errors import ConfigError
 
 

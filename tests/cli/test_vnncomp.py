@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import certtrain
 from certtrain.certify.properties import Property, write_vnnlib
-from certtrain.cli.vnncomp import seconds_since_start, vnncomp_command
+from certtrain.cli.commands.vnncomp import seconds_since_start, vnncomp_command
 from certtrain.errors import CerttrainError, ConfigError
 from certtrain.networks import to_onnx
 
@@ -133,7 +133,7 @@ def test_an_error_is_no_answer(folder: Path, tmp_path: Path, monkeypatch: pytest
     def failing(*arguments: object, **named: object) -> None:
         raise MemoryError("no memory")
 
-    monkeypatch.setattr("certtrain.cli.vnncomp.decide", failing)
+    monkeypatch.setattr("certtrain.cli.commands.vnncomp.decide", failing)
     result = tmp_path / "result.txt"
     with pytest.raises(MemoryError):
         vnncomp_command([str(folder / "network.onnx"), str(folder / "sat.vnnlib"), str(result), "100000"])
@@ -152,7 +152,7 @@ def test_a_contradiction_is_answered_at_once(folder: Path, tmp_path: Path) -> No
 
 def test_the_clock_runs_from_the_start_of_the_process() -> None:
     code = (
-        "import time; time.sleep(1.5)\nfrom certtrain.cli.vnncomp import seconds_since_start\n"
+        "import time; time.sleep(1.5)\nfrom certtrain.cli.commands.vnncomp import seconds_since_start\n"
         "print(seconds_since_start())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -162,6 +162,6 @@ def test_the_clock_runs_from_the_start_of_the_process() -> None:
 
 def test_what_the_command_does_not_need_is_not_imported() -> None:
     heavy = ["lightning", "hydra", "omegaconf", "matplotlib", "datasets", "pandas", "pyarrow", "sklearn"]
-    code = f"import certtrain.cli.vnncomp, sys; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import certtrain.cli.commands.vnncomp, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

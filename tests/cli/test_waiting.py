@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from certtrain.cli.waiting import SPINS, wait_briefly
+from certtrain.cli.process.waiting import SPINS, wait_briefly
 
 QUICK = ["relaxation=ibp", "pgpe.population_size=4", "pgpe.strategy=loop", "certify.limit=1", "certify.attack.steps=1"]
 TWO_RANKS = ["trainer=ddp", "trainer.devices=2", "trainer.max_steps=1", *QUICK]
