@@ -100,7 +100,7 @@ def reads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reads]:
     """Of all that, with keys planted in every node that nothing reads."""
     found, root = Reads(schema.RunConfig, PLANTS), tmp_path_factory.mktemp("reads")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schema, "RunConfig", found.model)
+        patch.setattr(schema.run, "RunConfig", found.model)
         run_and_go_on(found, root / "run", patch)
         assemble_the_rest(patch)
         log_to_the_web(root / "web", patch)

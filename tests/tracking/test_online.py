@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from certtrain.cli.configuration.schema import Logger, parse
+from certtrain.cli.configuration.schema import parse
+from certtrain.cli.configuration.schema.views import Logger
 from certtrain.cli.job.views import bring_up_to_date, target_of
 from certtrain.cli.rundir.directory import RunDirectory
 from certtrain.errors import ConfigError

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from certtrain.cli.assembly.parts import check_kind, instantiate, part
-from certtrain.cli.configuration.schema import Pgpe, RunConfig
+from certtrain.cli.configuration.schema import RunConfig
+from certtrain.cli.configuration.schema.methods import Pgpe
 from certtrain.errors import ConfigError, one_line
 from certtrain.gradients import (
     PGPE,

@@ -20,7 +20,8 @@ from certtrain.cli.assembly.network import begin_from_checkpoint, make_network
 from certtrain.cli.assembly.training import make_training
 from certtrain.cli.configuration.compose import Command, compose_jobs, hydra_for, parsed_overrides
 from certtrain.cli.configuration.explain import explaining
-from certtrain.cli.configuration.schema import Node, RunConfig, Trainer, parse, plain
+from certtrain.cli.configuration.schema import Node, RunConfig, parse, plain
+from certtrain.cli.configuration.schema.training import Trainer
 from certtrain.cli.estimates.announcement import announcement, noise_images
 from certtrain.cli.rundir.directory import WATCHING
 from certtrain.cli.rundir.resume import Place, find_place

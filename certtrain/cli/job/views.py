@@ -11,7 +11,8 @@ from pytorch_lightning.loggers.logger import Logger
 from torch import Tensor
 
 from certtrain.cli.assembly.data import make_source
-from certtrain.cli.configuration.schema import Node, RunConfig, Wandb
+from certtrain.cli.configuration.schema import Node, RunConfig
+from certtrain.cli.configuration.schema.views import Wandb
 from certtrain.data.batches import as_float
 from certtrain.data.source import Splits
 from certtrain.errors import CerttrainError
