@@ -22,11 +22,11 @@ from certtrain.cli.estimates.costs import BUDGET_SECONDS, UNSURE, Range, StepCos
 from certtrain.cli.job.preflight import check_jobs
 from certtrain.cli.rundir.recorded import parse_command
 from certtrain.errors import ConfigError
-from certtrain.gradients.base import about_bytes
+from certtrain.memory import about_bytes
 from certtrain.sweep.environment import cores
 from certtrain.sweep.launcher import typed_overrides
 from certtrain.sweep.plugins import runner_of
-from certtrain.sweep.state import duration
+from certtrain.times import about
 from certtrain.tuning.plan import is_search, planned
 
 DESCRIPTION = """Composes and checks every job of a command, times a few steps of each kind, and says what all takes.
@@ -246,7 +246,7 @@ def _print_kinds(console: Console, plan: Plan) -> None:
 
 
 def _words(found: Range) -> str:
-    return _span(_time(found.low), _time(found.high))
+    return _span(about(found.low), about(found.high))
 
 
 def _span(low: str, high: str) -> str:
@@ -255,14 +255,6 @@ def _span(low: str, high: str) -> str:
         return low
     number, _, unit = low.partition(" ")
     return f"{number} to {high}" if unit and high.endswith(f" {unit}") else f"{low} to {high}"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 0.1:
-        return f"{1000 * seconds:.2g} ms"
-    if seconds < 120:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    return duration(seconds) if seconds < 36000 else f"{seconds / 3600:.0f} h"
 
 
 def _resident() -> int | None:

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from certtrain.cli.configuration.schema import RunConfig
 from certtrain.data.source import Source
-from certtrain.gradients.base import ALONE, LossFunction, about_bytes, about_seconds
+from certtrain.gradients.base import ALONE, LossFunction
 from certtrain.gradients.cost import cost_of_one
 from certtrain.gradients.strategy import against_vectorising
-from certtrain.memory import available_bytes
+from certtrain.memory import about_bytes, available_bytes
 from certtrain.networks import parameters
+from certtrain.times import about
 from certtrain.training.generation import Generation
 from certtrain.training.module import CertifiedTraining
 from certtrain.training.shards import Shard
@@ -51,10 +52,10 @@ def announcement(config: RunConfig, training: CertifiedTraining, source: Source)
     if seconds <= LONG_GENERATION and (free is None or held <= MUCH_MEMORY * free):
         return None
     what = "members" if estimator.has_members else "evaluations"
-    each = f"{evaluations} {what} of about {about_seconds(cost.seconds)}" if evaluations > 1 else "one evaluation"
+    each = f"{evaluations} {what} of about {about(cost.seconds)}" if evaluations > 1 else "one evaluation"
     memory = "" if cost.bytes is None else f" and {about_bytes(held)} of memory"
     memory += "" if free is None or not memory else f" ({about_bytes(free)} are free)"
-    return f"one generation takes about {about_seconds(seconds)}{memory}: {each}, on {images} images"
+    return f"one generation takes about {about(seconds)}{memory}: {each}, on {images} images"
 
 
 def noise_images(source: Source, count: int) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,10 @@ from certtrain.cli.assembly.training import make_training
 from certtrain.cli.configuration.schema import RunConfig
 from certtrain.cli.estimates.announcement import batch_of, noise_images
 from certtrain.gradients.backprop import differentiate
-from certtrain.gradients.base import ALONE, about_seconds
+from certtrain.gradients.base import ALONE
 from certtrain.gradients.cost import TELLING_SECONDS
 from certtrain.networks import parameters
+from certtrain.times import about
 from certtrain.training.generation import Generation
 from certtrain.training.module import CertifiedTraining
 from certtrain.training.shards import Shard
@@ -38,8 +39,8 @@ class RunEstimate:
 
     def __str__(self) -> str:
         """For people."""
-        step = f"{about_seconds(self.step_seconds)} a step"
-        return step if self.steps is None else f"about {about_seconds(self.step_seconds * self.steps)}: {step}"
+        step = f"{about(self.step_seconds)} a step"
+        return step if self.steps is None else f"about {about(self.step_seconds * self.steps)}: {step}"
 
 
 def run_estimate(config: RunConfig) -> RunEstimate:
