@@ -17,9 +17,9 @@ from certtrain.gradients import (
     Ranks,
     SharpnessAware,
 )
-from certtrain.gradients.adaptive import make as make_control_variate
 from certtrain.gradients.base import ALONE
 from certtrain.gradients.noise import Noise, NoiseFamily
+from certtrain.gradients.registry import make_control_variate
 from certtrain.gradients.sigma import SigmaRule
 from certtrain.training.phases import NO_WARM_START, WarmStart
 
