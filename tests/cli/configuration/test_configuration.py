@@ -38,7 +38,7 @@ MEASURED = {("data", "arrays"), ("data", "folder"), ("data", "hub")}
 DECLARED = [f"data.source.{fact}" for fact in ("shape=[1,8,8]", "num_classes=10", "mean=[0.5]", "std=[0.3]")]
 
 
-# Experiments are trained, by tests/cli/test_presets.py.
+# Experiments are trained, by tests/cli/commands/test_presets.py.
 @pytest.mark.parametrize(("group", "choice"), [found for found in CHOICES if found[0] != "experiment"])
 def test_every_choice_of_every_group_composes_and_assembles(group: str, choice: str) -> None:
     declared = DECLARED if (group, choice) in MEASURED else ()
