@@ -88,7 +88,7 @@ def test_what_cannot_run_is_refused_as_it_is_without_estimate() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "words"),
-    [(0.012, 0.034, "12 to 34 ms"), (0.5, 0.5, "0.5 s"), (3, 200, "3 s to 3 min"), (40000, 80000, "11 to 22 h")],
+    [(0.012, 0.034, "12 to 34 ms"), (0.5, 0.5, "0.5 s"), (3, 200, "3 s to 3.3 min"), (40000, 80000, "11 to 22 h")],
 )
 def test_ranges_are_said_with_their_unit(low: float, high: float, words: str) -> None:
     assert estimation._words(Range(low, high)) == words
