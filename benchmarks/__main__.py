@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from benchmarks.settings import SECTIONS, Settings, plan_for
-from certtrain.cli.waiting import wait_briefly
+from certtrain.cli.process.waiting import wait_briefly
 from certtrain.errors import CerttrainError, ConfigError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def measure(settings: Settings, console: Console) -> None:
     from benchmarks.cases import Bench
     from benchmarks.figure import draw
     from benchmarks.machine import Machine
-    from certtrain.cli.memory import keep_freed_memory
+    from certtrain.cli.process.memory import keep_freed_memory
 
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)

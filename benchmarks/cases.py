@@ -13,9 +13,11 @@ from torch import Tensor
 from benchmarks.settings import NO_DATA, Plan, Settings, plan_for, weights_for
 from benchmarks.weights import checkpoint, train
 from certtrain.bounds import Box, Relaxation, margin_spec
-from certtrain.cli.assemble import make_network, make_source
-from certtrain.cli.compose import compose_jobs, parse_command
-from certtrain.cli.schema import RunConfig, parse, plain
+from certtrain.cli.assembly.data import make_source
+from certtrain.cli.assembly.network import make_network
+from certtrain.cli.configuration.compose import compose_jobs
+from certtrain.cli.configuration.schema import RunConfig, parse, plain
+from certtrain.cli.rundir.recorded import parse_command
 from certtrain.data.batches import as_float
 from certtrain.networks import Graph, Params, parameters
 from certtrain.training.checkpoints import load_network

@@ -14,9 +14,9 @@ import torch
 import torch.distributed as dist
 from torch.distributed import TCPStore
 
-from certtrain.cli import cluster
-from certtrain.cli.memory import keep_freed_memory
-from certtrain.cli.supervisor import environment_of
+from certtrain.cli.job import cluster
+from certtrain.cli.job.supervisor import environment_of
+from certtrain.cli.process.memory import keep_freed_memory
 
 # Numbers of an all-reduce; the largest has the parameters of cnn7 on MNIST.
 SIZES = (1_000, 24_330, 820_954, 13_257_290)

@@ -11,7 +11,7 @@ import torch
 
 import certtrain
 from certtrain.bounds.backends import _auto_lirpa_compat as compat
-from certtrain.cli.waiting import SETTINGS
+from certtrain.cli.process.waiting import SETTINGS
 
 
 @dataclass(frozen=True)

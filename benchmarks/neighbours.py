@@ -31,8 +31,8 @@ from benchmarks.population import METHOD, losses
 from benchmarks.settings import FULL, QUICK, Footprint, Neighbours, Population
 from benchmarks.tables import colored, make_table, milliseconds, number
 from benchmarks.timing import Call, Spread, alternate
-from certtrain.cli.memory import keep_freed_memory
-from certtrain.cli.waiting import SETTINGS, wait_briefly
+from certtrain.cli.process.memory import keep_freed_memory
+from certtrain.cli.process.waiting import SETTINGS, wait_briefly
 from certtrain.errors import CerttrainError
 
 # Ways to wait.

@@ -21,7 +21,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from benchmarks.cases import Images, configuration
-from certtrain.cli.assemble import make_source
+from certtrain.cli.assembly.data import make_source
 from certtrain.data.batches import as_float
 from certtrain.data.splits import stratified_split
 from certtrain.errors import CerttrainError, ConfigError

@@ -7,9 +7,9 @@ import sys
 from importlib import import_module
 
 from certtrain import __version__
-from certtrain.cli.output import tolerate_any_encoding, while_somebody_reads
-from certtrain.cli.parser import COMMANDS, read_arguments
-from certtrain.cli.waiting import wait_briefly
+from certtrain.cli.configuration.parser import COMMANDS, read_arguments
+from certtrain.cli.process.output import tolerate_any_encoding, while_somebody_reads
+from certtrain.cli.process.waiting import wait_briefly
 from certtrain.errors import CerttrainError
 
 
@@ -40,14 +40,14 @@ def _run(arguments: list[str]) -> None:
     if found.help:
         from shutil import get_terminal_size
 
-        from certtrain.cli.help import help_page  # without torch: help answers at once
+        from certtrain.cli.help.page import help_page  # without torch: help answers at once
 
         with while_somebody_reads():
             print(help_page(get_terminal_size((120, 24)).columns))
     elif found.version:
         print(f"certtrain {__version__}")
     else:
-        from certtrain.cli.launch import launch
+        from certtrain.cli.job.launch import launch
 
         launch(found)
 

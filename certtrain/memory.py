@@ -32,3 +32,8 @@ def available_bytes(device: torch.device) -> int | None:
         return min(free, int(limit) - int(used))
     except (OSError, ValueError):  # no control group, or the word "max" for no limit
         return free
+
+
+def about_bytes(count: int) -> str:
+    """An amount of memory for people."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -77,7 +77,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def made_pages(root: Path) -> Iterator[tuple[str, str]]:
     """Address and Markdown of every page that nobody writes."""
-    from certtrain.cli import reference
+    from certtrain.cli.help import reference
 
     for name, page in reference.PAGES.items():
         yield f"reference/{name}", page()

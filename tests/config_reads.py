@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, create_model
 from pydantic.fields import FieldInfo
 
-from certtrain.cli.schema import plain
+from certtrain.cli.configuration.schema import plain
 
 Plants = dict[str, tuple[type, Any]]
 

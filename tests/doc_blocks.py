@@ -15,14 +15,15 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
 
-from certtrain.cli import parser as command_line
-from certtrain.cli.assemble import make_verifiers
-from certtrain.cli.certify import read_overrides
-from certtrain.cli.compose import Command, compose_jobs, parse_command
-from certtrain.cli.measured import Measured
-from certtrain.cli.parser import COMMANDS, Parser
-from certtrain.cli.preflight import check_parts
-from certtrain.cli.schema import parse, plain
+from certtrain.cli.assembly.bounds import make_verifiers
+from certtrain.cli.commands.certify import read_overrides
+from certtrain.cli.configuration import parser as command_line
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.parser import COMMANDS, Parser
+from certtrain.cli.configuration.schema import parse, plain
+from certtrain.cli.job.preflight import check_parts
+from certtrain.cli.rundir.recorded import parse_command
+from certtrain.cli.trained.measured import Measured
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Pages that a reader copies from; what is in them has to work.
@@ -223,7 +224,7 @@ def _check_certification(overrides: list[str]) -> None:
 
 
 def _check_study(arguments: list[str]) -> None:
-    from certtrain.cli import study
+    from certtrain.cli.commands import study
 
     file = next(REPOSITORY / word for word in arguments if word.endswith(".yaml"))
     if file.is_file():

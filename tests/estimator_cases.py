@@ -3,11 +3,12 @@
 from functools import cache
 
 from certtrain._paths import config_dir
-from certtrain.cli.assemble import make_estimator
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.help import choices
-from certtrain.cli.schema import parse, plain
+from certtrain.cli.assembly.estimator import make_estimator
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import parse, plain
+from certtrain.cli.help.page import choices
 from certtrain.gradients import GradientEstimator
+from certtrain.gradients.registry import CONTROL_VARIATES
 
 # The published estimator: the default adds a control variate and shrinkage.
 PLAIN = ["method=pgpe", "pgpe.control_variate=none", "pgpe.shrinkage=none"]
@@ -17,6 +18,10 @@ PARTS = {
     for group in ("sigma_rule", "noise")
     for choice in choices(config_dir() / "pgpe" / group)
 }
+GUESSES = {
+    f"control_variate={name}": ["method=pgpe", "pgpe.shrinkage=none", f"pgpe.control_variate={name}"]
+    for name in CONTROL_VARIATES
+}
 OPTIONS = {
     "ranks": [*PLAIN, "pgpe.fitness=centered_ranks"],
     "normalized": [*PLAIN, "pgpe.fitness=normalized"],
@@ -25,8 +30,6 @@ OPTIONS = {
     # Of rank 1: two factors of a higher rank would not make the checks' matrix smaller, whose noise is plain then.
     "control_variate_of_low_rank": ["method=pgpe", "pgpe.shrinkage=none", "pgpe/noise=low_rank", "pgpe.noise.rank=1"],
     "control_variate_of_layers": ["method=pgpe", "pgpe.shrinkage=none", "pgpe.layer_scale={w: 0.5}"],
-    "control_variate": ["method=pgpe", "pgpe.shrinkage=none"],
-    "control_variate_rgs": ["method=pgpe", "pgpe.shrinkage=none", "pgpe.control_variate=rgs", "pgpe.control_samples=4"],
     "control_variate_auto": [
         "method=pgpe",
         "pgpe.shrinkage=none",
@@ -36,7 +39,7 @@ OPTIONS = {
     "rgs_independent": ["method=rgs", "rgs.sampling=independent"],
     "rgs_vmap": ["method=rgs", "rgs.strategy=vmap"],
 }
-COMMANDS = METHODS | PARTS | OPTIONS
+COMMANDS = METHODS | PARTS | GUESSES | OPTIONS
 
 
 @cache

@@ -5,10 +5,10 @@ from functools import cache
 from typing import Any
 
 from certtrain._paths import config_dir
-from certtrain.cli.assemble import instantiate
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.help import choices
-from certtrain.cli.schema import parse, plain
+from certtrain.cli.assembly.parts import instantiate
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import parse, plain
+from certtrain.cli.help.page import choices
 from certtrain.losses import AdCert, Distillation, FeatureDistillation, Loss
 from certtrain.networks import Params
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.distributed import TCPStore
 
-PRELOAD = ["certtrain.cli.job", "certtrain.cli.compose", "rank_jobs"]
+PRELOAD = ["certtrain.cli.job.entry", "certtrain.cli.configuration.compose", "rank_jobs"]
 TIMEOUT_S = 90
 
 
@@ -46,8 +46,8 @@ def _receive(receiver: Any) -> Any:
 
 
 def _enter(sender: Any, rank: int, size: int, port: int, function: Callable[..., Any], arguments: tuple) -> None:
-    from certtrain.cli import cluster
-    from certtrain.cli.supervisor import environment_of
+    from certtrain.cli.job import cluster
+    from certtrain.cli.job.supervisor import environment_of
 
     os.environ.update(environment_of(os.environ, rank, size, port))
     torch.set_num_threads(1)
@@ -62,8 +62,8 @@ def _enter(sender: Any, rank: int, size: int, port: int, function: Callable[...,
 
 
 def resolved(overrides: tuple[str, ...]) -> dict:
-    from certtrain.cli.compose import Command, compose_jobs
-    from certtrain.cli.schema import plain
+    from certtrain.cli.configuration.compose import Command, compose_jobs
+    from certtrain.cli.configuration.schema import plain
 
     (job,) = compose_jobs(Command(overrides, False, False))
     return plain(job)
@@ -71,7 +71,7 @@ def resolved(overrides: tuple[str, ...]) -> dict:
 
 def train(directory: Path, overrides: tuple[str, ...]) -> dict[str, torch.Tensor]:
     """A run as each of its ranks has it; returns the weights that this one ends with."""
-    from certtrain.cli.job import run_in
+    from certtrain.cli.job.entry import run_in
     from certtrain.training.module import CertifiedTraining
 
     weights: dict[str, torch.Tensor] = {}

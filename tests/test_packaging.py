@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from certtrain import __version__, _paths
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.preflight import check_parts
-from certtrain.cli.schema import parse, plain
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import parse, plain
+from certtrain.cli.job.preflight import check_parts
 from certtrain.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -22,7 +22,9 @@ from torch import Tensor
 from certtrain.analysis.replicates import Estimated, jackknife, mean_square, product_of_means
 from certtrain.gradients import PGPE, RGS, Backprop, GradientEstimator, LossFunction, Ranks, State
 from certtrain.gradients.base import ALONE
-from certtrain.gradients.control_variate import ControlVariate, Draw, PlainGradient, SmoothedGradient
+from certtrain.gradients.control_variate import ControlVariate, Draw
+from certtrain.gradients.plain_gradient import PlainGradient
+from certtrain.gradients.smoothed_gradient import SmoothedGradient
 from certtrain.networks.graph import Params
 
 # Of the reference, the guess that it corrects, and the estimators: independent of each other, whatever the seed is.

@@ -4,7 +4,7 @@
 takes `loss(params) -> scalar` and never looks inside: it does not know which relaxation, network or data the loss is
 made of. `noise` (Gaussian) and `low_rank` are pure functions of (seed, generation, pair), made of the numbers of
 `philox`. `population` evaluates many `members`, and `strategy` finds out which way to do so is the faster one. PGPE is
-composed of `control_variate` (a guess at the gradient, `adaptive` in its effort), `fitness` (what is made of losses),
+composed of a `control_variate` (a guess at the gradient, one of `registry`), `fitness` (what is made of losses),
 `sigma` and `sigma_unit` (how the noise changes, in which unit), `layer_scale` (where it differs), `pairs` (sums over
 noise) and `correction` (what they add to the guess: `shrinkage` keeps a part). `ranks` is what an estimator sees of the
 processes that work with it, `distributed` those of torch.distributed, `statistics` says how good an estimate is.

@@ -7,17 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from certtrain.errors import ConfigError
 from certtrain.gradients.base import ALONE, LossFunction, State
-from certtrain.gradients.control_variate import (
-    ControlVariate,
-    Draw,
-    Found,
-    PlainGradient,
-    SmoothedGradient,
-    halves,
-)
+from certtrain.gradients.control_variate import ControlVariate, Draw, Found
 from certtrain.gradients.ranks import Ranks
+from certtrain.gradients.smoothed_gradient import SmoothedGradient, halves
 from certtrain.networks.graph import Params
 
 # Losses that could be evaluated in the time of one gradient, about.
@@ -89,24 +82,3 @@ def _best(pairs: int, variance: float, missed: float, square: float) -> int:
         return MOST
     ideal = math.sqrt(2 * pairs * max(0.0, variance) / (GRADIENT_COST * bias))
     return min(MOST, max(FEWEST, 2 ** round(math.log2(max(1.0, ideal)))))
-
-
-def make(name: str, samples: int | str | None) -> ControlVariate | None:
-    """The control variate of a name; None for `none`.
-
-    Args:
-        name: One of none, gradient, rgs.
-        samples: Gradients of rgs, or auto; None for its default, and for the others.
-
-    Raises:
-        ConfigError: If there is none of that name, or it takes no samples.
-    """
-    if name not in ("none", "gradient", "rgs"):
-        raise ConfigError(f"pgpe.control_variate must be one of none, gradient, rgs, got {name}")
-    if name == "rgs" and samples == "auto":
-        return AdaptiveGradient()
-    if name == "rgs":
-        return SmoothedGradient() if samples is None else SmoothedGradient(int(samples))
-    if samples is not None:
-        raise ConfigError(f"pgpe.control_samples is for pgpe.control_variate=rgs, got {samples} with {name}")
-    return PlainGradient() if name == "gradient" else None

@@ -79,19 +79,6 @@ class Choice:
         return f"population strategy auto: {self.strategy} (per member: {', '.join([*timed, *failed])})"
 
 
-def about_seconds(seconds: float) -> str:
-    """A time for people."""
-    for size, unit in ((3600.0, "h"), (60.0, "min"), (1.0, "s")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.1g} s"
-
-
-def about_bytes(count: int) -> str:
-    """An amount of memory for people."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
 class GradientEstimator(ABC):
     """Estimates the gradient of a loss, or of a smoothed version of it."""
 

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from certtrain.errors import one_line
-from certtrain.gradients.base import Choice, Cost, LossFunction, about_bytes, about_seconds
+from certtrain.gradients.base import Choice, Cost, LossFunction
 from certtrain.gradients.members import Members
+from certtrain.memory import about_bytes
+from certtrain.times import about
 
 # Every round takes each way once and the best time counts: the first round pays for what is set up once, and whatever
 # else the machine does only ever adds time. A lead by the factor `CLEAR` needs no further rounds.
@@ -49,7 +51,7 @@ def against_vectorising(cost: Cost, members: int, free: int | None) -> str | Non
         free: Bytes of memory that are free; None if nobody knows.
     """
     if cost.seconds > LONG_MEMBER:
-        return f"beside the {about_seconds(cost.seconds)} of one member, calls take no time"
+        return f"beside the {about(cost.seconds)} of one member, calls take no time"
     need = members * (cost.bytes or 0)
     if free is not None and need > free:
         return f"{members} members take about {about_bytes(need)}, {about_bytes(free)} are free: see pgpe.member_chunk"

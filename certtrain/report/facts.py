@@ -7,6 +7,7 @@ from typing import Any
 
 from certtrain.report.identity import named
 from certtrain.report.rows import variant
+from certtrain.times import duration
 
 
 def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -58,14 +59,6 @@ def _origin(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     found = [f"{name} {number}" for name, number in (record.get("versions") or {}).items() if number]
     if found:
         yield "versions", ", ".join(found)
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 9.5 s, 3 min 20 s, 2 h 5 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
 
 
 def _data(data: Mapping[str, Any]) -> str:

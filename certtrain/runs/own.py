@@ -11,8 +11,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from certtrain.cli.code import own_folder
-from certtrain.cli.targets import locate
+from certtrain.cli.configuration.targets import locate
+from certtrain.cli.rundir.code import own_folder
 from certtrain.errors import ConfigError
 from certtrain.sweep.launcher import quoted
 

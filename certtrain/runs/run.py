@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from certtrain.certify import read_ledger
-from certtrain.cli.code import find_code
-from certtrain.cli.rundir import CONFIG, RunDirectory
+from certtrain.cli.rundir.code import find_code
+from certtrain.cli.rundir.directory import CONFIG, RunDirectory
 from certtrain.earlier import completed
 from certtrain.errors import DataError
 from certtrain.report.certifications import FOLDER
@@ -113,9 +113,9 @@ class Run:
         Raises:
             CerttrainError: If there is no checkpoint, or the network cannot be built; one line.
         """
-        from certtrain.cli.assemble import make_source
-        from certtrain.cli.schema import parse
-        from certtrain.cli.target import find_target
+        from certtrain.cli.assembly.data import make_source
+        from certtrain.cli.configuration.schema import parse
+        from certtrain.cli.trained.target import find_target
 
         for line in find_code(self.directory):
             warnings.warn(line, stacklevel=2)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from certtrain.cli.rundir import RunDirectory
+from certtrain.cli.rundir.directory import RunDirectory
 from certtrain.errors import CerttrainError
 from certtrain.report import check_failures, read_summary
 from certtrain.report.collect_read import SUMMARY

@@ -10,7 +10,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from certtrain.cli.rundir import RunDirectory
+from certtrain.cli.rundir.directory import RunDirectory
 from certtrain.errors import CerttrainError, DataError
 from certtrain.nodes import flatten
 from certtrain.report.certifications import FOLDER

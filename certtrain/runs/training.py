@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from certtrain.cli.announce import FILE
-from certtrain.cli.parser import read_arguments
-from certtrain.cli.rundir import RunDirectory
+from certtrain.cli.configuration.parser import read_arguments
+from certtrain.cli.job.announce import FILE
+from certtrain.cli.rundir.directory import RunDirectory
 from certtrain.errors import CerttrainError, ConfigError
 from certtrain.runs.own import folder_of_certtrain, own_target
 from certtrain.runs.own_data import own_data

@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from certtrain.sweep.jobs import OUTPUT, PRUNED, TRACEBACK, Job, Outcome, certified_accuracy
-from certtrain.sweep.state import Running, State, about, duration
+from certtrain.sweep.state import Running, State
 from certtrain.tables import show
+from certtrain.times import about, duration
 
 STYLES = {
     **{"done": "green", "done before": "green", "failed": "red", "pruned": "cyan"},
@@ -160,7 +161,7 @@ class Board:
             number, value = best
             words.append(f"best validated {100 * value:.2f} % (job {number})")
         if (left := self._state.seconds_left()) is not None:
-            words.append(f"{about(left)} left")
+            words.append(f"about {about(left)} left")
         return ", ".join(words)
 
     def _shown(self) -> RenderableType:

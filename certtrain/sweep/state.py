@@ -133,19 +133,3 @@ class State:
         found = progress.validated
         if found is not None and (self._best is None or found > self._best[1]):
             self._best = job.number, found
-
-
-def duration(seconds: float) -> str:
-    """A time as a clock has it."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"
-
-
-def about(seconds: float) -> str:
-    """A time that is not known well."""
-    for size, unit in ((3600.0, "h"), (60.0, "min")):
-        if seconds >= 1.5 * size:
-            return f"about {seconds / size:.0f} {unit}"
-    return f"about {max(1.0, seconds):.0f} s"

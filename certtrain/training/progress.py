@@ -12,10 +12,11 @@ from pytorch_lightning.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from certtrain.times import about
 from certtrain.training.module import CertifiedTraining
 
-# Less than the silence that is broken by a line of its own (`certtrain.cli.heartbeat`): while steps are short, this
-# one comes first.
+# Less than the silence that is broken by a line of its own (`certtrain.cli.process.heartbeat`): while steps are short,
+# this one comes first.
 LINE_SECONDS = 8.0
 SHOWN = {
     "train/loss": ("loss", "{:.3f}"),
@@ -44,14 +45,6 @@ def fitting(parts: Iterable[str], width: int) -> str:
     return line
 
 
-def time_left(seconds: float) -> str:
-    """A remaining time in at most eight characters: 45 s, 12 min, 3 h 05."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02}"
-
-
 @dataclass
 class Pace:
     """How fast a run goes, everything included that happens between its steps.
@@ -70,8 +63,8 @@ class Pace:
         """The time until the last step, in words; a question mark before there is anything to judge by."""
         done = step - self.first
         if step == total:
-            return time_left(0)
-        return "?" if done < 1 else time_left((time.monotonic() - self.started) / done * (total - step))
+            return about(0)
+        return "?" if done < 1 else about((time.monotonic() - self.started) / done * (total - step))
 
 
 def place(module: CertifiedTraining, step: int) -> str:

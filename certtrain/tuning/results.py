@@ -17,7 +17,7 @@ from rich.text import Text
 
 from certtrain.errors import ConfigError
 from certtrain.files import replacing
-from certtrain.sweep.state import duration
+from certtrain.times import duration
 from certtrain.tuning.choosers import VIOLATIONS
 from certtrain.tuning.memory import FIGURES, REASON, SECONDS, Memory, check_same, identity
 from certtrain.tuning.settings import Settings

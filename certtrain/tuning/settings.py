@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 from certtrain.errors import ConfigError
-from certtrain.tuning.figures import check_key
 
 TARGET = "hydra_plugins.certtrain_launchers.sweeper.Optuna"
 DIRECTIONS = ("maximize", "minimize")
@@ -195,7 +194,7 @@ def _objective(entry: Any) -> Objective:
     ((key, direction),) = entry.items()
     if direction not in DIRECTIONS:
         raise ConfigError(f"hydra.sweeper.objectives: {key} must be {' or '.join(DIRECTIONS)}, got {direction!r}")
-    check_key("objectives", str(key))
+    _check_key("objectives", str(key))
     return Objective(str(key), direction)
 
 
@@ -210,7 +209,7 @@ def _constraint(entry: Any) -> Constraint:
         raise ConfigError(
             f"hydra.sweeper.constraints: '{entry}' is none: write ['val/natural_accuracy>=0.9'], with >= or <="
         )
-    check_key("constraints", key)
+    _check_key("constraints", key)
     return Constraint(key, sign, value)  # type: ignore[arg-type]
 
 
@@ -218,3 +217,9 @@ def _target(name: str, node: Any) -> Mapping[str, Any]:
     if not isinstance(node, dict) or "_target_" not in node:
         raise ConfigError(f"hydra.sweeper.{name} must be a choice of hydra/sweeper/{name}, got {node!r}")
     return node
+
+
+def _check_key(option: str, key: str) -> None:
+    from certtrain.tuning.figures import check_key  # with torch, which commands that only compose do without
+
+    check_key(option, key)

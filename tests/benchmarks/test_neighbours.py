@@ -13,7 +13,7 @@ import pytest
 from benchmarks.cases import Bench
 from benchmarks.neighbours import CERTTRAIN, DEFAULT, Manner, process_of, second_job
 from benchmarks.settings import NO_DATA, Settings
-from certtrain.cli.waiting import SETTINGS, SPINS
+from certtrain.cli.process.waiting import SETTINGS, SPINS
 from certtrain.errors import CerttrainError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -19,15 +19,16 @@ from rich.console import Console
 
 from certtrain._paths import config_dir
 from certtrain.bounds.registry import NATIVE
-from certtrain.cli import assemble, schema
-from certtrain.cli.compose import Command, compose_jobs, hydra_for
-from certtrain.cli.help import GROUPS, choices
-from certtrain.cli.job import run_in
-from certtrain.cli.logs import run_loggers
-from certtrain.cli.preflight import check_data, check_parts
-from certtrain.cli.resume import find_place
-from certtrain.cli.rundir import RunDirectory
-from certtrain.cli.schema import parse, plain
+from certtrain.cli.assembly import bounds, estimator
+from certtrain.cli.configuration import schema
+from certtrain.cli.configuration.compose import Command, compose_jobs, hydra_for
+from certtrain.cli.configuration.schema import parse, plain
+from certtrain.cli.help.page import GROUPS, choices
+from certtrain.cli.job.entry import run_in
+from certtrain.cli.job.logs import run_loggers
+from certtrain.cli.job.preflight import check_data, check_parts
+from certtrain.cli.rundir.directory import RunDirectory
+from certtrain.cli.rundir.resume import find_place
 from certtrain.data.source import Source
 from certtrain.gradients import Layout
 from certtrain.sweep.launcher import FreshProcesses
@@ -64,14 +65,14 @@ def run_and_go_on(reads: Reads, directory: Path, monkeypatch: pytest.MonkeyPatch
 
 def assemble_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Conditional keys: other methods, several ranks."""
-    monkeypatch.setattr(assemble, "Distributed", lambda layout, timeout_s: SimpleNamespace(layout=layout))
+    monkeypatch.setattr(estimator, "Distributed", lambda layout, timeout_s: SimpleNamespace(layout=layout))
     for method in ("grad", "rgs"):
-        assemble.make_estimator(parse(plain(composed(f"method={method}"))))
-    assemble.make_attack(parse(plain(composed("certify/attack=ensemble"))))
+        estimator.make_estimator(parse(plain(composed(f"method={method}"))))
+    bounds.make_attack(parse(plain(composed("certify/attack=ensemble"))))
     hybrid = parse(plain(composed("trainer=ddp", "pgpe.parallel=hybrid", "pgpe.groups=1")))
-    layout = assemble.make_layout(hybrid)
+    layout = estimator.make_layout(hybrid)
     assert layout == Layout.hybrid(2, 1)
-    assemble.make_ranks(hybrid, layout)
+    estimator.make_ranks(hybrid, layout)
 
 
 def log_to_the_web(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +100,7 @@ def reads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reads]:
     """Of all that, with keys planted in every node that nothing reads."""
     found, root = Reads(schema.RunConfig, PLANTS), tmp_path_factory.mktemp("reads")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schema, "RunConfig", found.model)
+        patch.setattr(schema.run, "RunConfig", found.model)
         run_and_go_on(found, root / "run", patch)
         assemble_the_rest(patch)
         log_to_the_web(root / "web", patch)

@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("optuna")
 
-from certtrain.cli.compose import Command, compose_jobs, with_configured_sweep
-from certtrain.cli.help import help_page
-from certtrain.cli.job import run_in
-from certtrain.cli.preflight import preflight
-from certtrain.cli.schema import plain
+from certtrain.cli.configuration.compose import Command, compose_jobs, with_configured_sweep
+from certtrain.cli.configuration.schema import plain
+from certtrain.cli.help.page import help_page
+from certtrain.cli.job.entry import run_in
+from certtrain.cli.job.preflight import preflight
 from certtrain.errors import ConfigError
 from certtrain.sweep.jobs import PRUNED
 from certtrain.training.module import CertifiedTraining

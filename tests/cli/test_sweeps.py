@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from certtrain.cli.study import check, plan, read
+from certtrain.cli.commands.study import check, plan, read
 from certtrain.errors import CerttrainError
 
 QUICK = ["trainer.max_steps=3", "certify.limit=8", "certify.attack.steps=2", "certify.attack.restarts=1"]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from certtrain.cli.assemble import make_source
-from certtrain.cli.recompose import compose_anew
-from certtrain.cli.schema import parse
+from certtrain.cli.assembly.data import make_source
+from certtrain.cli.configuration.recompose import compose_anew
+from certtrain.cli.configuration.schema import parse
 from certtrain.errors import ConfigError
 
 RANDOM = np.random.default_rng(0)

@@ -14,9 +14,9 @@ from interruptions import StopAt
 from rich.console import Console
 
 from certtrain.bounds import build
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.job import Job
-from certtrain.cli.schema import parse, plain
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import parse, plain
+from certtrain.cli.job.job import Job
 from certtrain.gradients import PGPE, GradientEstimator, LayerScale
 from certtrain.gradients.noise import GaussianNoise
 from certtrain.losses import Problem, RobustCrossEntropy
@@ -78,7 +78,7 @@ def test_noise_is_the_same_bit_by_bit(device: torch.device, dtype: torch.dtype) 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take longer than these runs."""
-    monkeypatch.setattr("certtrain.cli.conclusion.write_report", lambda directory: None)
+    monkeypatch.setattr("certtrain.cli.job.conclusion.write_report", lambda directory: None)
 
 
 SHORT = ("trainer.max_steps=4", "data.batch_size=256", "trainer.log_every_n_steps=1", "certify.limit=20")
@@ -136,7 +136,7 @@ def test_steps_of_training_are_those_on_the_cpu(tmp_path: Path, accelerator: str
 @contextmanager
 def watching_certification(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.device]]:
     """Devices of the networks that are certified."""
-    from certtrain.cli import certification
+    from certtrain.cli.job import certification
 
     seen: list[torch.device] = []
     original = certification.certify

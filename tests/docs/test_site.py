@@ -43,8 +43,8 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
 
 
 def test_the_reference_has_every_key_and_choice(site: Path) -> None:
-    from certtrain.cli.help import GROUPS, choices
-    from certtrain.cli.reference import SETTINGS, all_choices
+    from certtrain.cli.help.page import GROUPS, choices
+    from certtrain.cli.help.reference import SETTINGS, all_choices
 
     keys = words(site, "reference/configuration.html")
     for choice in all_choices():
@@ -61,7 +61,7 @@ def test_the_reference_has_every_key_and_choice(site: Path) -> None:
 
 def test_the_reference_has_every_command_and_public_name(site: Path) -> None:
     import certtrain
-    from certtrain.cli.parser import COMMANDS
+    from certtrain.cli.configuration.parser import COMMANDS
 
     commands = words(site, "reference/commands.html")
     for name in COMMANDS:

@@ -10,21 +10,16 @@ from torch import Tensor
 
 from certtrain.errors import ConfigError
 from certtrain.gradients import PGPE, Backprop, Layout, Ranks
-from certtrain.gradients.adaptive import AdaptiveGradient, make
+from certtrain.gradients.adaptive import AdaptiveGradient
 from certtrain.gradients.base import ALONE, LossFunction, State
-from certtrain.gradients.control_variate import (
-    OWN_PAIRS,
-    ControlVariate,
-    Draw,
-    PlainGradient,
-    SmoothedGradient,
-    joined,
-    mean_and_noise,
-)
+from certtrain.gradients.control_variate import OWN_PAIRS, ControlVariate, Draw, joined, mean_and_noise
 from certtrain.gradients.layer_scale import LayerScale
 from certtrain.gradients.pairs import Blocks
+from certtrain.gradients.plain_gradient import PlainGradient
+from certtrain.gradients.registry import make_control_variate
 from certtrain.gradients.shrinkage import SHRINKAGES, james_stein, james_stein_layers
 from certtrain.gradients.sigma import Learned, Scheduled
+from certtrain.gradients.smoothed_gradient import SmoothedGradient
 from certtrain.networks.graph import Params
 from certtrain.testing.ranks import on_threads
 
@@ -285,18 +280,19 @@ def test_its_quality_is_told() -> None:
 
 
 def test_names() -> None:
-    assert make("none", None) is None
-    assert make("gradient", None) == PlainGradient()
-    assert make("rgs", None) == SmoothedGradient(8)
-    assert make("rgs", 4) == SmoothedGradient(4)
-    assert make("rgs", "auto") == AdaptiveGradient()
+    assert make_control_variate("none", None) is None
+    assert make_control_variate("gradient", None) == PlainGradient()
+    assert make_control_variate("rgs", None) == SmoothedGradient(8)
+    assert make_control_variate("rgs", 4) == SmoothedGradient(4)
+    assert make_control_variate("rgs", "auto") == AdaptiveGradient()
     for name, samples, message in (
-        ("grad", None, "must be one of none, gradient, rgs, got grad"),
+        ("grad", None, "must be one of none, gradient, rgs, got grad; did you mean gradient\\?"),
         ("gradient", 4, "pgpe.control_samples is for pgpe.control_variate=rgs"),
+        ("none", "auto", "pgpe.control_samples is for pgpe.control_variate=rgs, got auto with none"),
         ("rgs", 3, "pgpe.control_samples must be even"),
     ):
         with pytest.raises(ConfigError, match=message):
-            make(name, samples)
+            make_control_variate(name, samples)
     with pytest.raises(ConfigError, match="fitness=normalized needs pgpe.control_variate=none"):
         PGPE(0.1, 4, fitness="normalized", control_variate=PlainGradient())
     with pytest.raises(ConfigError, match="must be one of none, james_stein, james_stein_layers, got some"):

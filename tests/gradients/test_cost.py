@@ -8,7 +8,7 @@ import torch
 
 from certtrain.gradients import PGPE, RGS, Backprop, Choice
 from certtrain.gradients import pgpe as pgpe_module
-from certtrain.gradients.base import Cost, about_bytes, about_seconds
+from certtrain.gradients.base import Cost
 from certtrain.gradients.cost import cost_of_one
 from certtrain.gradients.members import Members
 from certtrain.gradients.strategy import affordable, against_vectorising
@@ -121,11 +121,6 @@ def test_a_measurement_takes_seconds_however_long_a_member_takes(monkeypatch: py
     PGPE(0.1, 64, strategy="auto").choose(lambda p: p["x"].sum(), CENTRE, Cost(0.001, 10))
     PGPE(0.1, 64, strategy="auto", member_chunk=7).choose(lambda p: p["x"].sum(), CENTRE)
     assert measured_on == [(10, 10), (64, 64), (8, 7)]
-
-
-def test_numbers_for_people() -> None:
-    assert [about_seconds(s) for s in (0.034, 5.2, 300.0, 4 * 3600.0)] == ["0.03 s", "5 s", "5 min", "4 h"]
-    assert [about_bytes(b) for b in (3 * 10**5, 4260 * 10**6)] == ["0 MB", "4.3 GB"]
 
 
 def test_what_a_loss_prepares_is_not_charged_to_its_members() -> None:

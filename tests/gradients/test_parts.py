@@ -9,8 +9,8 @@ import torch
 from certtrain.errors import ConfigError
 from certtrain.gradients import PGPE, GaussianNoise, LayerScale, LowRankNoise
 from certtrain.gradients import pairs as pairs_module
-from certtrain.gradients.control_variate import PlainGradient
 from certtrain.gradients.fitness import shape
+from certtrain.gradients.plain_gradient import PlainGradient
 from certtrain.gradients.sigma import Learned, Scheduled
 from certtrain.gradients.statistics import signal_to_noise, trace_of_covariance
 

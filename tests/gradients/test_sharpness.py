@@ -5,9 +5,9 @@ import torch
 from cases import make_case
 
 from certtrain.bounds import build
-from certtrain.cli.assemble import make_estimator
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.schema import parse, plain
+from certtrain.cli.assembly.estimator import make_estimator
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import parse, plain
 from certtrain.errors import ConfigError
 from certtrain.gradients import PGPE, RGS, Alone, Backprop, SharpnessAware
 from certtrain.gradients.accumulation import accumulated

@@ -8,11 +8,13 @@ import torch
 from loss_cases import COMMANDS
 from rich.console import Console
 
-from certtrain.cli.assemble import make_data, make_network, make_source, make_training
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.job import Job
-from certtrain.cli.preflight import check_parts
-from certtrain.cli.schema import RunConfig, parse, plain
+from certtrain.cli.assembly.data import make_data, make_source
+from certtrain.cli.assembly.network import make_network
+from certtrain.cli.assembly.training import make_training
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import RunConfig, parse, plain
+from certtrain.cli.job.job import Job
+from certtrain.cli.job.preflight import check_parts
 from certtrain.errors import ConfigError
 from certtrain.gradients import Backprop
 from certtrain.gradients.base import ALONE

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from certtrain.cli.assemble import instantiate
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.schema import plain
+from certtrain.cli.assembly.parts import instantiate
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import plain
 from certtrain.errors import ConfigError
 from certtrain.networks import parameters, trace
 from certtrain.networks.convnet import ConvNet

@@ -6,7 +6,7 @@ import pytest
 from report.full import full_study
 from report.runs import METHODS, RELAXATIONS, run
 
-from certtrain.cli.report import ReportOptions, write
+from certtrain.cli.commands.report import ReportOptions, write
 
 
 @pytest.fixture(scope="session")

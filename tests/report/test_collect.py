@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from report.runs import DATA, RELAXATIONS, run
 
-from certtrain.cli.collect import collect_command
+from certtrain.cli.commands.collect import collect_command
 from certtrain.errors import CerttrainError
 from certtrain.report.collect import collect
 from certtrain.report.collected import cells

@@ -11,7 +11,7 @@ from pictures import check_layout, points
 from report.runs import run
 from rich.console import Console
 
-from certtrain.cli.collect import collect_command, write
+from certtrain.cli.commands.collect import collect_command, write
 from certtrain.report.collect import Statistic, collect
 from certtrain.report.collected import cells, write_collection
 from certtrain.report.collected_figure import _lines, draw_collection

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from report.runs import run
 
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.schema import Node, plain
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import Node, plain
 from certtrain.report.collect_read import read_run
 from certtrain.report.facts import facts
 from certtrain.report.identity import identify, named

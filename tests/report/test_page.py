@@ -11,8 +11,8 @@ from report.fakes import verdict
 from report.full import IMAGES, full_run, verdicts
 from report.runs import run
 
-from certtrain.cli.presets import presets
-from certtrain.cli.report import ReportOptions, report_command, write
+from certtrain.cli.commands.report import ReportOptions, report_command, write
+from certtrain.cli.help.presets import presets
 from certtrain.errors import CerttrainError
 from certtrain.report.collect import collect
 from certtrain.report.metrics import Series

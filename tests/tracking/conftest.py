@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.job import run_in
-from certtrain.cli.rundir import RunDirectory
-from certtrain.cli.schema import plain
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import plain
+from certtrain.cli.job.entry import run_in
+from certtrain.cli.rundir.directory import RunDirectory
 
 SHORT = (
     *("logger=[wandb,csv,tensorboard]", "model.widths=[16]", "pgpe.population_size=8", "trainer.max_epochs=2"),

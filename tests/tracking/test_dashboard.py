@@ -11,7 +11,7 @@ import wandb_workspaces.workspaces.interface as workspaces
 from wandb_workspaces.reports.v2 import internal as report_models
 from wandb_workspaces.workspaces import internal as workspace_models
 
-from certtrain.cli.dashboard import dashboard_command
+from certtrain.cli.commands.dashboard import dashboard_command
 from certtrain.errors import CerttrainError
 from certtrain.tracking.dashboard.definition import REPORT, WORKSPACE, Definition, define
 from certtrain.tracking.dashboard.panels import title_of

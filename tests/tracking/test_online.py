@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from certtrain.cli.rundir import RunDirectory
-from certtrain.cli.schema import Logger, parse
-from certtrain.cli.views import bring_up_to_date, target_of
+from certtrain.cli.configuration.schema import parse
+from certtrain.cli.configuration.schema.views import Logger
+from certtrain.cli.job.views import bring_up_to_date, target_of
+from certtrain.cli.rundir.directory import RunDirectory
 from certtrain.errors import ConfigError
 from certtrain.report.metrics import read_rows
 from certtrain.tracking.facts import facts_of

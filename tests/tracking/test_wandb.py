@@ -12,7 +12,7 @@ import yaml
 from wandb_files import OfflineRun, offline_run
 
 from certtrain.certify import read_ledger
-from certtrain.cli.sync import sync_command
+from certtrain.cli.commands.sync import sync_command
 from certtrain.errors import CerttrainError
 from certtrain.report.metrics import read_rows
 from certtrain.report.summary import read_summary

@@ -10,10 +10,12 @@ import pytorch_lightning as pl
 import torch
 from lirpa_cases import needs_auto_lirpa
 
-from certtrain.cli.assemble import make_data, make_network, make_training
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.preflight import preflight
-from certtrain.cli.schema import parse, plain
+from certtrain.cli.assembly.data import make_data
+from certtrain.cli.assembly.network import make_network
+from certtrain.cli.assembly.training import make_training
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import parse, plain
+from certtrain.cli.job.preflight import preflight
 from certtrain.errors import ConfigError
 from certtrain.gradients import PGPE, Choice, LossFunction
 from certtrain.gradients.members import Members

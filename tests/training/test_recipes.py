@@ -10,10 +10,11 @@ import torch
 from rich.console import Console
 
 from certtrain.bounds import build
-from certtrain.cli.assemble import make_data, make_network
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.job import Job
-from certtrain.cli.schema import RunConfig, parse, plain
+from certtrain.cli.assembly.data import make_data
+from certtrain.cli.assembly.network import make_network
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import RunConfig, parse, plain
+from certtrain.cli.job.job import Job
 from certtrain.errors import ConfigError
 from certtrain.gradients.accumulation import accumulated
 from certtrain.gradients.backprop import differentiate
@@ -35,7 +36,7 @@ QUICK = ("method=grad", "relaxation=ibp", "data.batch_size=256", "certify.limit=
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take longer than these runs."""
-    monkeypatch.setattr("certtrain.cli.conclusion.write_report", lambda directory: None)
+    monkeypatch.setattr("certtrain.cli.job.conclusion.write_report", lambda directory: None)
 
 
 def config(*overrides: str) -> RunConfig:

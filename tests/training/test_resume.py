@@ -12,11 +12,11 @@ import torch
 from interruptions import StopAt
 from rich.console import Console
 
-from certtrain.cli import assemble
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.job import Job
-from certtrain.cli.rundir import RunDirectory
-from certtrain.cli.schema import RunConfig, parse, plain
+from certtrain.cli.assembly import parts
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import RunConfig, parse, plain
+from certtrain.cli.job.job import Job
+from certtrain.cli.rundir.directory import RunDirectory
 from certtrain.errors import CerttrainError
 from certtrain.losses import NOTHING, Loss, Prepared, Problem
 from certtrain.networks.graph import Params
@@ -60,12 +60,12 @@ RUNS = {
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take longer than these runs."""
-    monkeypatch.setattr("certtrain.cli.conclusion.write_report", lambda directory: None)
+    monkeypatch.setattr("certtrain.cli.job.conclusion.write_report", lambda directory: None)
 
 
 def replacing(key: str, value: Any) -> Callable[..., Any]:
     """`instantiate` with another result for one key."""
-    original = assemble.instantiate
+    original = parts.instantiate
 
     def instantiate(node: dict[str, Any], name: str, **given: Any) -> Any:
         return value if name == key else original(node, name, **given)
@@ -307,7 +307,7 @@ def test_a_bad_step_does_not_replace_the_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], loss: Failing, message: str
 ) -> None:
     """Generation 7, the eighth, fails: 8 calls of grad; the 45th of 6: the centre, the gradient and 4 members."""
-    monkeypatch.setattr("certtrain.cli.assemble.instantiate", replacing("loss", loss))
+    monkeypatch.setattr("certtrain.cli.assembly.parts.instantiate", replacing("loss", loss))
     chosen = config(*overrides, *TWO, "checkpoint.every_generations=3", "optimizer.lr=1e-3")
     with pytest.raises(CerttrainError, match=message) as stopped:
         go(tmp_path / "run", chosen)

@@ -10,10 +10,12 @@ import torch
 from rich.console import Console
 
 from certtrain.bounds import Box, margin_spec
-from certtrain.cli.assemble import make_data, make_network, make_training
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.job import Job
-from certtrain.cli.schema import RunConfig, parse, plain
+from certtrain.cli.assembly.data import make_data
+from certtrain.cli.assembly.network import make_network
+from certtrain.cli.assembly.training import make_training
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import RunConfig, parse, plain
+from certtrain.cli.job.job import Job
 from certtrain.errors import CerttrainError, ConfigError
 from certtrain.networks import parameters
 from certtrain.training.checkpoints import AtomicCheckpointIO, load_network, network_state

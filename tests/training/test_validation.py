@@ -10,10 +10,13 @@ from cases import make_case
 from rich.console import Console
 
 from certtrain.bounds import build
-from certtrain.cli.assemble import make_data, make_network, make_training, make_validation
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.job import Job
-from certtrain.cli.schema import RunConfig, parse, plain
+from certtrain.cli.assembly.bounds import make_validation
+from certtrain.cli.assembly.data import make_data
+from certtrain.cli.assembly.network import make_network
+from certtrain.cli.assembly.training import make_training
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import RunConfig, parse, plain
+from certtrain.cli.job.job import Job
 from certtrain.errors import ConfigError
 from certtrain.losses import (
     AdCert,

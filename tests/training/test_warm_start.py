@@ -7,11 +7,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from certtrain.cli.assemble import begin_from_checkpoint, make_data, make_network, make_source
-from certtrain.cli.compose import Command, compose_jobs
-from certtrain.cli.job import Job
-from certtrain.cli.preflight import check_parts
-from certtrain.cli.schema import RunConfig, parse, plain
+from certtrain.cli.assembly.data import make_data, make_source
+from certtrain.cli.assembly.network import begin_from_checkpoint, make_network
+from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.schema import RunConfig, parse, plain
+from certtrain.cli.job.job import Job
+from certtrain.cli.job.preflight import check_parts
 from certtrain.errors import CerttrainError
 from certtrain.training.checkpoints import network_state
 from certtrain.training.metrics import JsonlLogger

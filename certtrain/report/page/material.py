@@ -11,9 +11,9 @@ from typing import Any
 
 from certtrain.errors import DataError
 from certtrain.nodes import flatten
-from certtrain.report.facts import duration as told
 from certtrain.report.metrics import Series, read_metrics
 from certtrain.report.summary import read_summary
+from certtrain.times import duration as told
 
 Record = Mapping[str, Any]
 LEDGER, METRICS, SUMMARY, CONFIG = "ledger.jsonl", "metrics.jsonl", "summary.json", "config.yaml"
