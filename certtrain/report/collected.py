@@ -43,7 +43,9 @@ def print_collection(console: Console, collection: Collection) -> None:
         width = max(min(longest, WIDEST) if i < columns else longest, *map(cell_len, words))
         justify: Any = "left" if i < columns else "right"
         text = printable(console, "\n".join(words))
-        table.add_column(text, justify=justify, min_width=width, max_width=width, overflow="fold")
+        # A figure does not break before its deviation; where that leaves no room, the table is a list.
+        figure = i >= columns
+        table.add_column(text, justify=justify, min_width=width, max_width=width, overflow="fold", no_wrap=figure)
     for row in rows:
         table.add_row(*(printable(console, cell) for cell in row))
     if console.is_terminal:

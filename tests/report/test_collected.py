@@ -13,7 +13,7 @@ from rich.console import Console
 
 from certtrain.cli.commands.collect import collect_command, write
 from certtrain.report.collect import Statistic, collect
-from certtrain.report.collected import cells, write_collection
+from certtrain.report.collected import cells, print_collection, write_collection
 from certtrain.report.collected_figure import _lines, draw_collection
 from certtrain.report.collected_latex import latex
 from certtrain.report.collected_text import notes
@@ -194,6 +194,18 @@ def test_every_terminal_gets_the_table(tmp_path: Path, encoding: str) -> None:
     assert "[ibp, hbox]" in text
     assert "[bold]" in text
     assert ("größe" in text) == (encoding != "ascii")
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 100])
+def test_a_figure_is_not_parted_from_its_deviation(tmp_path: Path, width: int) -> None:
+    for seed in range(2):
+        for sigma in (0.01, 0.05):
+            run(tmp_path, "pgpe", "deeppoly", seed=seed, certified=0.5 + seed / 10, pgpe__sigma=sigma, optimizer__lr=sigma)
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    print_collection(console, collect([tmp_path]))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count("55.00 ± 7.07") == 2
+    assert all(len(line) <= width for line in text.splitlines() if "7.07" in line)
 
 
 def test_few_runs_and_runs_without_a_usual_value_are_drawn(tmp_path: Path) -> None:
