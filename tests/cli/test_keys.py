@@ -23,7 +23,8 @@ from certtrain.cli.assembly import bounds, estimator
 from certtrain.cli.configuration import schema
 from certtrain.cli.configuration.compose import Command, compose_jobs, hydra_for
 from certtrain.cli.configuration.schema import parse, plain
-from certtrain.cli.help.page import GROUPS, choices
+from certtrain.cli.configuration.sentences import GROUPS
+from certtrain.cli.help.page import choices
 from certtrain.cli.job.entry import run_in
 from certtrain.cli.job.logs import run_loggers
 from certtrain.cli.job.preflight import check_data, check_parts

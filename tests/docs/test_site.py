@@ -43,7 +43,8 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
 
 
 def test_the_reference_has_every_key_and_choice(site: Path) -> None:
-    from certtrain.cli.help.page import GROUPS, choices
+    from certtrain.cli.configuration.sentences import GROUPS
+    from certtrain.cli.help.page import choices
     from certtrain.cli.help.reference import SETTINGS, all_choices
 
     keys = words(site, "reference/configuration.html")

@@ -200,7 +200,15 @@ def test_every_terminal_gets_the_table(tmp_path: Path, encoding: str) -> None:
 def test_a_figure_is_not_parted_from_its_deviation(tmp_path: Path, width: int) -> None:
     for seed in range(2):
         for sigma in (0.01, 0.05):
-            run(tmp_path, "pgpe", "deeppoly", seed=seed, certified=0.5 + seed / 10, pgpe__sigma=sigma, optimizer__lr=sigma)
+            run(
+                tmp_path,
+                "pgpe",
+                "deeppoly",
+                seed=seed,
+                certified=0.5 + seed / 10,
+                pgpe__sigma=sigma,
+                optimizer__lr=sigma,
+            )
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
     print_collection(console, collect([tmp_path]))
     text = console.file.getvalue()  # type: ignore[attr-defined]

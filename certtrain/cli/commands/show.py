@@ -15,7 +15,8 @@ from certtrain._paths import config_dir
 from certtrain.cli.configuration.compose import Command, compose_jobs
 from certtrain.cli.configuration.explain import explain
 from certtrain.cli.configuration.parser import Parser, read_arguments
-from certtrain.cli.help.page import GROUPS, choices
+from certtrain.cli.configuration.sentences import GROUPS
+from certtrain.cli.help.page import choices
 from certtrain.cli.process.output import while_somebody_reads
 from certtrain.cli.rundir.recorded import as_command
 from certtrain.errors import ConfigError

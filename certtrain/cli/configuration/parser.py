@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Sequence
 from typing import NoReturn
 
-from certtrain.cli.help.page import GROUPS, KEYS
+from certtrain.cli.configuration.sentences import GROUPS, KEYS
 from certtrain.errors import ConfigError
 
 # The first word -> module and function that take the others. Without one, a run or a sweep is asked for.

@@ -7,34 +7,11 @@ import textwrap
 from pathlib import Path
 
 from certtrain._paths import config_dir
+from certtrain.cli.configuration.sentences import GROUPS, KEYS
 
 # Choices of a group that get a sentence each; of more, --help tells the names, and `show` the sentences.
 TOLD = 20
 NARROWEST = 60
-GROUPS = {
-    "data": "what to train on",
-    "model": "the network",
-    "relaxation": "how bounds are computed while training",
-    "method": "how the gradient is estimated",
-    "pgpe/sigma_rule": "how sigma changes (method=pgpe)",
-    "pgpe/noise": "what the weight noise is like (method=pgpe)",
-    "loss": "what is minimised",
-    "loss/attack": "the attack inside a loss (those that attack)",
-    "optimizer": "how parameters move",
-    "scheduler": "how the learning rate changes",
-    "average": "which weights are judged",
-    "trainer": "where and how long",
-    "logger": "who else sees the numbers; several: logger=[wandb,csv]",
-    "certify": "how the result is judged",
-    "certify/attack": "how counterexamples are searched",
-    "verifier": "how each verifier computes",
-    "recipe": "data, network and schedule that several experiments share",
-    "experiment": "complete settings on top of all this; `presets` has the published ones with their figures",
-    "hydra/launcher": "how the jobs of a sweep are run",
-    "hydra/sweeper": "how the jobs of a sweep are chosen; without a choice, all combinations",
-    "hydra/sweeper/sampler": "what chooses (hydra/sweeper=optuna)",
-    "hydra/sweeper/pruner": "which jobs end early (hydra/sweeper=optuna)",
-}
 
 INTRO = """certtrain trains networks whose robustness can be proved, and proves it.
 
@@ -74,41 +51,6 @@ See also
   -sc install=bash what makes a shell complete words: eval "$(certtrain -sc install=bash)"
   --hydra-help     what Hydra itself understands
 """
-
-KEYS = {
-    "eps": "radius of the L-infinity ball, in pixel units from 0 to 1",
-    "seed": "same seed, same numbers",
-    "model._target_": "a network of yours instead of model=: mynet.MyNet, from the current directory",
-    "loss._target_": "a loss of yours instead of loss=: mymodule.MyLoss",
-    "data.path": "your data: data=folder data.path=FOLDER, data=arrays data.path=FILE.npz",
-    "pgpe.sigma": "standard deviation of the weight noise (method=pgpe)",
-    "pgpe.population_size": "members per generation, even (method=pgpe)",
-    "pgpe.control_variate": "none (as published), gradient or rgs: what the population only corrects (method=pgpe)",
-    "pgpe.fitness": "raw differences, centered_ranks or normalized losses (method=pgpe)",
-    "rgs.sigma": "standard deviation of the weight noise (method=rgs)",
-    "rgs.samples": "gradients per step (method=rgs)",
-    "loss.attack.steps": "of the attack inside a loss (those that attack)",
-    "sam.rho": "sharpness-aware minimisation: gradients so far uphill (method=grad)",
-    "warm_start.path": "checkpoint to begin from",
-    "warm_start.epochs": "epochs of plain gradients before pgpe or rgs takes over",
-    "optimizer.lr": "learning rate",
-    "init": "initial weights: default or shi",
-    "batch_norm": "statistics that are judged: running, or recomputed over the training images",
-    "validation.relaxation": "whose certified accuracy chooses best.ckpt: training, or a name; null: as the loss needs",
-    "stop.patience": "validations without progress after which training ends",
-    "trainer.forwards": "bfloat16: natural and attack forwards only; bounds stay float32",
-    "trainer.max_epochs": "length of the training",
-    "trainer.max_steps": "the same in steps (generations)",
-    "certify.enabled": "false trains only",
-    "certify.verifiers": "which verifiers judge, cheapest first: [ibp,deeppoly]",
-    "certify.cascade": "all: every verifier judges every image; first: only what is left",
-    "certify.limit": "certify the first so many test images",
-    "sweep.fail_fast": "true: the first job of a sweep that fails stops the others",
-    "hydra.run.dir": "where the run goes",
-    "hydra.sweep.dir": "where a sweep goes; the same sweep with the same directory runs what has no result yet",
-    "fork": "a run directory or checkpoint: a new run begins with its weights, and its keys where none is typed",
-    "resume": "auto: an unfinished run of the same command goes on; never; or a run directory",
-}
 
 
 def choices(group: Path) -> dict[str, str]:

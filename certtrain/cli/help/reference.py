@@ -21,8 +21,9 @@ from pydantic.fields import FieldInfo
 from certtrain._paths import config_dir
 from certtrain.cli.configuration.parser import COMMANDS
 from certtrain.cli.configuration.schema import RunConfig
+from certtrain.cli.configuration.sentences import GROUPS, KEYS
 from certtrain.cli.help.documented import Choice, Key, annotations_of, described_by, read_choice
-from certtrain.cli.help.page import GROUPS, KEYS, default_choices, help_page
+from certtrain.cli.help.page import default_choices, help_page
 from certtrain.cli.help.presets import presets
 
 # Groups whose choices are whole settings: a table of them instead of their keys.

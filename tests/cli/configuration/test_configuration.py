@@ -16,7 +16,8 @@ from certtrain.cli.assembly.training import make_training
 from certtrain.cli.configuration import schema
 from certtrain.cli.configuration.compose import Command, compose_jobs, with_configured_sweep
 from certtrain.cli.configuration.schema import parse, plain
-from certtrain.cli.help.page import GROUPS, TOLD, choices, help_page
+from certtrain.cli.configuration.sentences import GROUPS
+from certtrain.cli.help.page import TOLD, choices, help_page
 from certtrain.cli.job.preflight import preflight
 from certtrain.cli.rundir.recorded import parse_command
 from certtrain.errors import CerttrainError, ConfigError
