@@ -129,7 +129,7 @@ def test_leaves_are_decided(seed: int, forms: int) -> None:
     leaf = fully_split(root, box.center[0])
     columns, _ = candidates(root, leaf.decisions, leaf.goal, leaf.choice, 3)
     assert (columns == NOT_SPLIT).all()
-    solved = leaves.solve(root, leaf)
+    (solved,) = leaves.solve(root, leaf)
     values = network.values[torch.float64]
     outputs = root.graph.forward(values, solved.point[None].clamp(box.lower, box.upper))
     assert float(root.double.goals.largest(outputs, leaf.goal)) == pytest.approx(solved.lower, abs=1e-6)
@@ -150,16 +150,31 @@ def test_a_leaf_without_points_is_refuted() -> None:
     network, box = Network.of(module, (2,)), Box.linf(torch.tensor([[0.5, 0.5]]).double(), 0.3)
     root = root_of(network, box, Goals.margins(margin_spec([0], 2)[0].double()))
     leaf = children(children(whole(root), torch.tensor([0]))[0:1], torch.tensor([1]))
-    assert leaves.solve(root, leaf[1:2]).lower > 0
-    assert leaves.solve(root, leaf[0:1]).lower < 0
+    assert leaves.solve(root, leaf[1:2])[0].lower > 0
+    assert leaves.solve(root, leaf[0:1])[0].lower < 0
+
+
+@pytest.mark.parametrize("forms", [1, 2])
+def test_leaves_that_are_solved_together_are_solved_as_alone(forms: int) -> None:
+    """With different numbers of decisions, one of them with none."""
+    _, box, root = question(2, forms)
+    parts = [fully_split(root, x) for x in (box.center[0], box.lower[0], box.upper[0])]
+    halves = children(whole(root), root.free[0].nonzero().flatten()[:1])
+    several = whole(root).joined([*parts, halves])
+    together = leaves.solve(root, several)
+    for number, found in enumerate(together):
+        (alone,) = leaves.solve(root, several[number : number + 1])
+        assert found.lower == pytest.approx(alone.lower, abs=1e-9)
+        torch.testing.assert_close(found.point, alone.point)
+    assert len({found.lower for found in together}) >= 3
 
 
 def test_without_time_or_finite_numbers_a_leaf_is_left_open() -> None:
     _, box, root = question(0)
     leaf = fully_split(root, box.center[0])
-    assert leaves.solve(root, leaf, seconds=-1.0).lower == -INFINITY
+    assert leaves.solve(root, leaf, seconds=-1.0)[0].lower == -INFINITY
     root.double.goals.constants[0, 0] = torch.nan
-    assert leaves.solve(root, leaf).lower == -INFINITY
+    assert leaves.solve(root, leaf)[0].lower == -INFINITY
 
 
 def test_a_leaf_in_rational_arithmetic() -> None:
@@ -170,7 +185,7 @@ def test_a_leaf_in_rational_arithmetic() -> None:
     # Where x0 >= x1 and x1 >= 1/2: -(x0 - x1) + 2 (x1 - 1/2) + 5/8 = 3 x1 - x0 - 3/8.
     network, box = Network.of(module, (2,)), Box.linf(torch.tensor([[0.5, 0.5]]).double(), 0.25)
     root = root_of(network, box, Goals.margins(margin_spec([0], 2)[0].double()))
-    solved = leaves.solve(root, fully_split(root, torch.tensor([0.7, 0.6]).double()))
+    (solved,) = leaves.solve(root, fully_split(root, torch.tensor([0.7, 0.6]).double()))
     half, most = Fraction(1, 2), Fraction(3, 4)
     corners = [(half, half), (most, half), (most, most)]
     exact = min(3 * b - a - Fraction(3, 8) for a, b in corners)
@@ -222,7 +237,9 @@ def test_what_is_taken_in_any_order_is_what_was_added(turns: list[tuple[int, int
 def test_an_infinite_bound_closes_no_leaf(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does it pass for a search in which nothing is stuck."""
     network, box = random_network(0), Box.linf(uniform(1, 3, seed=0), 0.4)
-    monkeypatch.setattr(leaves, "solve", lambda root, leaf, seconds: leaves.Leaf(INFINITY, root.outer[0][0]))
+    monkeypatch.setattr(
+        leaves, "solve", lambda root, given, seconds: [leaves.Leaf(INFINITY, root.outer[0][0])] * len(given)
+    )
     monkeypatch.setattr(points, "deepest_unsafe", lambda *given: None)
     monkeypatch.setattr(points, "descend", lambda *given: None)
     never = Goals(torch.zeros(1, 1, 3).double(), torch.full((1, 1), -1.0).double())

@@ -179,9 +179,9 @@ def test_no_rounding_refutes_what_linear_programs_prove(
 ) -> None:
     proved, solve = [], leaves.solve
 
-    def counted(*given: Any) -> leaves.Leaf:
-        proved.append(solve(*given))
-        return proved[-1]
+    def counted(*given: Any) -> list[leaves.Leaf]:
+        proved.extend(found := solve(*given))
+        return found
 
     monkeypatch.setattr(leaves, "solve", counted)
     share, _ = check(Case.of(kind, 3, forms), BranchAndBound(effort=TO_THE_LEAVES, splitting="neurons"))

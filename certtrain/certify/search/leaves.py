@@ -9,6 +9,8 @@ rounding is accounted for, z_i is anything between two parallel forms, and the p
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +19,12 @@ from torch import Tensor
 
 from certtrain.bounds.optimised.choice import Choice
 from certtrain.bounds.optimised.passes import Start, backward
+from certtrain.bounds.optimised.space import Part
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.subdomains import Subdomains
 
+# Rows over pre-activations that are carried back together, of as many leaves as they belong to.
+ROWS = 4096
 # The price of violating a split, in units of the forms per unit of the pre-activations. It bounds all multipliers.
 PRICE = 1e4
 
@@ -37,75 +42,131 @@ class Leaf:
     point: Tensor
 
 
-def solve(root: Root, leaf: Subdomains, seconds: float = math.inf) -> Leaf:
-    """Decides one subdomain without anything left to split.
+@dataclass(frozen=True)
+class _Program:
+    """Of one leaf: affine forms of the input, and their constants.
+
+    Attributes:
+        outputs: The goal's forms, [forms, inputs], and [forms].
+        splits: At most -sign · z at decided columns, [columns, inputs], and [columns].
+        columns: These, ascending.
+    """
+
+    outputs: tuple[Tensor, Tensor]
+    splits: tuple[Tensor, Tensor]
+    columns: Tensor
+
+
+@dataclass(frozen=True)
+class _Optimum:
+    """Where a program has its minimum, and the dual variables of its rows; of none, where it was not solved."""
+
+    point: Tensor
+    duals: Tensor | None
+
+
+def together(leaves: Subdomains) -> int:
+    """How many of these should be solved at a time."""
+    decided = int((leaves.decisions != 0).sum(1).amax()) if len(leaves) else 1
+    return max(1, ROWS // max(decided, 1))
+
+
+def solve(root: Root, leaves: Subdomains, seconds: float = math.inf) -> list[Leaf]:
+    """Decides subdomains without anything left to split.
 
     Args:
-        root: What it is part of.
-        leaf: One subdomain.
-        seconds: After which the program is given up: the bound is minus infinity then, as it is where the numbers are
-            not finite.
+        root: What they are parts of.
+        leaves: At most as many as `together` says.
+        seconds: After which their programs are given up: bounds are minus infinity then, as they are where the numbers
+            are not finite.
     """
+    end = time.perf_counter() + seconds
+    optima = [_optimum(root, program, end - time.perf_counter()) for program in _programs(root, leaves)]
+    forms = root.double.goals.forms.shape[1]
+    multipliers = torch.zeros(len(leaves), root.space.size, dtype=torch.float64)
+    weights = torch.full((len(leaves), forms), 1 / forms, dtype=torch.float64)
+    for row, optimum in enumerate(optima):
+        if optimum.duals is not None:
+            multipliers[row, leaves.decisions[row] != 0] = optimum.duals[forms:]
+            if (total := optimum.duals[:forms].sum()) > 0:
+                weights[row] = optimum.duals[:forms] / total
+    choice = Choice(leaves.choice.slopes, multipliers, weights if forms > 1 else None)
+    lower = root.proved(leaves.decisions, leaves.goal, choice).tolist()
+    return [
+        Leaf(-math.inf if optimum.duals is None else bound, optimum.point)
+        for bound, optimum in zip(lower, optima, strict=True)
+    ]
+
+
+def _optimum(root: Root, program: _Program, seconds: float) -> _Optimum:
     from scipy.optimize import linprog  # half a second to import, for a case that is rare
 
-    relaxed, signs = root.double, leaf.decisions[0]
-    columns = signs.nonzero().flatten()
-    forms, constants = _affine(root, leaf, columns)
-    goal = int(leaf.goal[0])
-    outputs, offset = _over_inputs(root, leaf, len(root.graph.ops) - 1, relaxed.goals.forms[goal])
-    offset = offset + relaxed.goals.constants[goal]
+    region = root.double.region
+    (outputs, offset), (forms, constants) = program.outputs, program.splits
     # Rows [x, t, s] <= right-hand side.
     above = torch.cat([outputs, -torch.ones(len(outputs), 1), torch.zeros(len(outputs), 1)], dim=1)
-    inside = torch.cat([forms, torch.zeros(len(columns), 1), -torch.ones(len(columns), 1)], dim=1)
-    limits = -torch.cat([offset, constants])
-    low, high = ((relaxed.region.center + k * relaxed.region.radius).flatten() for k in (-1, 1))
+    inside = torch.cat([forms, torch.zeros(len(forms), 1), -torch.ones(len(forms), 1)], dim=1)
+    matrix, limits = torch.cat([above, inside]), -torch.cat([offset, constants])
+    unsolved = _Optimum(region.center[0], None)
+    if not (matrix.isfinite().all() and limits.isfinite().all()):
+        return unsolved
+    low, high = ((region.center + k * region.radius).flatten() for k in (-1, 1))
     bounds = [*zip(low.tolist(), high.tolist(), strict=True), (None, None), (0, None)]
     objective = np.zeros(len(bounds))
     objective[-2:] = 1.0, PRICE
-    matrix = torch.cat([above, inside])
-    undecided = Leaf(-torch.inf, relaxed.region.center[0])
-    if not (matrix.isfinite().all() and limits.isfinite().all()):
-        return undecided
     options = {"time_limit": max(seconds, 0.0)} if seconds < math.inf else {}
     found = linprog(objective, matrix.numpy(), limits.numpy(), bounds=bounds, method="highs", options=options)
     if found.status != 0:
-        return undecided
+        return unsolved
     duals = torch.from_numpy(-np.asarray(found.ineqlin.marginals)).clamp(min=0)
-    multipliers = torch.zeros(1, len(signs), dtype=torch.float64)
-    multipliers[0, columns] = duals[len(outputs) :]
-    weights = duals[None, : len(outputs)]
-    total = weights.sum()
-    weights = weights / total if total > 0 else torch.full_like(weights, 1 / weights.shape[1])
-    choice = Choice(leaf.choice.slopes, multipliers, weights if weights.shape[1] > 1 else None)
-    lower = root.proved(leaf.decisions, leaf.goal, choice)
-    point = torch.from_numpy(found.x[:-2]).reshape(root.input_shape)
-    return Leaf(float(lower), point)
+    return _Optimum(torch.from_numpy(found.x[:-2]).reshape(root.input_shape), duals)
 
 
-def _affine(root: Root, leaf: Subdomains, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Forms of the input that are at most -sign · z at columns, [columns, inputs], and their constants."""
-    inputs = root.double.region.center.numel()
-    forms, constants = [torch.zeros(0, inputs).double()], [torch.zeros(0).double()]
-    room = torch.zeros(root.space.size).double() if root.double.below is None else -root.double.below[0]
-    for part in root.space.parts:
-        own = columns[(columns >= part.columns.start) & (columns < part.columns.stop)]
-        if not len(own):
-            continue
-        places = own - part.columns.start
-        places = places if part.elements is None else part.elements[places]
-        rows = torch.zeros(len(own), root.pruned.graph.ops[part.read].size, dtype=torch.float64)
-        rows[torch.arange(len(own)), places] = -leaf.decisions[0, own].double()
-        found = _over_inputs(root, leaf, part.read, rows)
-        forms.append(found[0])
-        constants.append(found[1] - room[own])
-    return torch.cat(forms), torch.cat(constants)
+def _programs(root: Root, leaves: Subdomains) -> Iterator[_Program]:
+    """One of each leaf; what they are made of is carried back together."""
+    goals, count = root.double.goals, len(leaves)
+    each = goals.forms.shape[1]
+    owner = torch.arange(count).repeat_interleave(each)
+    outputs, offsets = _over_inputs(
+        root, leaves, owner, len(root.graph.ops) - 1, goals.forms[leaves.goal].flatten(0, 1)
+    )
+    offsets = offsets + goals.constants[leaves.goal].flatten()
+    parts = [_splits(root, leaves, part) for part in root.space.parts]
+    for leaf in range(count):
+        own = slice(leaf * each, (leaf + 1) * each)
+        found = [tuple(x[owners == leaf] for x in (forms, constants)) for owners, forms, constants in parts]
+        forms, constants = (torch.cat(x) for x in zip(*found, strict=True)) if found else (outputs[:0], offsets[:0])
+        columns = leaves.decisions[leaf].nonzero().flatten()
+        yield _Program((outputs[own], offsets[own]), (forms, constants), columns)
 
 
-def _over_inputs(root: Root, leaf: Subdomains, index: int, forms: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows over an output as forms of the input that are at most as large, and equal where lines are exact."""
-    repeated = torch.zeros(len(forms), dtype=torch.int64)
-    rows = root.rows(root.double, leaf.decisions[repeated], leaf.goal[repeated])
-    region, _ = rows.held(leaf.choice.map(lambda x: x[repeated].double()))
+def _splits(root: Root, leaves: Subdomains, part: Part) -> tuple[Tensor, Tensor, Tensor]:
+    """Forms of the input that are at most -sign · z at decided columns: the leaf of each, the forms, constants."""
+    signs = leaves.decisions[:, part.columns]
+    owner, places = signs.nonzero(as_tuple=True)
+    elements = places if part.elements is None else part.elements[places]
+    rows = torch.zeros(len(owner), root.pruned.graph.ops[part.read].size, dtype=torch.float64)
+    rows[torch.arange(len(owner)), elements] = -signs[owner, places].double()
+    forms, constants = _over_inputs(root, leaves, owner, part.read, rows)
+    if root.double.below is not None:
+        constants = constants + root.double.below[0, part.columns][places]
+    return owner, forms, constants
+
+
+def _over_inputs(root: Root, leaves: Subdomains, owner: Tensor, index: int, forms: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows over an output as forms of the input that are at most as large, and equal where lines are exact.
+
+    Args:
+        root: What the leaves are parts of.
+        leaves: Some.
+        owner: The leaf of each row, [rows].
+        index: The operation.
+        forms: [rows, elements of its output].
+    """
+    if not len(owner):
+        return torch.zeros(0, root.double.region.center.numel()).double(), torch.zeros(0).double()
+    rows = root.rows(root.double, leaves.decisions[owner], leaves.goal[owner])
+    region, _ = rows.held(leaves.choice.map(lambda x: x[owner].double()))
     start = Start(index, forms.reshape(-1, *root.pruned.graph.ops[index].shape), torch.zeros(len(forms)).double())
     found = backward(region, start)
     return found.form.flatten(1), found.constant

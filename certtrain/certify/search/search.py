@@ -150,21 +150,28 @@ class Search:
         still = Subdomains(decisions, found.choice, found.lower, goal, columns)
         splittable = columns[:, 0] != NOT_SPLIT if columns.shape[1] else torch.zeros(len(goal), dtype=torch.bool)
         self._pool.add(still[splittable])
-        for leaf in (~splittable).nonzero().flatten().tolist():
+        self._decide(still[~splittable])
+
+    def _decide(self, left: Subdomains) -> None:
+        """Solves leaves, a few at a time, until a counterexample is met: what is left then is stuck."""
+        most = leaves.together(left)
+        for first in range(0, len(left), most):
+            part = left[first : first + most]
             if self._point is not None:
-                self._stuck = lowest(self._stuck, float(still.lower[leaf]))
+                self._stuck = lowest(self._stuck, *part.lower.tolist())
                 continue
             check_deadline()
-            self._decide(still[leaf : leaf + 1])
+            for number, solved in enumerate(leaves.solve(self._root, part, self._deadline - time.perf_counter())):
+                self._take(part[number : number + 1], solved)
 
-    def _decide(self, leaf: Subdomains) -> None:
-        solved = leaves.solve(self._root, leaf, self._deadline - time.perf_counter())
+    def _take(self, leaf: Subdomains, solved: leaves.Leaf) -> None:
         if 0 < solved.lower < math.inf:
             self._closed = min(self._closed, solved.lower)
             return
         # An infinite bound is no number, either; as infinity it would pass for nothing being stuck.
         self._stuck = lowest(self._stuck, solved.lower if solved.lower < math.inf else math.nan)
-        self._point = points.deepest_unsafe(self._root, solved.point[None].clamp(*self._root.outer), leaf.goal)
+        if self._point is None:
+            self._point = points.deepest_unsafe(self._root, solved.point[None].clamp(*self._root.outer), leaf.goal)
 
 
 def lowest(*bounds: float) -> float:
