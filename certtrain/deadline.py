@@ -32,12 +32,17 @@ def until(moment: float) -> Iterator[None]:
         _moment.reset(token)
 
 
-def check_deadline() -> None:
+def check_deadline() -> float:
     """Between two pieces of work.
+
+    Returns:
+        Seconds that are left; infinity without a deadline.
 
     Raises:
         OutOfTime: If the deadline has passed.
     """
     moment = _moment.get()
-    if moment < math.inf and time.perf_counter() > moment:
+    left = moment - time.perf_counter() if moment < math.inf else math.inf
+    if left < 0:
         raise OutOfTime("the time for this computation is used up")
+    return left

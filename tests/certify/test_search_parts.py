@@ -1,5 +1,6 @@
 """The parts of branch and bound: goals of several forms, roots, splits, leaves."""
 
+import time
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -23,6 +24,7 @@ from certtrain.certify.search.inputs import Halving
 from certtrain.certify.search.root import Goals, Root, outwards
 from certtrain.certify.search.search import Pool
 from certtrain.certify.search.subdomains import Subdomains
+from certtrain.deadline import OutOfTime, until
 
 INFINITY = float("inf")
 
@@ -172,7 +174,8 @@ def test_leaves_that_are_solved_together_are_solved_as_alone(forms: int) -> None
 def test_without_time_or_finite_numbers_a_leaf_is_left_open() -> None:
     _, box, root = question(0)
     leaf = fully_split(root, box.center[0])
-    assert leaves.solve(root, leaf, seconds=-1.0)[0].lower == -INFINITY
+    with until(time.perf_counter() - 1), pytest.raises(OutOfTime):
+        leaves.solve(root, leaf)
     root.double.goals.constants[0, 0] = torch.nan
     assert leaves.solve(root, leaf)[0].lower == -INFINITY
 
@@ -237,9 +240,7 @@ def test_what_is_taken_in_any_order_is_what_was_added(turns: list[tuple[int, int
 def test_an_infinite_bound_closes_no_leaf(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does it pass for a search in which nothing is stuck."""
     network, box = random_network(0), Box.linf(uniform(1, 3, seed=0), 0.4)
-    monkeypatch.setattr(
-        leaves, "solve", lambda root, given, seconds: [leaves.Leaf(INFINITY, root.outer[0][0])] * len(given)
-    )
+    monkeypatch.setattr(leaves, "solve", lambda root, given: [leaves.Leaf(INFINITY, root.outer[0][0])] * len(given))
     monkeypatch.setattr(points, "deepest_unsafe", lambda *given: None)
     monkeypatch.setattr(points, "descend", lambda *given: None)
     never = Goals(torch.zeros(1, 1, 3).double(), torch.full((1, 1), -1.0).double())

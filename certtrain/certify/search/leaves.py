@@ -9,7 +9,6 @@ rounding is accounted for, z_i is anything between two parallel forms, and the p
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from certtrain.bounds.optimised.passes import Start, backward
 from certtrain.bounds.optimised.space import Part
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.subdomains import Subdomains
+from certtrain.deadline import check_deadline
 
 # Rows over pre-activations that are carried back together, of as many leaves as they belong to.
 ROWS = 4096
@@ -71,17 +71,17 @@ def together(leaves: Subdomains) -> int:
     return max(1, ROWS // max(decided, 1))
 
 
-def solve(root: Root, leaves: Subdomains, seconds: float = math.inf) -> list[Leaf]:
-    """Decides subdomains without anything left to split.
+def solve(root: Root, leaves: Subdomains) -> list[Leaf]:
+    """Decides subdomains without anything left to split; bounds are minus infinity where numbers are not finite.
 
     Args:
         root: What they are parts of.
         leaves: At most as many as `together` says.
-        seconds: After which their programs are given up: bounds are minus infinity then, as they are where the numbers
-            are not finite.
+
+    Raises:
+        OutOfTime: If the deadline has passed.
     """
-    end = time.perf_counter() + seconds
-    optima = [_optimum(root, program, end - time.perf_counter()) for program in _programs(root, leaves)]
+    optima = [_optimum(root, program, check_deadline()) for program in _programs(root, leaves)]
     forms = root.double.goals.forms.shape[1]
     multipliers = torch.zeros(len(leaves), root.space.size, dtype=torch.float64)
     weights = torch.full((len(leaves), forms), 1 / forms, dtype=torch.float64)
@@ -114,7 +114,7 @@ def _optimum(root: Root, program: _Program, seconds: float) -> _Optimum:
     bounds = [*zip(low.tolist(), high.tolist(), strict=True), (None, None), (0, None)]
     objective = np.zeros(len(bounds))
     objective[-2:] = 1.0, PRICE
-    options = {"time_limit": max(seconds, 0.0)} if seconds < math.inf else {}
+    options = {"time_limit": seconds} if seconds < math.inf else {}
     found = linprog(objective, matrix.numpy(), limits.numpy(), bounds=bounds, method="highs", options=options)
     if found.status != 0:
         return unsolved

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -160,8 +159,7 @@ class Search:
             if self._point is not None:
                 self._stuck = lowest(self._stuck, *part.lower.tolist())
                 continue
-            check_deadline()
-            for number, solved in enumerate(leaves.solve(self._root, part, self._deadline - time.perf_counter())):
+            for number, solved in enumerate(leaves.solve(self._root, part)):
                 self._take(part[number : number + 1], solved)
 
     def _take(self, leaf: Subdomains, solved: leaves.Leaf) -> None:
