@@ -133,5 +133,6 @@ def zero_outputs(graph: Graph, hidden: Mapping[int, Interval]) -> dict[int, Tens
         hidden: Operation that an activation reads -> bounds of its output, for as many activations as there are bounds.
     """
     known = ((i, op.function, hidden[op.inputs[0]]) for i, op in graph.activations if op.inputs[0] in hidden)
-    lines = {index: Held.between(function, z) for index, function, z in known}
-    return {index: torch.stack([(x == 0).all(0) for x in line.tensors]).all(0) for index, line in lines.items()}
+    with torch.no_grad():
+        lines = {index: Held.between(function, z) for index, function, z in known}
+        return {index: torch.stack([(x == 0).all(0) for x in line.tensors]).all(0) for index, line in lines.items()}
