@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 from certtrain.errors import ConfigError
 from certtrain.gradients.adaptive import AdaptiveGradient
@@ -13,10 +14,33 @@ from certtrain.gradients.smoothed_gradient import SmoothedGradient
 from certtrain.spelling import did_you_mean
 
 NONE = "none"
-# What has a field `samples` is told how many gradients it takes the mean of.
-CONTROL_VARIATES: Mapping[str, type[ControlVariate]] = {"gradient": PlainGradient, "rgs": SmoothedGradient}
-# Those that can find out by themselves how many they should take -> what does so.
-ADAPTIVE: Mapping[str, type[ControlVariate]] = {"rgs": AdaptiveGradient}
+
+
+@dataclass(frozen=True)
+class Makers:
+    """What makes a control variate, by how many gradients it is to take the mean of.
+
+    Attributes:
+        default: Where that is not said.
+        of_samples: For a number; None where it takes none.
+        adaptive: Where it finds out by itself; None where it cannot.
+    """
+
+    default: Callable[[], ControlVariate]
+    of_samples: Callable[[int], ControlVariate] | None = None
+    adaptive: Callable[[], ControlVariate] | None = None
+
+    def counted(self, samples: int | str) -> Callable[[], ControlVariate] | None:
+        """Makes it with so many gradients, or auto; None where it cannot have that."""
+        if samples == "auto":
+            return self.adaptive
+        return None if self.of_samples is None else partial(self.of_samples, int(samples))
+
+
+CONTROL_VARIATES: Mapping[str, Makers] = {
+    "gradient": Makers(PlainGradient),
+    "rgs": Makers(SmoothedGradient, SmoothedGradient, AdaptiveGradient),
+}
 
 
 def control_variates() -> tuple[str, ...]:
@@ -40,14 +64,10 @@ def make_control_variate(name: str, samples: int | str | None) -> ControlVariate
             f"pgpe.control_variate must be one of {', '.join(legal)}, got {name}{did_you_mean(name, legal)}"
         )
     if samples is None:
-        return None if name == NONE else CONTROL_VARIATES[name]()
-    known = ADAPTIVE if samples == "auto" else {n: kind for n, kind in CONTROL_VARIATES.items() if _takes_samples(kind)}
-    if name not in known:
+        return None if name == NONE else CONTROL_VARIATES[name].default()
+    able = {n: make for n, makers in CONTROL_VARIATES.items() if (make := makers.counted(samples)) is not None}
+    if name not in able:
         raise ConfigError(
-            f"pgpe.control_samples is for pgpe.control_variate={' or '.join(known)}, got {samples} with {name}"
+            f"pgpe.control_samples is for pgpe.control_variate={' or '.join(able)}, got {samples} with {name}"
         )
-    return known[name]() if samples == "auto" else known[name](samples)  # type: ignore[call-arg]
-
-
-def _takes_samples(kind: type[ControlVariate]) -> bool:
-    return any(field.name == "samples" for field in fields(kind))  # type: ignore[arg-type]
+    return able[name]()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +74,7 @@ def place(module: CertifiedTraining, step: int) -> str:
     return f"epoch {epoch}/{last}"
 
 
-class Progressing(Callback):
+class Progressing(Callback, ABC):
     """Counts steps and time; subclasses show them."""
 
     pace: Pace
@@ -92,9 +93,9 @@ class Progressing(Callback):
             self.pace = Pace(trainer.global_step, time.monotonic())
         self.show_step(trainer, pl_module)
 
+    @abstractmethod
     def show_step(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """What is shown behind a batch."""
-        raise NotImplementedError
+        """Shows what is to be seen behind a batch."""
 
 
 class LiveProgress(Progressing):

@@ -209,9 +209,9 @@ def test_a_figure_is_not_parted_from_its_deviation(tmp_path: Path, width: int) -
                 pgpe__sigma=sigma,
                 optimizer__lr=sigma,
             )
-    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    print_collection(console, collect([tmp_path]))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    file = io.StringIO()
+    print_collection(Console(file=file, width=width, force_terminal=True, color_system=None), collect([tmp_path]))
+    text = file.getvalue()
     assert text.count("55.00 ± 7.07") == 2
     assert all(len(line) <= width for line in text.splitlines() if "7.07" in line)
 

@@ -14,8 +14,7 @@ from certtrain.cli.assembly.network import make_network
 from certtrain.cli.configuration.parser import Parser
 from certtrain.cli.configuration.schema import RunConfig
 from certtrain.cli.job.certification import LEDGER
-from certtrain.cli.rundir.code import tell_changes
-from certtrain.cli.rundir.directory import RunDirectory, parse_recorded
+from certtrain.cli.rundir.directory import RunDirectory, read_run
 from certtrain.data.batches import as_float
 from certtrain.errors import ConfigError
 from certtrain.files import replacing
@@ -81,14 +80,9 @@ class Export:
         Raises:
             CerttrainError: If there is no run, or it has no checkpoint yet.
         """
-        directory = RunDirectory(run)
-        node = directory.configuration()
-        tell_changes(run)
-        if node is None:
-            raise ConfigError(f"export: {run} is no run directory: it has no config.yaml of a run")
-        config = parse_recorded(node, run)
+        _, config = read_run(run, "export")
         network, graph = make_network(config, make_source(config))
-        load_network(network, directory.judged)
+        load_network(network, RunDirectory(run).judged)
         return Export(run, config, network.eval(), graph.num_outputs, folder)
 
     def network_only(self) -> str:

@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from certtrain.certify.verifiers import choose
 from certtrain.cli.configuration.schema import Node, RunConfig, parse
-from certtrain.cli.rundir.code import CODE
+from certtrain.cli.rundir.code import CODE, tell_changes
 from certtrain.earlier import completed
 from certtrain.errors import ConfigError
 from certtrain.files import replacing
@@ -163,6 +163,24 @@ def parse_recorded(node: Node, directory: Path) -> RunConfig:
         return parse(completed(node))
     except ConfigError as error:
         raise ConfigError(f"{directory / CONFIG}: {error}") from error
+
+
+def read_run(directory: Path, command: str = "") -> tuple[Node, RunConfig]:
+    """The configuration that a run directory holds, as it is and typed; tells what code of the user's own has changed.
+
+    Args:
+        directory: Of the run.
+        command: Who asks, in front of what is wrong with the directory.
+
+    Raises:
+        ConfigError: If it is no run directory, or something is wrong with its configuration.
+    """
+    node = RunDirectory(directory).configuration()
+    tell_changes(directory)
+    if node is None:
+        asked = f"{command}: " if command else ""
+        raise ConfigError(f"{asked}{directory} is no run directory: it has no config.yaml of a run")
+    return node, parse_recorded(node, directory)
 
 
 @dataclass(frozen=True)

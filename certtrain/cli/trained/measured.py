@@ -18,8 +18,7 @@ from certtrain.cli.assembly.data import make_data
 from certtrain.cli.assembly.network import make_network
 from certtrain.cli.configuration.options import keyed_parser, read_options
 from certtrain.cli.configuration.schema import Node, RunConfig, Strict
-from certtrain.cli.rundir.code import tell_changes
-from certtrain.cli.rundir.directory import RunDirectory, parse_recorded
+from certtrain.cli.rundir.directory import RunDirectory, read_run
 from certtrain.data.batches import as_float
 from certtrain.errors import ConfigError, one_line
 from certtrain.networks import parameters
@@ -93,18 +92,13 @@ class Measured:
         Raises:
             CerttrainError: If there is no run with a checkpoint, its data cannot be read, or an option does not fit it.
         """
-        directory = RunDirectory(run)
-        node = directory.configuration()
-        tell_changes(run)
-        if node is None:
-            raise ConfigError(f"{run} is no run directory: it has no config.yaml of a run")
-        config = parse_recorded(node, run)
+        node, config = read_run(run)
         eps = config.eps if options.eps is None else options.eps
         device = _device(options.device)
         relaxations = {name: _relaxation(config, name) for name in options.relaxations}
         data = make_data(config)
         network, graph = make_network(config, data.source)
-        checkpoint = _checkpoint(directory, options.checkpoint)
+        checkpoint = _checkpoint(RunDirectory(run), options.checkpoint)
         load_network(network, checkpoint)
         network.to(device).eval()
         inputs, labels = _images(data, options, device)

@@ -85,8 +85,7 @@ def _words(row: dict[str, Any]) -> str:
 
 def _jobs(directories: Sequence[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Directory and row of every job of every sweep at, above or below some directories."""
-    files = {file for directory in directories for file in _sweeps(directory)}
-    for file in sorted(files):
+    for file in records(directories, SWEEP):
         try:
             rows = json.loads(file.read_text(encoding="utf-8"))["jobs"]
             yield from ((file.parent / str(row["directory"]), dict(row)) for row in rows)
@@ -94,12 +93,17 @@ def _jobs(directories: Sequence[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
             continue  # no record of ours
 
 
-def _sweeps(directory: Path) -> Iterator[Path]:
+def records(directories: Sequence[Path], name: str) -> list[Path]:
+    """Files of a name at or below some directories, each once; none is looked for inside of a run."""
+    return sorted({file for directory in directories for file in _below(directory, name)})
+
+
+def _below(directory: Path, name: str) -> Iterator[Path]:
     for place, folders, files in os.walk(directory):
-        if SWEEP in files:
-            yield Path(place) / SWEEP
+        if name in files:
+            yield Path(place) / name
         if "summary.json" in files or "config.yaml" in files:
-            folders.clear()  # a run: no sweep is inside
+            folders.clear()
 
 
 def _real(path: Path) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from certtrain.report.page.jobs import records
 from certtrain.report.page.material import duration
 from certtrain.report.page.svg import inline
 from certtrain.report.style import BLUE, GREY, ORANGE, percent_limits
@@ -68,20 +68,12 @@ class Search:
 def searches(directories: Sequence[Path]) -> tuple[list[Search], list[str]]:
     """The searches at or below some directories, and a line for each whose record cannot be read."""
     found, trouble = [], []
-    for file in sorted({file for directory in directories for file in _files(directory)}):
+    for file in records(directories, SEARCH):
         try:
             found.append(_read(file.parent, json.loads(file.read_text(encoding="utf-8"))))
         except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
             trouble.append(f"{file} is no record of a search; its runs are shown, its trials are not")
     return found, trouble
-
-
-def _files(directory: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(directory):
-        if SEARCH in files:
-            yield Path(place) / SEARCH
-        if "summary.json" in files or "config.yaml" in files:
-            folders.clear()  # a run: no search is inside
 
 
 def _read(directory: Path, record: Mapping[str, Any]) -> Search:
