@@ -99,7 +99,12 @@ def _check_together(func, args: tuple, read: list[Tensor]) -> None:
 
 
 def _known_to_torch() -> bool:
-    """Tells torch of the device; it counts devices when it first differentiates, so that this must come before."""
+    """Tells torch of the device; it counts devices when it first differentiates, so that this must come before.
+
+    Not where there is a GPU: torch holds one kind of accelerator for the one whose streams derivatives wait for.
+    """
+    if torch.cuda.is_available():
+        return False
     hook = getattr(backend_registration, "_DummyPrivateUse1Hook", object)
     # Nobody should choose it by itself. There are no random numbers of its own, and autocast has something to turn off.
     absent = type(

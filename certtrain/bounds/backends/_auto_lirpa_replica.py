@@ -31,6 +31,9 @@ from certtrain.networks.ops import (
 )
 from certtrain.networks.rules import Propagation, Rules
 
+# Torch wants a positive addend to the variance; this one changes no variance of 1.
+TINY = 1e-30
+
 
 class Replica(nn.Module):
     """A network's operations in forms that auto_LiRPA handles soundly, with arbitrary numbers for parameters.
@@ -84,7 +87,7 @@ class _Evaluation:
 
     def channels(self, index: int, op: ChannelAffine, x: Tensor) -> Tensor:
         mean, variance = (self.replica.get_buffer(f"{index}_{name}") for name in ("mean", "variance"))
-        return F.batch_norm(x, mean, variance, self.slot(index, "scale"), self.slot(index, "shift"), eps=0.0)
+        return F.batch_norm(x, mean, variance, self.slot(index, "scale"), self.slot(index, "shift"), eps=TINY)
 
     def reshape(self, index: int, op: Reshape, x: Tensor) -> Tensor:
         # Written so that the parser records no batch size.

@@ -111,7 +111,8 @@ class AvgPool2d(WindowMap):
 
     def _pool(self, x: Tensor) -> Tensor:
         w = self.window
-        return F.avg_pool2d(x, w.kernel, w.stride, w.padding, self.ceil_mode, self.count_include_pad)
+        # Not channels last: torch's derivatives are then wrong on CUDA (2.11) where windows reach over the border.
+        return F.avg_pool2d(x.contiguous(), w.kernel, w.stride, w.padding, self.ceil_mode, self.count_include_pad)
 
     def forward_linear(self, values: Values, x: Tensor) -> Tensor:
         return fold_lead(self._pool, x, rank=3)

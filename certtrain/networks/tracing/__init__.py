@@ -20,8 +20,9 @@ from certtrain.networks.tracing.translations import FUNCTIONS, MODULES
 from certtrain.precision import full_float32
 
 # How far the graph's outputs may be from the module's: relative, and in units of the largest output. Backends whose
-# precision torch has no setting for may keep as little as 10 bits of float32.
-TOLERANCES = {torch.float32: (1e-3, 1e-4), torch.float64: (1e-8, 1e-9)}
+# precision torch has no setting for may keep as little as 10 bits of float32, and some of torch's CUDA kernels use
+# float32 constants in float64 (the sixth in hardsigmoid).
+TOLERANCES = {torch.float32: (1e-3, 1e-4), torch.float64: (1e-6, 1e-7)}
 
 
 def trace(module: nn.Module, input_shape: Sequence[int]) -> Graph:
