@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from certtrain.bounds import Bounds, Box, Relaxation, build, margin_spec
+from certtrain.bounds.executors import tensors
 from certtrain.bounds.relaxation.deeppoly import DeepPoly
 from certtrain.bounds.rows.dense import DenseRows
+from certtrain.bounds.rows.descent import Descent
 from certtrain.bounds.rows.patches import PatchRows
 from certtrain.bounds.substitution import preactivation
 from certtrain.errors import ConfigError
@@ -112,6 +114,17 @@ def test_gradients_are_those_of_the_plain_implementation(case: Case, kind: str) 
         found = gradients(build(**options, memory_mb=memory_mb), case)
         for name, gradient in found.items():
             torch.testing.assert_close(gradient, expected[name], rtol=1e-8, atol=1e-9, msg=name)
+
+
+def test_pieces_may_all_be_kept_for_the_backward_pass(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where memory is there."""
+    hidden, _ = KINDS["deeppoly"]
+    expected = oracle_gradients(case, hidden)
+    monkeypatch.setattr(Descent, "rows_kept", lambda self, last: 10**9)
+    monkeypatch.setattr(tensors, "_take_apart", lambda job: pytest.fail("computed again"))
+    found = gradients(DeepPoly(memory_mb=0.3, executor="tensors"), case)
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-8, atol=1e-9, msg=name)
 
 
 @pytest.mark.parametrize("name", ["strided", "residual"])

@@ -1,7 +1,7 @@
 """Tensor operations, on any device, for all operations; the last part of the way is left to an executor that is faster.
 
-Rows go piece by piece. When gradients are recorded, what rows compute on their way is kept for one piece at most: with
-more of them, the backward pass takes every piece through it again.
+Rows go piece by piece. When gradients are recorded, what rows compute on their way is kept if there are no more of them
+than memory is there for, on a CPU one piece; else the backward pass takes every piece through it again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class TensorOperations(Executor):
         if finisher is not None and descent.start <= last:
             return finisher.lower(descent, selection, wanted)
         job = _Job(descent, finisher, last)
-        if descent.is_recorded and selection.total > job.piece:
+        if descent.is_recorded and selection.total > descent.rows_kept(last):
             tensors, rebuild = _take_apart(job)
             return _Again.apply(selection, rebuild, *tensors)
         return job.lower(selection)

@@ -19,6 +19,9 @@ MEGABYTE = 1 << 20
 CACHE = 16.0
 BACKWARD = 256.0
 DEVICE = 2048.0
+# Part of a GPU's memory that pieces may keep together for a backward pass, which takes the others through again. Of all
+# its memory, not of what happens to be free, so that the same card sums in the same order.
+KEPT = 1 / 4
 # Copies of a layer's rows that are alive at once: rows before and after, their negative part, a product, the
 # convolution's own.
 COPIES = 5
@@ -60,6 +63,16 @@ def _default(device: torch.device, recorded: bool) -> float:
     if device.type != "cpu":
         return DEVICE
     return BACKWARD if recorded else CACHE
+
+
+def rows_kept(elements: int, like: Tensor, memory_mb: int | float | None) -> int:
+    """Rows, in one piece or in several, whose way may be kept for a backward pass; arguments as of `rows_at_once`.
+
+    On a CPU those of one piece: fresh memory for more costs more than computing them again. On a GPU memory is there.
+    """
+    if memory_mb is None and like.device.type == "cuda":
+        memory_mb = KEPT * torch.cuda.get_device_properties(like.device).total_memory / MEGABYTE
+    return rows_at_once(elements, like, memory_mb, recorded=True)
 
 
 def evenly(total: int, most: int) -> int:

@@ -8,7 +8,7 @@ from functools import cached_property
 from torch import Tensor
 
 from certtrain.bounds.rows.carry import Carried, carry
-from certtrain.bounds.rows.chunks import rows_at_once
+from certtrain.bounds.rows.chunks import rows_at_once, rows_kept
 from certtrain.bounds.rows.dense import Operators
 from certtrain.bounds.rows.passage import Linearization, Passage
 from certtrain.bounds.rows.reach import Reach
@@ -67,11 +67,18 @@ class Descent:
 
     def rows_at_once(self, last: int) -> int:
         """Rows that fit into the memory budget on their way to an operation."""
-        ops = self.passage.graph.ops
-        widths = [ops[i].size if r is None else r.size for i, r in self.reaches.items() if i >= last]
+        widths = self._widths(last)
         # For a backward pass every layer's rows are kept until the end of a piece.
         width = sum(widths) if self.is_recorded else max(widths)
         return rows_at_once(width, self.like, self.passage.memory_mb, self.is_recorded)
+
+    def rows_kept(self, last: int) -> int:
+        """Rows whose way to an operation may be kept for a backward pass."""
+        return rows_kept(sum(self._widths(last)), self.like, self.passage.memory_mb)
+
+    def _widths(self, last: int) -> list[int]:
+        ops = self.passage.graph.ops
+        return [ops[i].size if r is None else r.size for i, r in self.reaches.items() if i >= last]
 
     @cached_property
     def operators(self) -> Operators:
