@@ -17,6 +17,7 @@ from certtrain.certify import read_ledger, summarize
 from certtrain.cli.assembly.bounds import make_attack, make_verifiers
 from certtrain.cli.assembly.data import make_data
 from certtrain.cli.configuration.explain import explaining
+from certtrain.cli.configuration.fractions import in_decimals
 from certtrain.cli.configuration.parser import Parser
 from certtrain.cli.configuration.schema import Node, RunConfig, parse
 from certtrain.cli.job.certification import LEDGER, certify_test_images
@@ -108,7 +109,7 @@ def read_overrides(words: Sequence[str]) -> tuple[list[str], list[float | None],
     rest: list[str] = []
     radii: list[float | None] = [None]
     shard = None
-    for word in words:
+    for word in in_decimals(words):
         if "=" not in word and not word.startswith("~"):
             raise ConfigError(f"certify: '{word}' is no key=value")
         key, _, value = word.partition("=")
@@ -125,7 +126,7 @@ def _read_radii(word: str) -> list[float | None]:
     with explaining():
         values = OverridesParser.create().parse_overrides([word])[0].value()
     if not isinstance(values, list) or not values or not all(type(value) in (int, float) for value in values):
-        raise ConfigError(f"certify: '{word}' is no list of radii such as eps=[0.05,0.1]")
+        raise ConfigError(f"certify: '{word}' is no list of radii such as eps=[0.05,0.1] or eps=[1/255,2/255]")
     if len({float(value) for value in values}) < len(values):
         raise ConfigError(f"certify: '{word}' names a radius twice")
     return [float(value) for value in values]

@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Sequence
 from typing import NoReturn
 
+from certtrain.cli.configuration.fractions import in_decimals
 from certtrain.cli.configuration.sentences import GROUPS, KEYS
 from certtrain.errors import ConfigError
 
@@ -74,7 +75,7 @@ def run_parser() -> Parser:
 
 
 def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line of a run or a sweep.
+    """The command line of a run or a sweep, radii in decimals.
 
     Raises:
         ConfigError: If a flag or a word is none, or flags exclude each other.
@@ -100,6 +101,7 @@ def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     for word in found.overrides:
         if "=" not in word and not word.startswith("~"):
             raise ConfigError(_no_override(word))
+    found.overrides = in_decimals(found.overrides)
     return found
 
 
