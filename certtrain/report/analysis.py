@@ -16,7 +16,7 @@ from certtrain.report.style import save_both
 from certtrain.tables import show
 
 Record = Mapping[str, Any]
-NAME = "analysis.json"
+FOLDER, NAME = "analysis", "analysis.json"
 # Columns that hold words.
 WORDS = ("relaxation", "estimator")
 

@@ -101,7 +101,8 @@ def _sensitivity(ax: Any, record: Record) -> None:
     _axes(ax, record, "Sensitivity to weight noise", "rms change / loss")
 
 
-def _bias(ax: Any, record: Record, estimator: str) -> None:
+def draw_bias(ax: Any, record: Record, estimator: str) -> None:
+    """An estimator's bias over σ, a line per relaxation, on an axis of matplotlib."""
     for shift, (name, measured) in enumerate(record["relaxation"].items()):
         points = _points(measured, estimator, shift, "bias")
         values = [_clipped(one["value"]) for _, one in points]
@@ -184,8 +185,8 @@ PANELS: Mapping[str, Draw] = {
     "neurons": _neurons,
     "jumps": _jumps,
     "sensitivity to weight noise": _sensitivity,
-    "bias of grad": lambda ax, record: _bias(ax, record, "grad"),
-    "bias of rgs": lambda ax, record: _bias(ax, record, "rgs"),
+    "bias of grad": lambda ax, record: draw_bias(ax, record, "grad"),
+    "bias of rgs": lambda ax, record: draw_bias(ax, record, "rgs"),
     "noise of rgs": lambda ax, record: _noise(ax, record, "rgs"),
     "noise of pgpe": lambda ax, record: _noise(ax, record, "pgpe"),
     "noise of pgpe with a gradient": lambda ax, record: _noise(ax, record, "pgpe+grad"),

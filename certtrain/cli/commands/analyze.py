@@ -14,7 +14,7 @@ from certtrain.bounds import Analysing
 from certtrain.cli.process.heartbeat import Heartbeat
 from certtrain.cli.trained.measured import Measured, Options, read
 from certtrain.cli.trained.publish import publish
-from certtrain.report.analysis import print_analysis, write_analysis
+from certtrain.report.analysis import FOLDER, print_analysis, write_analysis
 from certtrain.report.plain import plain
 
 Record = dict[str, Any]
@@ -67,7 +67,7 @@ def analyze_command(arguments: list[str]) -> None:
             doing = f"measuring {name}"
             record["relaxation"][name] = _of_one(measured, options, name)
     print_analysis(console, record)
-    publish(console, measured, write_analysis(record, run / "analysis"))
+    publish(console, measured, write_analysis(record, run / FOLDER))
 
 
 def _tightness(measured: Measured, options: AnalyzeOptions) -> Record:

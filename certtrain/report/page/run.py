@@ -13,6 +13,7 @@ from typing import Any
 from certtrain.certify import STATUSES, Verdict, read_ledger, read_verifiers, summarize
 from certtrain.errors import DataError
 from certtrain.nodes import flatten
+from certtrain.report.analysis import FOLDER as ANALYSIS
 from certtrain.report.analysis import analysis_tables
 from certtrain.report.certifications import find_certifications
 from certtrain.report.collected_text import value_text
@@ -129,7 +130,7 @@ def write_report(
         "pictures": gallery(run / LEDGER, verdicts, images, shown),
         "certifications": find_certifications(run),
         "plots": plots,
-        "tables": analysis_tables(run / "analysis"),
+        "tables": analysis_tables(run / ANALYSIS),
         "facts": list(facts(material)),
         "command": material.command,
         "config": [(key, value_text(value)) for key, value in material.config.items()],
