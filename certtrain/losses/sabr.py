@@ -20,32 +20,35 @@ from certtrain.networks.graph import Params
 class Sabr(Mixed):
     """Robust cross-entropy over a small box around an attacked point, by the configured relaxation.
 
-    It is no bound of the loss over the whole box, except at λ = 1. See `SmallBox` for the variant.
+    It is no bound of the loss over the whole box, except at λ = 1 without shrinkage. See `SmallBox` for the variant.
 
     Attributes:
         subselection_ratio: λ in (0, 1]: width of the small box as a share of the whole one's.
+        relu_shrinkage: Share that crossing ReLUs lose of their upper bounds, in [0, 1], see `ShrunkIntervals`.
         attack: Finds the point.
 
     Raises:
-        ConfigError: If λ is out of range, or the attack leaves the box.
+        ConfigError: If a share is out of range, or the attack leaves the box; from `robust`, if the relaxation has no
+            intervals that could be shrunk.
     """
 
     subselection_ratio: float = 0.4
+    relu_shrinkage: float = 0.0
     attack: Adversary = STANDARD
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.attack.refuse_factor("sabr")
-        SmallBox(self.subselection_ratio, self.attack)  # which checks the ratio
+        SmallBox(self.subselection_ratio, self.attack, self.relu_shrinkage)  # which checks the shares
 
     @property
     def certifies(self) -> bool:
-        """See `Loss`: a small box is not the whole one."""
-        return self.subselection_ratio == 1
+        """See `Loss`: a small box is not the whole one, and shrunk intervals hold for none."""
+        return self.subselection_ratio == 1 and self.relu_shrinkage == 0
 
     @property
     def _small(self) -> SmallBox:
-        return SmallBox(self.subselection_ratio, self.attack)
+        return SmallBox(self.subselection_ratio, self.attack, self.relu_shrinkage)
 
     def prepare_robust(self, problem: Problem, params: Params, generation: int) -> Prepared:
         """See `Mixed`."""

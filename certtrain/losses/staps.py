@@ -20,21 +20,24 @@ class Staps(Taps):
 
     Attributes:
         subselection_ratio: λ in (0, 1], see `SmallBox`; 1 is TAPS.
+        relu_shrinkage: Share that crossing ReLUs lose of their upper bounds, in [0, 1], see `ShrunkIntervals`.
         attack: Finds the point, and then lowers margins in the box between the parts.
 
     Raises:
-        ConfigError: If λ is out of range; and see `Taps`.
+        ConfigError: If a share is out of range; and see `Taps`; from `prepare`, if the relaxation has no intervals that
+            could be shrunk.
     """
 
     subselection_ratio: float = 0.4
+    relu_shrinkage: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        SmallBox(self.subselection_ratio, self.attack)  # which checks the ratio
+        SmallBox(self.subselection_ratio, self.attack, self.relu_shrinkage)  # which checks the shares
 
     @property
     def _small(self) -> SmallBox:
-        return SmallBox(self.subselection_ratio, self.attack)
+        return SmallBox(self.subselection_ratio, self.attack, self.relu_shrinkage)
 
     def prepare_robust(self, problem: Problem, params: Params, generation: int) -> Prepared:
         """See `Mixed`."""

@@ -88,9 +88,7 @@ def draw_analyses(found: Sequence[Analysed]) -> Figure:
     across = min(ACROSS, len(found))
     blocks = -(-len(found) // across)
     with drawing():
-        canvas, axes = figure(
-            across, len(BIASED) * blocks, "Bias of gradients against ∇L_σ", size=(3.4, 2.7)
-        )
+        canvas, axes = figure(across, len(BIASED) * blocks, "Bias of gradients against ∇L_σ", size=(3.4, 2.7))
         for ax in axes:
             ax.set_visible(False)
         for i, one in enumerate(found):

@@ -13,6 +13,7 @@ from certtrain.bounds import Box, build
 from certtrain.errors import ConfigError
 from certtrain.losses import Adversary, Distillation, Loss, LossFusion, Problem, Sabr, Taps, robust_cross_entropy
 from certtrain.losses.loss_fusion import chords
+from certtrain.losses.small_box import SmallBox
 from certtrain.losses.taps import connected, scaled
 from certtrain.networks.statistics import batch_statistics
 
@@ -122,6 +123,32 @@ def test_sabr_bounds_a_box_of_its_share_inside_the_whole_one_around_the_attack(m
     assert (center + radius <= on.box.upper + 1e-12).all()
     small = build("ibp").bound(mlp.graph, mlp.params, Box(center - radius, center + radius), on.spec, "lower").lower
     torch.testing.assert_close(value(made, on, mlp), robust_cross_entropy(small))
+
+
+def test_sabr_shrinks_what_crossing_relus_let_through(mlp: Case) -> None:
+    """Against intervals written out for this network: normalisation, affine, ReLU, affine, ReLU, affine."""
+    made, on = Sabr(subselection_ratio=0.5, relu_shrinkage=0.8), problem(mlp)
+    small = SmallBox(0.5, made.attack).around(on, made.prepare(on, mlp.params, 0)["center"]).box
+    lower, upper = (mlp.network[:2](x) for x in (small.lower, small.upper))
+    *hidden, last = [layer for layer in mlp.network.modules() if isinstance(layer, torch.nn.Linear)]
+    for layer in hidden:
+        middle, radius = layer((lower + upper) / 2), (upper - lower) / 2 @ layer.weight.abs().T
+        lower, upper = middle - radius, middle + radius
+        crossing = (lower < 0) & (upper > 0)
+        assert crossing.any()
+        lower, upper = lower.relu(), torch.where(crossing, 0.2 * upper, upper).relu()
+    forms, middle, radius = on.spec @ last.weight, (lower + upper) / 2, (upper - lower) / 2
+    margins = on.spec @ last.bias + (forms * middle[:, None]).sum(2) - (forms.abs() * radius[:, None]).sum(2)
+    torch.testing.assert_close(value(made, on, mlp), robust_cross_entropy(margins))
+
+
+def test_shrunk_intervals_certify_nothing_and_need_intervals(mlp: Case) -> None:
+    assert not Sabr(subselection_ratio=1.0, relu_shrinkage=0.8).certifies
+    for name in ("sabr", "staps"):
+        made = loss(name, relu_shrinkage=0.8)
+        assert (value(made, problem(mlp), mlp) < value(loss(name), problem(mlp), mlp)).any()
+        with pytest.raises(ConfigError, match="loss.relu_shrinkage shrinks intervals: it needs relaxation=ibp"):
+            value(made, problem(mlp, "deeppoly"), mlp)
 
 
 @pytest.mark.parametrize("name", ["mtl_ibp", "cc_ibp", "exp_ibp"])
@@ -258,6 +285,7 @@ def test_distillation_from_itself_adds_nothing(mlp: Case) -> None:
 REFUSED = {
     "alpha": ({"alpha": 1.5}, "loss.alpha must be a number >= 0 and <= 1, got 1.5", "mtl_ibp"),
     "ratio": ({"subselection_ratio": 0.0}, "loss.subselection_ratio must be a number > 0", "sabr"),
+    "shrinkage": ({"relu_shrinkage": 1.5}, "loss.relu_shrinkage must be a number >= 0 and <= 1", "staps"),
     "beta": ({"beta_end": 1.5}, "loss.beta_end must be a number", "crown_ibp"),
     "factor": ({"attack": Adversary(eps_factor=2.0)}, "loss.attack.eps_factor must be 1 for sabr", "sabr"),
     "layer": ({"split": True}, "loss.split must be a name of a layer or a whole number", "taps"),
