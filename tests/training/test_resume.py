@@ -214,6 +214,14 @@ def test_the_best_result_is_the_one_that_lies_in_best_ckpt(tmp_path: Path) -> No
     assert torch.load(checkpoints / LAST, weights_only=True)["callbacks"]["Survival"]["best"] == 2.0
 
 
+def test_of_equal_results_the_later_one_is_kept(tmp_path: Path) -> None:
+    """Nothing is certified at this radius: the first epoch, before the ramp of eps, would be no best network."""
+    go(tmp_path / "run", config(*RUNS["grad"], "eps=1"))
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert torch.load(checkpoints / BEST, weights_only=True)["callbacks"]["Survival"]["best"] == 0
+    assert steps(checkpoints / BEST) == steps(checkpoints / LAST)
+
+
 def test_time_adds_up(tmp_path: Path) -> None:
     chosen = config(*RUNS["grad"])
     go(tmp_path / "run", chosen, stop=4)
