@@ -113,7 +113,7 @@ class Survival(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See `Callback`."""
         score, self._score = self._score, None
-        # Of equals the later one: where nothing can be certified by the validating relaxation, the first epoch is no best.
+        # Of equals the later one: where the validating relaxation certifies nothing, the first epoch is no best.
         if score is not None and (self.best is None or score >= self.best):
             self.best = score
             trainer.save_checkpoint(self.directory / BEST)
