@@ -37,6 +37,18 @@ def show(console: Console, table: Table) -> None:
     console.print(table)
 
 
+def print_whole(console: Console, table: Table) -> None:
+    """Prints a table for a file or a pipe, as wide as it has to be: rich would cut columns, some to nothing.
+
+    Args:
+        console: Where to.
+        table: Of any width.
+    """
+    natural = Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).maximum
+    wide = Console(file=console.file, width=max(natural, console.width), color_system=None)
+    wide.print(table, crop=False)
+
+
 def _widths(column: Column) -> tuple[int, int]:
     """Characters of the widest line of a column, and those that it takes at least."""
     lines = [line for cell in (column.header, *column.cells) for line in _text(cell).plain.splitlines()]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from certtrain.tables import show
+from certtrain.tables import print_whole, show
 
 PATH = "outputs/multirun/2026-01-01_00-00-00-123456/0"
 
@@ -46,3 +46,13 @@ def test_one_that_does_not_fit_is_a_list_of_whole_cells() -> None:
         assert all(len(line) <= width or line.strip().startswith(("directory", "overrides", "sweep")) for line in lines)
     assert "  overrides relaxation=ibp seed=0  certified % 91.67" in printed(80).splitlines()
     assert printed(80).count("certified %") == 1, "an empty cell says nothing"
+
+
+def test_a_file_gets_whole_columns_however_many_there_are() -> None:
+    wide = Table(*[f"heading{number}" for number in range(40)])
+    wide.add_row(*[f"value{number}" for number in range(40)])
+    console = Console(file=StringIO(), width=80)
+    print_whole(console, wide)
+    assert all(f"heading{number}" in console.file.getvalue() for number in range(40))
+    assert all(f"value{number}" in console.file.getvalue() for number in range(40))
+    assert "\x1b" not in console.file.getvalue()

@@ -21,7 +21,7 @@ from certtrain.report.collected_figure import write_figure
 from certtrain.report.collected_latex import latex
 from certtrain.report.collected_text import headline, notes, setting_cells, shared_lines, value_text
 from certtrain.report.summary import finite
-from certtrain.tables import show
+from certtrain.tables import print_whole, show
 
 HEADINGS = ("seeds", "natural %", "certified % (union)", "certified % (its relaxation)", "training s")
 
@@ -50,8 +50,8 @@ def print_collection(console: Console, collection: Collection) -> None:
         table.add_row(*(printable(console, cell) for cell in row))
     if console.is_terminal:
         show(console, table)
-    else:  # as wide as it has to be: rich would cut columns to 80, where there is no terminal
-        console.print(table, crop=False)
+    else:
+        print_whole(console, table)
     for note in notes(collection):
         console.print(printable(console, note), soft_wrap=True)
 

@@ -9,7 +9,7 @@ from certtrain.cli.configuration.parser import Parser
 from certtrain.cli.help.presets import Preset, presets
 from certtrain.errors import ConfigError
 from certtrain.spelling import did_you_mean
-from certtrain.tables import show
+from certtrain.tables import print_whole, show
 
 
 def presets_command(arguments: list[str]) -> None:
@@ -57,8 +57,8 @@ def _print(console: Console, chosen: list[Preset], measure: bool) -> None:
         table.add_row(*row)
     if console.is_terminal:
         show(console, table)
-    else:  # nothing is cut off in a file or a pipe
-        Console(file=console.file, width=220).print(table)
+    else:
+        print_whole(console, table)
 
 
 def _percent(value: float | None) -> str:
