@@ -45,8 +45,7 @@ def print_whole(console: Console, table: Table) -> None:
         table: Of any width.
     """
     natural = Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).maximum
-    wide = Console(file=console.file, width=max(natural, console.width), color_system=None)
-    wide.print(table, crop=False)
+    Console(file=console.file, width=max(natural, console.width), color_system=None).print(table)
 
 
 def _widths(column: Column) -> tuple[int, int]:

@@ -59,7 +59,7 @@ class ShrunkIntervals(IBP):
         self, graph: Graph, params: Params, box: Box, spec: Tensor | None, given: Given
     ) -> tuple[Bounds, list[Interval]]:
         relus = frozenset(op.inputs[0] for _, op in graph.activations if isinstance(op.function, ReLU))
-        return super()._bound(graph, params, box, spec, _Shrinking(given.known, of=relus, share=self.share))
+        return super()._bound(graph, params, box, spec, _Shrinking(**vars(given), of=relus, share=self.share))
 
 
 def shrunk(relaxation: Relaxation, share: float) -> Relaxation:

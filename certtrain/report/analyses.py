@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from certtrain.files import naming
-from certtrain.report.analysis import FOLDER, NAME
+from certtrain.report.analysis import FOLDER, NAME, number
 from certtrain.report.analysis_figure import draw_bias
-from certtrain.report.plain import read_record
+from certtrain.report.plain import read_record, write_texts
 from certtrain.report.style import drawing, figure, save_both
 
 if TYPE_CHECKING:
@@ -59,13 +58,7 @@ def write_analyses(found: Sequence[Analysed], output: Path) -> list[Path]:
     if not found:
         return []
     rows = list(table_rows(found))
-    texts = {"csv": _csv(rows), "md": _markdown(rows)}
-    written = []
-    for suffix, text in texts.items():
-        path = output / f"analyses.{suffix}"
-        with naming(path):
-            path.write_text(text, encoding="utf-8")
-        written.append(path)
+    written = write_texts({"csv": _csv(rows), "md": _markdown(rows)}, output, "analyses")
     return [*written, *save_both(draw_analyses(found), output / "analyses.png")]
 
 
@@ -78,8 +71,8 @@ def table_rows(found: Sequence[Analysed]) -> Iterator[tuple[str, ...]]:
                 yield (
                     *(one.name, f"{one.record['eps']:g}", one.record["trained_with"], relaxation, sigma),
                     *(_interval(of[name]["bias"]) for name in BIASED),
-                    *(_number(of[name]["cosine"]["value"]) for name in BIASED),
-                    _number(of[NOISY]["noise"]),
+                    *(number(of[name]["cosine"]["value"]) for name in BIASED),
+                    number(of[NOISY]["noise"]),
                 )
 
 
@@ -117,13 +110,7 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 def _interval(bias: Mapping[str, Any]) -> str:
     value, low, high = (bias[key] for key in ("value", "low", "high"))
-    return "-" if value is None else f"{_number(value)} [{_number(low)}, {_number(high)}]"
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if 100 <= abs(value) < 1e5 else f"{value:.2g}"
+    return "-" if value is None else f"{number(value)} [{number(low)}, {number(high)}]"
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:

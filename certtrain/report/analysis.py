@@ -89,7 +89,7 @@ def _tightness(record: Record) -> Table:
         f"below the exact one.{reason}",
         ("relaxation", "certified %", "bound", "PGD - bound", "exact - bound"),
         tuple(
-            (name, _number(100 * gaps["certified"]), *(_number(gaps[key]) for key in keys))
+            (name, number(100 * gaps["certified"]), *(number(gaps[key]) for key in keys))
             for name, gaps in found["gaps"].items()
         ),
     )
@@ -98,10 +98,10 @@ def _tightness(record: Record) -> Table:
 def _neurons(record: Record) -> Table:
     rows = []
     for name, measured in record["relaxation"].items():
-        for number, layer in enumerate(measured["layers"], 1):
+        for place, layer in enumerate(measured["layers"], 1):
             counts = (layer["active"], layer["inactive"], layer["undecided"])
             widths = (layer["width"], layer["undecided_width"])
-            rows.append((name, f"{number} ({layer['neurons']})", *map(_number, (*counts, *widths))))
+            rows.append((name, f"{place} ({layer['neurons']})", *map(number, (*counts, *widths))))
     return Table(
         "Neurons",
         "Layer (and its neurons), per image: decided to be active or inactive, and undecided; mean width of "
@@ -117,7 +117,7 @@ def _continuity(record: Record) -> Table:
         "Along random segments around the weights: jumps and the sum of their sizes per ‖θ‖ of way, and the largest.",
         ("relaxation", "found", "per ‖θ‖", "sum of sizes", "largest"),
         tuple(
-            (name, str(one["count"]), *(_number(one[key]) for key in ("rate", "variation", "largest")))
+            (name, str(one["count"]), *(number(one[key]) for key in ("rate", "variation", "largest")))
             for name, one in ((name, measured["continuity"]) for name, measured in record["relaxation"].items())
         ),
     )
@@ -127,8 +127,8 @@ def _sensitivity(record: Record) -> Table:
     rows = []
     for name, measured in record["relaxation"].items():
         for sigma, one in measured["sensitivity"].items():
-            shift = f"{_number(one['shift'])} ± {_number(one['shift_error'])}"
-            rows.append((name, sigma, _number(one["loss"]), _number(one["change"]), shift))
+            shift = f"{number(one['shift'])} ± {number(one['shift_error'])}"
+            rows.append((name, sigma, number(one["loss"]), number(one["change"]), shift))
     return Table(
         "Sensitivity to weight noise",
         "Root mean square change of the loss, and its mean change, both relative to the loss; σ is relative: σ√d/‖θ‖.",
@@ -146,7 +146,7 @@ def _gradients(record: Record) -> Iterator[Table]:
             for estimator, quality in one["estimators"].items():
                 bias = (quality["bias"][key] for key in ("value", "low", "high"))
                 rest = (quality["cosine"]["value"], quality["noise"])
-                rows.append((sigma, estimator, *map(_number, (*bias, *rest))))
+                rows.append((sigma, estimator, *map(number, (*bias, *rest))))
         note = (
             "|E g - ∇L_σ|² / |∇L_σ|² with the ends of a 95 % interval, cosine of E g and ∇L_σ, variance of one "
             "estimate over |∇L_σ|²; - where ∇L_σ is not told from noise. An interval with 0 and 1 in it says nothing."
@@ -159,7 +159,7 @@ def _gradients(record: Record) -> Iterator[Table]:
         )
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     """Three digits; - where there is no number."""
     if value is None:
         return "-"

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from certtrain.files import naming
 from certtrain.report.collect import Collection, Group
 from certtrain.report.collected_figure import write_figure
 from certtrain.report.collected_latex import latex
 from certtrain.report.collected_text import headline, notes, setting_cells, shared_lines, value_text
+from certtrain.report.plain import write_texts
 from certtrain.report.summary import finite
 from certtrain.tables import print_whole, show
 
@@ -69,12 +69,7 @@ def write_collection(collection: Collection, directory: Path) -> list[Path]:
     """Writes collected.csv, .json, .md, .tex and .png into a directory, which is made if it is not there."""
     directory.mkdir(parents=True, exist_ok=True)
     texts = {"csv": _csv(collection), "json": _json(collection), "md": _markdown(collection), "tex": latex(collection)}
-    written = []
-    for suffix, text in texts.items():
-        path = directory / f"collected.{suffix}"
-        with naming(path):
-            path.write_text(text, encoding="utf-8", errors="backslashreplace")
-        written.append(path)
+    written = write_texts(texts, directory, "collected")
     return [*written, write_figure(collection, directory / "collected.png")]
 
 

@@ -37,6 +37,23 @@ def write_record(record: Mapping[str, Any], path: Path) -> Path:
     return path
 
 
+def write_texts(texts: Mapping[str, str], folder: Path, name: str) -> list[Path]:
+    """Writes one thing in several formats, `name`.`suffix` each, into a folder that is there; returns the files.
+
+    Args:
+        texts: Suffix -> text; what UTF-8 cannot hold is escaped.
+        folder: Where to.
+        name: Of the files.
+    """
+    written = []
+    for suffix, text in texts.items():
+        path = folder / f"{name}.{suffix}"
+        with naming(path):
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
+        written.append(path)
+    return written
+
+
 def read_record(path: Path) -> dict[str, Any] | None:
     """The numbers of a file; None where there is none.
 

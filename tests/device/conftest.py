@@ -25,7 +25,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
         yield request.getfixturevalue("cuda")
         return
     if not elsewhere.available:
-        pytest.skip("this torch cannot pretend to have another device, or has one")
+        pytest.skip("torch has a GPU, beside which no device can be pretended, or is a version that cannot pretend")
     with elsewhere.elsewhere() as found:
         yield found
 
