@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from certtrain.cli.configuration.parser import Parser
-from certtrain.cli.help.presets import Preset, presets
+from certtrain.cli.help.presets import Measured, Preset, presets
 from certtrain.errors import ConfigError
 from certtrain.spelling import did_you_mean
 from certtrain.tables import print_whole, show
@@ -25,7 +25,7 @@ def presets_command(arguments: list[str]) -> None:
         prog="python -m certtrain presets",
         description="Published settings: `python -m certtrain experiment=NAME` runs one. Percentages are natural and "
         "certified accuracy as published; a question mark stands for what is not known here. Files under "
-        "conf/experiment say what else is not.",
+        "conf/experiment say what else is not. By certtrain: what a run of ours came to, and how it differed.",
     )
     parser.add_argument("name", nargs="*", help="which; default: all. The beginning of names is enough")
     parser.add_argument("--measure", action="store_true", help="times a few steps of each and estimates whole runs")
@@ -45,6 +45,7 @@ def _print(console: Console, chosen: list[Preset], measure: bool) -> None:
         "certified %",
         "verified by",
         "source",
+        "by certtrain %",
         *(["one run here"] if measure else []),
     ]
     table = Table()
@@ -52,8 +53,9 @@ def _print(console: Console, chosen: list[Preset], measure: bool) -> None:
         table.add_column(column, overflow="fold", no_wrap=number == 0, justify="right" if number in (1, 2) else "left")
     for preset in chosen:
         row = [preset.name, _percent(preset.natural), _percent(preset.certified), preset.verifier, preset.source]
+        row.append(_ours(preset.measured))
         if measure:
-            row.append(_measured(console, preset))
+            row.append(_estimated(console, preset))
         table.add_row(*row)
     if console.is_terminal:
         show(console, table)
@@ -65,7 +67,11 @@ def _percent(value: float | None) -> str:
     return "?" if value is None else f"{value:g}"
 
 
-def _measured(console: Console, preset: Preset) -> str:
+def _ours(measured: Measured | None) -> str:
+    return "" if measured is None else f"{measured.natural:g} / {measured.certified:g} ({measured.run})"
+
+
+def _estimated(console: Console, preset: Preset) -> str:
     from certtrain.cli.configuration.compose import Command, compose_jobs
     from certtrain.cli.configuration.schema import parse, plain
     from certtrain.cli.estimates.training import run_estimate

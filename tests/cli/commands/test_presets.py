@@ -120,6 +120,8 @@ def test_the_command_lists_all_or_some(capsys: pytest.CaptureFixture[str]) -> No
     some = listed(capsys, ("paradox_mnist_fc",))
     assert "paradox_mnist_fc_ibp" in some
     assert "ctbench" not in some
+    ours = " ".join(listed(capsys, ("paradox_mnist_conv_ibp",)).split())
+    assert "95.3 / 83.1 (50 of 200 epochs" in ours
     with pytest.raises(ConfigError, match=r"^presets: no preset begins with 'paradxo'"):
         presets_command(["paradxo"])
 
@@ -141,4 +143,13 @@ def test_a_preset_that_cannot_be_read_is_named(tmp_path, monkeypatch: pytest.Mon
     (tmp_path / "experiment" / "bad.yaml").write_text("# @package _global_\n# Mine.\n# published: about 90\n")
     monkeypatch.setattr(presets_module, "config_dir", lambda: tmp_path)
     with pytest.raises(ConfigError, match=r"bad\.yaml: a preset says '# published: natural"):
+        presets()
+
+
+def test_own_figures_say_of_what_run_they_are(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = ("published: natural 9.5, certified ?", "verifier: ibp", "source: me", "measured: natural 9.5, certified 8")
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# Mine.\n" + "".join(f"# {note}\n" for note in notes))
+    monkeypatch.setattr(presets_module, "config_dir", lambda: tmp_path)
+    with pytest.raises(ConfigError, match=r"mine\.yaml: '# measured: natural 95\.3, certified 83\.1, on what"):
         presets()
