@@ -1,4 +1,8 @@
-"""Verdicts, and what a PNG begins with."""
+"""Verdicts, consoles that write to memory, and what a PNG begins with."""
+
+from io import StringIO
+
+from rich.console import Console
 
 from certtrain.certify import Failure, Verdict
 
@@ -16,3 +20,8 @@ def verdict(index: int, status: str, ibp: float | None = None, deeppoly: float |
     return Verdict(
         index, 0, given["predicted"], status, by, None, 0.1, margins, message, failures=failures, falsified_by=found_by
     )
+
+
+def console(terminal: bool = False, width: int = 100) -> Console:
+    """A console whose text is in `file.getvalue()`."""
+    return Console(file=StringIO(), width=width, force_terminal=terminal)
