@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from certtrain.cli.configuration.parser import Parser
-from certtrain.cli.help.presets import Measured, Preset, presets
+from certtrain.cli.help.presets import Preset, presets
 from certtrain.errors import ConfigError
 from certtrain.spelling import did_you_mean
 from certtrain.tables import print_whole, show
@@ -52,11 +52,10 @@ def _print(console: Console, chosen: list[Preset], measure: bool) -> None:
     for number, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=number == 0, justify="right" if number in (1, 2) else "left")
     for preset in chosen:
-        row = [preset.name, _percent(preset.natural), _percent(preset.certified), preset.verifier, preset.source]
-        row.append(_ours(preset.measured))
-        if measure:
-            row.append(_estimated(console, preset))
-        table.add_row(*row)
+        published = (_percent(preset.natural), _percent(preset.certified), preset.verifier, preset.source)
+        own = "" if preset.measured is None else str(preset.measured)
+        estimated = [_estimated(console, preset)] if measure else []
+        table.add_row(preset.name, *published, own, *estimated)
     if console.is_terminal:
         show(console, table)
     else:
@@ -65,10 +64,6 @@ def _print(console: Console, chosen: list[Preset], measure: bool) -> None:
 
 def _percent(value: float | None) -> str:
     return "?" if value is None else f"{value:g}"
-
-
-def _ours(measured: Measured | None) -> str:
-    return "" if measured is None else f"{measured.natural:g} / {measured.certified:g} ({measured.run})"
 
 
 def _estimated(console: Console, preset: Preset) -> str:

@@ -40,22 +40,25 @@ class Preset:
     verifier: str
     source: str
     unknown: str
-    measured: Measured | None
+    measured: OwnRun | None
 
 
 @dataclass(frozen=True)
-class Measured:
+class OwnRun:
     """What a run of certtrain came to, by the verifier of the preset.
 
     Attributes:
         natural: Accuracy in percent.
         certified: Certified accuracy in percent.
-        run: How the run differed from the preset, and what it was judged on.
+        told: How the run differed from the preset, and what it was judged on.
     """
 
     natural: float
     certified: float
-    run: str
+    told: str
+
+    def __str__(self) -> str:
+        return f"{self.natural:g} / {self.certified:g} ({self.told})"
 
 
 def presets() -> Mapping[str, Preset]:
@@ -78,14 +81,14 @@ def _read(file: Path) -> Preset | None:
         raise ConfigError(f"{file}: a preset says '# published: natural 98.7, certified 93.9', verifier and source")
     natural, certified = (None if figure == "?" else float(figure) for figure in figures.groups())
     sentence = next(line[2:] for line in lines if not line.startswith("# @package"))
-    measured = _measured(file, notes["measured"]) if "measured" in notes else None
+    measured = _own_run(file, notes["measured"]) if "measured" in notes else None
     return Preset(
         file.stem, sentence, natural, certified, notes["verifier"], notes["source"], notes.get("unknown", ""), measured
     )
 
 
-def _measured(file: Path, text: str) -> Measured:
+def _own_run(file: Path, text: str) -> OwnRun:
     figures = _MEASURED.fullmatch(text)
     if figures is None:
         raise ConfigError(f"{file}: '# measured: natural 95.3, certified 83.1, on what and after how much training'")
-    return Measured(float(figures[1]), float(figures[2]), figures[3])
+    return OwnRun(float(figures[1]), float(figures[2]), figures[3])
