@@ -3,7 +3,8 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cached_property
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -12,12 +13,15 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from certtrain.data.augment import Augmentation
 from certtrain.data.batches import EvaluationBatch, EvaluationBatches, TrainingBatch, TrainingBatches, as_float
 from certtrain.data.description import describe
+from certtrain.data.fingerprint import ordered_fingerprint
 from certtrain.data.sampler import SequentialBatches, ShuffledBatches
 from certtrain.data.source import Source, Splits
 from certtrain.data.splits import stratified_split
 from certtrain.errors import ConfigError, DataError
 
 Batch = TypeVar("Batch")
+# In a checkpoint: which images these are, see `ordered_fingerprint`.
+_IMAGES = "training_images"
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,27 @@ class ImageData(pl.LightningDataModule):
                 f"({100 * share:.3g} %) are also training images, bit by bit: mend the splits, or allow it with "
                 f"data.max_duplicates (now {self.max_duplicates:g}, a fraction)"
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        """See Lightning's hook: what a checkpoint says of the training split."""
+        return {_IMAGES: self._training_images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See Lightning's hook; nothing is compared with a checkpoint of before images were noted.
+
+        Raises:
+            DataError: the checkpoint's images, labels or their order were others.
+        """
+        noted = state_dict.get(_IMAGES)
+        if noted is not None and noted != self._training_images:
+            raise DataError(
+                f"data={self.source.name}: the training images, or their order, are not those of the checkpoint "
+                f"({self._training_images} instead of {noted}): set data.path to the data that the run began with"
+            )
+
+    @cached_property
+    def _training_images(self) -> str:
+        return ordered_fingerprint(self.splits.train)
 
     def describe(self) -> list[str]:
         """Images of each class in each split, and what else people should know, one line each; after `setup`."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from certtrain.data.digits import DigitsSource
-from certtrain.data.fingerprint import describe_data, fingerprint
+from certtrain.data.fingerprint import describe_data, fingerprint, ordered_fingerprint
 from certtrain.data.source import ArrayPair, Splits
 
 PAIR = ArrayPair(torch.arange(48, dtype=torch.uint8).reshape(3, 1, 4, 4), torch.tensor([0, 1, 1]))
@@ -33,6 +33,14 @@ def test_the_order_does_not_count() -> None:
 )
 def test_everything_else_does(other: ArrayPair) -> None:
     assert fingerprint(other) != fingerprint(PAIR)
+    assert ordered_fingerprint(other) != ordered_fingerprint(PAIR)
+
+
+def test_where_it_counts_so_does_the_order() -> None:
+    order = torch.tensor([2, 0, 1])
+    assert ordered_fingerprint(ArrayPair(PAIR.inputs[order], PAIR.labels[order])) != ordered_fingerprint(PAIR)
+    copy = ArrayPair(PAIR.inputs.repeat(1, 1, 1, 2)[..., :4], PAIR.labels.clone())  # not contiguous
+    assert ordered_fingerprint(copy) == ordered_fingerprint(PAIR)
 
 
 def test_data_are_described_by_what_they_are() -> None:

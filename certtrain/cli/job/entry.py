@@ -23,6 +23,7 @@ from certtrain.cli.job.logs import quiet_libraries, run_loggers
 from certtrain.cli.job.pruning import ending_pruned
 from certtrain.cli.job.supervisor import run_ranks
 from certtrain.cli.rundir.directory import RunDirectory, changes
+from certtrain.cli.rundir.moving import moves
 from certtrain.lock import locked
 from certtrain.report import check_failures
 from certtrain.report.origin import record_start
@@ -52,7 +53,7 @@ def run(composed: DictConfig) -> float | None:
     directory = Path(HydraConfig.get().runtime.output_dir).absolute()
     with locked(directory):
         place = RunDirectory(directory)
-        if (there := place.configuration()) is not None and changes(there, node):
+        if (there := place.configuration()) is not None and moves(changes(there, node))[1]:
             place.set_results_aside()  # it goes on to more
         place.write_configuration(node)
         record_start(directory, sys.argv[1:], **_told(config, node))

@@ -25,6 +25,7 @@ from certtrain.cli.configuration.schema.training import Trainer
 from certtrain.cli.estimates.announcement import announcement, noise_images
 from certtrain.cli.rundir.directory import WATCHING
 from certtrain.cli.rundir.resume import Place, find_place
+from certtrain.data.module import ImageData
 from certtrain.data.source import Source
 from certtrain.errors import ConfigError, one_line
 from certtrain.gradients.base import ALONE
@@ -34,6 +35,7 @@ from certtrain.sweep.launcher import subdirectory, typed_overrides
 from certtrain.sweep.plugins import check as check_launcher
 from certtrain.sweep.record import check_continues
 from certtrain.tracking.packages import check_login, require
+from certtrain.training.checkpoints import read_checkpoint
 from certtrain.training.generation import Generation
 from certtrain.training.judging import judge
 from certtrain.training.module import CertifiedTraining
@@ -90,7 +92,7 @@ def check_jobs(command: Command, jobs: list[DictConfig]) -> Place:
     # Last, since it takes longest; and not where other ranks wait: all of them read at the same time, before training.
     if not dist.is_initialized():
         for config in configs:
-            check_data(config)
+            check_data(config, place.directory)
     # A sweep's jobs are other processes, which read for themselves.
     if command.multirun:
         handover.forget()
@@ -156,14 +158,21 @@ def check_parts(config: RunConfig, directory: Path | None = None) -> None:
         print(f"note: {line}", flush=True)
 
 
-def check_data(config: RunConfig) -> None:
+def check_data(config: RunConfig, directory: Path | None = None) -> None:
     """Reads all images and splits them, and keeps what was read for `make_data`.
 
+    Args:
+        config: The run.
+        directory: Where it goes on; None if it is new.
+
     Raises:
-        CerttrainError: One line about what is wrong.
+        CerttrainError: One line about what is wrong; also if it was trained on other images up to here.
     """
     data = make_data(config)
     data.setup()
+    last = None if directory is None else newest(directory / "checkpoints")
+    if last is not None:
+        data.load_state_dict(read_checkpoint(last, mmap=True).get(ImageData.__qualname__, {}))
     handover.keep(data.source, data.splits)
 
 

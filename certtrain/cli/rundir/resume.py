@@ -11,6 +11,7 @@ from certtrain.cli.configuration.schema import Node
 from certtrain.cli.rundir.code import find_code
 from certtrain.cli.rundir.directory import CONFIG, RunDirectory, changes, difference
 from certtrain.cli.rundir.extension import EPOCHS, STEPS, check_extension
+from certtrain.cli.rundir.moving import moves, tell_moves
 from certtrain.errors import CerttrainError, ConfigError
 from certtrain.training.survival import newest, reached_step
 
@@ -51,7 +52,7 @@ def find_place(composed: DictConfig, node: Node) -> Place:
         if not dated and directory.resolve() != named.path.resolve():
             raise ConfigError(f"resume={resume} goes on in {named.path}: leave hydra.run.dir={directory} out")
         instead = f"fork={named.path} begins a new run with its weights"
-        return _extend(named, node) or _continue(named, node, instead)
+        return _alter(named, node) or _continue(named, node, instead)
     run = RunDirectory(directory)
     if not run.free:
         if resume == "never" or run.configuration() is None:
@@ -79,19 +80,23 @@ def _named(path: Path) -> RunDirectory:
     return run
 
 
-def _extend(run: RunDirectory, node: Node) -> Place | None:
-    """Where a run that is named goes on to more epochs than it was told; None if it is not told more.
+def _alter(run: RunDirectory, node: Node) -> Place | None:
+    """Where a run that is named goes on to more epochs or on another machine; None if it is asked for neither.
 
     Raises:
         ConfigError: If it would not end like one that was told so in the beginning.
     """
     there = run.configuration()
     assert there is not None
-    found = changes(there, node)
-    if not found or any(change.key not in (EPOCHS, STEPS) for change in found):
+    moved, others = moves(changes(there, node))
+    if not (moved or others) or any(change.key not in (EPOCHS, STEPS) for change in others):
         return None
     _check_free(run)
-    return Place(run.path, note=check_extension(run, node, found))
+    if run.finished and not others:
+        return Place(run.path, finished=True)
+    _newest(run)
+    notes = [check_extension(run, node, others)] if others else []
+    return Place(run.path, note="; ".join([*notes, *tell_moves(run, moved)]))
 
 
 def _check_free(run: RunDirectory) -> None:
@@ -102,8 +107,11 @@ def _check_free(run: RunDirectory) -> None:
 def _continue(run: RunDirectory, node: Node, instead: str = "choose another hydra.run.dir") -> Place:
     there = run.configuration()
     assert there is not None
-    if (key := difference(there, node)) is not None:
-        raise ConfigError(f"{run.path} holds another run ({key}): {instead}")
+    moved, others = moves(changes(there, node))
+    if others:
+        raise ConfigError(f"{run.path} holds another run ({others[0]}): {instead}")
+    if moved:
+        raise ConfigError(f"{run.path} holds this run elsewhere ({moved[0]}): resume={run.path} moves it, or {instead}")
     _check_free(run)
     if not run.finished:
         _newest(run)

@@ -13,6 +13,8 @@ import pytest
 import torch
 from wandb_files import OfflineRun
 
+from certtrain.cli.rundir.directory import WATCHING
+
 EVERY = 3
 # Batches of 128: epochs of 10 generations.
 TRAIN = [
@@ -69,9 +71,13 @@ def rows(run: Path) -> list[dict]:
 
 
 def record(run: Path) -> dict:
+    """What does not depend on when, by which command and watched over how the run was begun, nor on its speed."""
     summary = json.loads((run / "summary.json").read_text())
     stages = [{k: v for k, v in stage.items() if k != "seconds"} for stage in summary["stages"]]
-    return {**{k: v for k, v in summary.items() if not k.endswith("_seconds")}, "stages": stages}
+    config = {k: v for k, v in summary["config"].items() if k not in WATCHING}
+    told = ("started", "command", "overrides", "continued")
+    kept = {k: v for k, v in summary.items() if not k.endswith("_seconds") and k not in told}
+    return {**kept, "stages": stages, "config": config}
 
 
 def state(run: Path, name: str) -> dict[str, torch.Tensor]:

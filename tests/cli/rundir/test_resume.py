@@ -13,42 +13,18 @@ import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from run_directories import SMALL, begun, node, place
 
-from certtrain.cli.configuration.compose import Command, compose_jobs
+from certtrain.cli.configuration.compose import Command
 from certtrain.cli.configuration.explain import as_typed
 from certtrain.cli.configuration.parser import read_arguments
-from certtrain.cli.configuration.schema import Node, plain
 from certtrain.cli.job.preflight import preflight
 from certtrain.cli.rundir.directory import RunDirectory, difference
 from certtrain.cli.rundir.recorded import as_command
-from certtrain.cli.rundir.resume import Place, find_place
+from certtrain.cli.rundir.resume import Place
 from certtrain.errors import CerttrainError, ConfigError
 from certtrain.lock import InUse, holder, locked
 from certtrain.sweep.launcher import quoted
-
-SMALL = ("method=grad", "relaxation=ibp", "optimizer.lr=1e-5")
-
-
-def place(*overrides: str) -> Place:
-    (job,) = compose_jobs(Command((*SMALL, *overrides), False, False))
-    return find_place(job, plain(job))
-
-
-def node(*overrides: str) -> Node:
-    (job,) = compose_jobs(Command((*SMALL, *overrides), False, False))
-    return plain(job)
-
-
-def begun(path: Path, *overrides: str, step: int | None = 7, finished: bool = False) -> Path:
-    """A run directory as a process leaves it."""
-    (path / "checkpoints").mkdir(parents=True)
-    (path / ".hydra").mkdir()
-    RunDirectory(path).write_configuration(node(*overrides))
-    if step is not None:
-        torch.save({"global_step": step}, path / "checkpoints" / "last.ckpt")
-    for name in ("summary.json", "report.html") if finished else ():
-        (path / name).write_text("")
-    return path
 
 
 @pytest.fixture(autouse=True)
