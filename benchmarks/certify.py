@@ -19,7 +19,7 @@ from certtrain.attacks import PGD
 from certtrain.bounds import Box, build, margin_spec
 from certtrain.bounds.backends import _auto_lirpa_compat as compat
 from certtrain.certify.network import Network
-from certtrain.certify.search.root import Goals
+from certtrain.certify.search.relaxed import Goals
 from certtrain.certify.search.whole import BranchAndBound
 from certtrain.networks import parameters, trace
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from certtrain.bounds import Box
 from certtrain.certify.properties import Conjunction, Property
-from certtrain.certify.search.root import Goals
+from certtrain.certify.search.relaxed import Goals
 
 
 @dataclass(frozen=True)

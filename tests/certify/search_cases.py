@@ -9,7 +9,8 @@ from certtrain.bounds import Box, build
 from certtrain.bounds.optimised.choice import Choice
 from certtrain.certify.network import Network
 from certtrain.certify.search.branching import children
-from certtrain.certify.search.root import Goals, Root
+from certtrain.certify.search.relaxed import Goals
+from certtrain.certify.search.root import Root
 from certtrain.certify.search.search import Effort, Outcome, Search
 from certtrain.certify.search.subdomains import Subdomains
 

@@ -12,7 +12,8 @@ from torch import nn
 from certtrain.bounds import Box, build
 from certtrain.certify.network import Network
 from certtrain.certify.search.inputs import Halving, HalvingEffort
-from certtrain.certify.search.root import Goals, Root
+from certtrain.certify.search.relaxed import Goals
+from certtrain.certify.search.root import Root
 from certtrain.certify.search.search import Outcome
 from certtrain.certify.search.whole import BranchAndBound
 from certtrain.certify.verifiers.bab import Bab

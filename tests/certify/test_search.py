@@ -14,7 +14,7 @@ from certtrain.bounds.relaxation.alpha_crown import AlphaCrown
 from certtrain.certify import Attack, Proved
 from certtrain.certify.milp import exact_minimum
 from certtrain.certify.network import Network
-from certtrain.certify.search.root import Goals
+from certtrain.certify.search.relaxed import Goals
 from certtrain.certify.search.search import Effort, Pool, Search
 from certtrain.certify.verifiers import choose, resolve
 from certtrain.certify.verifiers.bab import Bab

@@ -21,7 +21,8 @@ from certtrain.certify.search import leaves, points
 from certtrain.certify.search.bounding import bound
 from certtrain.certify.search.branching import NOT_SPLIT, candidates, children
 from certtrain.certify.search.inputs import Halving
-from certtrain.certify.search.root import Goals, Root, outwards
+from certtrain.certify.search.relaxed import Goals, outwards
+from certtrain.certify.search.root import Root
 from certtrain.certify.search.search import Pool
 from certtrain.certify.search.subdomains import Subdomains
 from certtrain.deadline import OutOfTime, until

@@ -26,7 +26,7 @@ from certtrain.certify import Attack
 from certtrain.certify.arithmetic import Sound
 from certtrain.certify.network import Network
 from certtrain.certify.search import leaves
-from certtrain.certify.search.root import Goals
+from certtrain.certify.search.relaxed import Goals
 from certtrain.certify.search.search import Effort, Outcome
 from certtrain.certify.search.whole import BranchAndBound
 

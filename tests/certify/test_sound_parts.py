@@ -18,7 +18,8 @@ from certtrain.certify.arithmetic import Sound
 from certtrain.certify.network import Network
 from certtrain.certify.search import leaves
 from certtrain.certify.search.branching import children
-from certtrain.certify.search.root import Goals, Root
+from certtrain.certify.search.relaxed import Goals
+from certtrain.certify.search.root import Root
 from certtrain.certify.search.subdomains import Subdomains
 
 ERROR = 0.05

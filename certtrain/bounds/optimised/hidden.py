@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -13,6 +13,7 @@ from certtrain.activations import Interval
 from certtrain.bounds.base import Box
 from certtrain.bounds.optimised.ascent import improve
 from certtrain.bounds.optimised.choice import Choice, Rows
+from certtrain.bounds.optimised.collapsing import Collapsed, collapse
 from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Region, zero_outputs
 from certtrain.bounds.optimised.space import Space
@@ -67,7 +68,7 @@ class Tightening:
             signed, at = torch.cat([one, -one])[rows], places.repeat(2)[rows]
             return signed.new_zeros((len(at), size)).scatter(1, at[:, None], signed[:, None]).reshape(-1, *shape[1:])
 
-        lower = self._lower(index, images.repeat(2), forms)
+        lower = self._lower(index, images.repeat(2), places.unique(), forms)
         own = Interval(lower[: len(elements)], -lower[len(elements) :])
 
         def put(old: Tensor, new: Callable[[Tensor], Tensor]) -> Tensor:
@@ -87,14 +88,16 @@ class Tightening:
             images: Of each row.
             forms: Coefficients [rows, *shape].
         """
-        return self._lower(index, images, lambda rows: forms[rows])
+        elements = torch.arange(self.substitution.graph.ops[index].size, device=forms.device)
+        return self._lower(index, images, elements, lambda rows: forms[rows])
 
-    def _lower(self, index: int, images: Tensor, forms: Callable[[slice], Tensor]) -> Tensor:
+    def _lower(self, index: int, images: Tensor, elements: Tensor, forms: Callable[[slice], Tensor]) -> Tensor:
         passage, pruned = self.substitution.passage, self._pruned()
         graph, hidden = pruned.graph, {i: z.map(partial(pruned.layer, i)) for i, z in self.hidden.items()}
         slack = {i: pruned.layer(i, x) for i, x in self.substitution.given.slack.items()}
-        space = Space.of(graph, hidden, everywhere=passage.is_transformed, output=index)
         region = Region.of(graph, pruned.values(self.substitution.values), self.box, hidden, slack)
+        space = Space.of(graph, hidden, everywhere=passage.is_transformed, output=index)
+        searched = self._searched(region, space, index, elements)
         free = space.free(graph, hidden, self.box.lower)
         width = sum(op.size for op in graph.ops[:index])
         # Steps read a chunk's layers again long after they were written, as a backward pass does.
@@ -104,8 +107,9 @@ class Tightening:
             check_deadline()
             part = images[first : first + step]
             data = forms(slice(first, first + len(part)))
-            rows = Rows(region.rows(part), space, Start(index, data, data.flatten(1)[:, 0] * 0), free[part])
-            found.append(self._best(rows))
+            start = Start(index, data, data.flatten(1)[:, 0] * 0)
+            rows = Rows(region.rows(part), space, start, free[part])
+            found.append(self._best(rows, searched.rows(part, start, free[part])))
         return torch.cat(found)
 
     def _pruned(self) -> Pruned:
@@ -113,18 +117,44 @@ class Tightening:
         graph = self.substitution.graph
         return prune(graph, {} if self.substitution.passage.is_transformed else zero_outputs(graph, self.hidden))
 
-    def _best(self, rows: Rows) -> Tensor:
+    def _searched(self, region: Region, space: Space, index: int, elements: Tensor) -> _Searched:
+        """What slopes are searched on."""
+        region = region.map(lambda x: x.detach().to(self.precision))
+        if self.substitution.passage.is_transformed:
+            return _Searched(region, space)
+        small = collapse(region, space, index, elements)
+        return _Searched(region, space) if small is None else _Searched(small.region(region), small.space(space), small)
+
+    def _best(self, rows: Rows, searched: Rows) -> Tensor:
         """Bounds at the best slopes met."""
-
-        def searched(x: Tensor) -> Tensor:
-            return x.detach().to(self.precision)
-
         with torch.no_grad():
-            start = Start(rows.start.index, *map(searched, rows.start.tensors))
-            fixed = replace(rows, region=rows.region.map(searched), start=start)
-            slopes = rows.space.gather(lambda part: fixed.region.held[part.activation].lower, start.data)
-            best = improve(fixed, Choice(slopes), self.iterations)
+            slopes = searched.space.gather(
+                lambda part: searched.region.held[part.activation].lower, searched.start.data
+            )
+            best = improve(searched, Choice(slopes), self.iterations)
         recorded = torch.is_grad_enabled() and any(x.requires_grad for x in rows.region.tensors)
-        if rows.start.data.dtype == self.precision and not recorded:
+        same = searched.region.graph is rows.region.graph and rows.start.data.dtype == self.precision
+        if same and not recorded:
             return best.lower
         return rows.lower(best.choice.map(lambda x: x.to(rows.start.data))).lower
+
+
+@dataclass(frozen=True)
+class _Searched:
+    """The network that slopes are searched on: in the precision of that, and smaller where it can be.
+
+    Attributes:
+        region: On all boxes.
+        space: Its columns.
+        small: Where it is a smaller one.
+    """
+
+    region: Region
+    space: Space
+    small: Collapsed | None = None
+
+    def rows(self, images: Tensor, start: Start, free: Tensor) -> Rows:
+        """Rows of the whole network, as rows of this one."""
+        start = Start(start.index, *(x.detach().to(self.region.center.dtype) for x in start.tensors))
+        start = start if self.small is None else self.small.start(start)
+        return Rows(self.region.rows(images), self.space, start, free)

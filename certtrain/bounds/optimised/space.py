@@ -51,7 +51,14 @@ class Space:
     parts: tuple[Part, ...]
 
     @staticmethod
-    def of(graph: Graph, hidden: Mapping[int, Interval], *, everywhere: bool = False, output: int = -1) -> Space:
+    def of(
+        graph: Graph,
+        hidden: Mapping[int, Interval],
+        *,
+        everywhere: bool = False,
+        output: int = -1,
+        many: float = MANY,
+    ) -> Space:
         """Columns for the neurons that are free for any image, and for others where there are few of these.
 
         Args:
@@ -59,6 +66,7 @@ class Space:
             hidden: Operation that an activation reads -> bounds of its output, [images, *shape].
             everywhere: A column for every neuron of such an activation, where nothing may depend on the data.
             output: The operation whose rows choose; activations of which it reads nothing have no columns.
+            many: Share of free neurons from which all of a layer have columns.
         """
         parts: list[Part] = []
         start, passed = 0, _passed(graph, output)
@@ -70,7 +78,7 @@ class Space:
             if free is None:
                 continue
             elements = None if everywhere else free.flatten(1).any(0).nonzero().flatten()
-            if elements is not None and len(elements) >= MANY * free[0].numel():
+            if elements is not None and len(elements) >= many * free[0].numel():
                 elements = None
             size = graph.ops[read].size if elements is None else len(elements)
             if size:

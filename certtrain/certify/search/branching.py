@@ -32,14 +32,14 @@ def candidates(root: Root, decisions: Tensor, goal: Tensor, choice: Choice, coun
     region, found = rows.passed(choice)
     values = forward(region, found)
 
-    functions = {index: op.function for index, op in root.graph.activations}
+    functions = {index: op.function for index, op in region.graph.activations}
 
     def cost(part: Part) -> Tensor:
         coefficients, z = found.coefficients[part.activation], values[part.read]
         line = region.held[part.activation]
         return (coefficients * (chosen(line, coefficients, z) - functions[part.activation](z))).abs()
 
-    scores = root.space.gather(cost, decisions)
+    scores = rows.space.gather(cost, decisions)
     scores = torch.where(rows.free, scores + 1e-12, -1.0)
     best = scores.topk(min(count, scores.shape[1]), dim=1)
     return torch.where(best.values > 0, best.indices, NOT_SPLIT), found.corner

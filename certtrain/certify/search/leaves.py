@@ -127,11 +127,9 @@ def _programs(root: Root, leaves: Subdomains) -> Iterator[_Program]:
     goals, count = root.double.goals, len(leaves)
     each = goals.forms.shape[1]
     owner = torch.arange(count).repeat_interleave(each)
-    outputs, offsets = _over_inputs(
-        root, leaves, owner, len(root.graph.ops) - 1, goals.forms[leaves.goal].flatten(0, 1)
-    )
+    outputs, offsets = _over_inputs(root, leaves, owner, root.double.output, goals.forms[leaves.goal].flatten(0, 1))
     offsets = offsets + goals.constants[leaves.goal].flatten()
-    parts = [_splits(root, leaves, part) for part in root.space.parts]
+    parts = [_splits(root, leaves, part) for part in root.double.space.parts]
     for leaf in range(count):
         own = slice(leaf * each, (leaf + 1) * each)
         found = [tuple(x[owners == leaf] for x in (forms, constants)) for owners, forms, constants in parts]
@@ -145,7 +143,7 @@ def _splits(root: Root, leaves: Subdomains, part: Part) -> tuple[Tensor, Tensor,
     signs = leaves.decisions[:, part.columns]
     owner, places = signs.nonzero(as_tuple=True)
     elements = places if part.elements is None else part.elements[places]
-    rows = torch.zeros(len(owner), root.pruned.graph.ops[part.read].size, dtype=torch.float64)
+    rows = torch.zeros(len(owner), root.double.region.graph.ops[part.read].size, dtype=torch.float64)
     rows[torch.arange(len(owner)), elements] = -signs[owner, places].double()
     forms, constants = _over_inputs(root, leaves, owner, part.read, rows)
     if root.double.below is not None:
@@ -167,6 +165,8 @@ def _over_inputs(root: Root, leaves: Subdomains, owner: Tensor, index: int, form
         return torch.zeros(0, root.double.region.center.numel()).double(), torch.zeros(0).double()
     rows = root.rows(root.double, leaves.decisions[owner], leaves.goal[owner])
     region, _ = rows.held(leaves.choice.map(lambda x: x[owner].double()))
-    start = Start(index, forms.reshape(-1, *root.pruned.graph.ops[index].shape), torch.zeros(len(forms)).double())
+    start = Start(
+        index, forms.reshape(-1, *root.double.region.graph.ops[index].shape), torch.zeros(len(forms)).double()
+    )
     found = backward(region, start)
     return found.form.flatten(1), found.constant

@@ -14,16 +14,24 @@ LOWEST = 8
 
 
 def values(root: Root, points: Tensor, goal: Tensor) -> Tensor:
-    """The largest form of each point's goal, [points], evaluated in the points' precision; differentiable."""
+    """The largest form of each point's goal, [points], evaluated by the network in the points' precision."""
     relaxed = root.single if points.dtype == torch.float32 else root.double
     outputs = root.graph.forward(dict(root.values[points.dtype]), points.reshape(-1, *root.input_shape))
     return relaxed.goals.largest(outputs, goal)
 
 
+def estimated(root: Root, points: Tensor, goal: Tensor) -> Tensor:
+    """The same up to rounding, [points], by the network that rows are carried through; float32, differentiable."""
+    region = root.single.region
+    outputs = region.graph.forward(dict(region.values), points.reshape(-1, *root.input_shape))
+    return root.single.goals.largest(outputs, goal)
+
+
 def deepest_unsafe(root: Root, points: Tensor, goal: Tensor) -> Tensor | None:
     """Of some points, moved into the box, the one deepest among those unsafe in both precisions; float64."""
     points = points if points.dtype == torch.float64 else points.clamp(*root.inner)
-    hit = (values(root, points.float(), goal) <= 0).nonzero().flatten()
+    hit = (estimated(root, points.float(), goal) <= 0).nonzero().flatten()
+    hit = hit[values(root, points[hit].float(), goal[hit]) <= 0]
     exact = points[hit].double().clamp(*root.outer)
     found = values(root, exact, goal[hit]).nan_to_num(nan=torch.inf)
     return exact[found.argmin()] if bool((found <= 0).any()) else None
@@ -36,7 +44,7 @@ def descend(root: Root, points: Tensor, goal: Tensor, steps: int) -> Tensor | No
     for step in range(steps):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            found = values(root, x, goal)
+            found = estimated(root, x, goal)
             (slope,) = torch.autograd.grad(found.sum(), x)
         x = x.detach()
         if bool((found <= 0).any()) and (hit := deepest_unsafe(root, x, goal)) is not None:
@@ -57,7 +65,7 @@ def lost_to_rounding(root: Root, points: Tensor, goal: Tensor) -> float | None:
     """
     if not root.slack:
         return None
-    lowest = values(root, points.float(), goal).argsort()[:LOWEST]
+    lowest = estimated(root, points.float(), goal).argsort()[:LOWEST]
     goal, at = goal[lowest], points[lowest].double().clamp(*root.outer)
     goals, slack = root.double.goals, {i: x.expand(len(at), *x.shape[1:]) for i, x in root.slack.items()}
     weights = dict(root.values[torch.float64])

@@ -13,7 +13,8 @@ from certtrain.bounds.relaxation.alpha_crown import AlphaCrown
 from certtrain.bounds.relaxation.deeppoly import DeepPoly
 from certtrain.certify.arithmetic import FLOAT64, NOTHING, Arithmetic
 from certtrain.certify.search.inputs import Halving
-from certtrain.certify.search.root import Goals, Root
+from certtrain.certify.search.relaxed import Goals
+from certtrain.certify.search.root import Root
 from certtrain.certify.search.search import Effort, Outcome, Search
 from certtrain.deadline import OutOfTime, until
 from certtrain.errors import ConfigError

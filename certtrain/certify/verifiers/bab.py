@@ -12,7 +12,7 @@ from certtrain.bounds import Bounds, Box, Sides, margin_spec
 from certtrain.bounds.relaxation.alpha_crown import AlphaCrown
 from certtrain.certify.arithmetic import FLOAT64, Arithmetic
 from certtrain.certify.network import Network
-from certtrain.certify.search.root import Goals
+from certtrain.certify.search.relaxed import Goals
 from certtrain.certify.search.search import Effort
 from certtrain.certify.search.whole import BranchAndBound
 from certtrain.certify.soundness import check_points
