@@ -114,39 +114,51 @@ def certify(
             options.timeout_s,
             order,
         )
-        book = None if ledger is None else Ledger(ledger, {"eps": images.common_eps, **pipeline.settings()}, part)
-        numbers = part.of(images.indices)
-        done = {} if book is None else {i: book.verdicts[i] for i in numbers if i in book.verdicts}
-        _check_same_data(done, images, classes)
-        report = _reporter(progress, done, len(numbers))
-        report()
-
-        def hand_over(cases: list[Case]) -> None:
-            verdicts = [case.verdict(order.name) for case in cases]
-            if book is not None:
-                verdicts = book.append(verdicts, {c.index: c.counterexample for c in cases if c.falsified_by})
-            done.update((verdict.index, verdict) for verdict in verdicts)
-            report()
-
-        left = [k for k in part.of(range(len(images.indices))) if images.indices[k] not in done]
+        settings = {"eps": images.common_eps, **pipeline.settings()}
+        book = None if ledger is None else Ledger(ledger, settings, part)
+        made = _Made(part.of(images.indices), book, order.name, progress)
+        _check_same_data(made.verdicts, images, classes)
+        made.report()
+        left = [k for k in part.of(range(len(images.indices))) if images.indices[k] not in made.verdicts]
         for positions in split(left, pipeline.images_at_once()):
-            pipeline.run([_case(images, classes, k, network.device) for k in positions], hand_over)
-    return [done[i] for i in numbers]
+            pipeline.run([_case(images, classes, k, network.device) for k in positions], made.add)
+    return [made.verdicts[i] for i in made.numbers]
+
+
+class _Made:
+    """Verdicts as they are made, those among them that the ledger had already.
+
+    Args:
+        numbers: Of all images.
+        ledger: Keeps them; None keeps nothing.
+        cascade: Its name.
+        progress: Is told how far things are; None for nobody.
+    """
+
+    def __init__(self, numbers: Sequence[int], ledger: Ledger | None, cascade: str, progress: Progress | None) -> None:
+        self.numbers = numbers
+        self._ledger, self._cascade, self._progress = ledger, cascade, progress
+        known = {} if ledger is None else ledger.verdicts
+        self.verdicts = {i: known[i] for i in numbers if i in known}
+
+    def add(self, cases: list[Case]) -> None:
+        """Takes images of which everything is known."""
+        verdicts = [case.verdict(self._cascade) for case in cases]
+        if self._ledger is not None:
+            points = {c.index: c.counterexample for c in cases if c.falsified_by}
+            verdicts = self._ledger.append(verdicts, points)
+        self.verdicts.update((verdict.index, verdict) for verdict in verdicts)
+        self.report()
+
+    def report(self) -> None:
+        """Tells how far things are."""
+        if self._progress is not None:
+            self._progress(len(self.verdicts), len(self.numbers), count_statuses(self.verdicts.values()))
 
 
 def _case(images: Images, labels: Sequence[int], position: int, device: torch.device) -> Case:
     image = images.inputs[position].detach().clone().to(device=device, dtype=torch.float64)
     return Case(images.indices[position], labels[position], image, images.eps[position])
-
-
-def _reporter(progress: Progress | None, done: Mapping[int, Verdict], total: int) -> Callable[[], None]:
-    """Tells `progress` how far things are, if it is there."""
-
-    def report() -> None:
-        if progress is not None:
-            progress(len(done), total, count_statuses(done.values()))
-
-    return report
 
 
 def _check_same_data(done: Mapping[int, Verdict], images: Images, labels: Sequence[int]) -> None:

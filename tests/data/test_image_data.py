@@ -2,60 +2,12 @@ import math
 from dataclasses import dataclass, replace
 
 import pytest
-import pytorch_lightning as pl
 import torch
+from numbered import Numbered, collect, equal, image_data, numbered
 
 from certtrain.data.augment import Augmentation
-from certtrain.data.module import ImageData
-from certtrain.data.sampler import ShuffledBatches
-from certtrain.data.source import ArrayPair, Source, Splits
+from certtrain.data.source import ArrayPair, Splits
 from certtrain.errors import ConfigError, DataError
-
-
-@dataclass(frozen=True)
-class Numbered(Source):
-    """Images in memory whose first two pixels tell split and row."""
-
-    train: int = 100
-    test: int = 7
-
-    def check(self):
-        pass
-
-    def read(self):
-        return Splits(self._part(0, self.train), self._part(1, self.test))
-
-    def _part(self, split, size):
-        generator = torch.Generator().manual_seed(split)
-        inputs = torch.randint(1, 256, (size, *self.shape), dtype=torch.uint8, generator=generator)
-        inputs[:, :, 0, 0], inputs[:, :, 0, 1] = split, torch.arange(size)[:, None]
-        return ArrayPair(inputs, torch.arange(size) % self.num_classes)
-
-
-def numbered(**changes):
-    declared = {
-        "name": "numbered",
-        "shape": (3, 4, 4),
-        "num_classes": 5,
-        "mean": (0.5,) * 3,
-        "std": (0.25,) * 3,
-    }
-    return Numbered(**(declared | changes))
-
-
-def image_data(source=None, **changes):
-    options = {
-        "batch_size": 8,
-        "test_batch_size": 3,
-        "validation": 0.1,
-        "split_seed": 0,
-        "max_duplicates": 0.0,
-        "augment": Augmentation(),
-        "seed": 0,
-    }
-    data = ImageData(source or numbered(), **(options | changes))
-    data.setup()
-    return data
 
 
 def test_parts_are_stratified_disjoint_and_complete():
@@ -114,18 +66,6 @@ def test_validation_is_in_order_complete_and_not_augmented():
     assert torch.equal(rows, data.validation_rows)
     assert torch.equal(inputs, data.splits.train.inputs[rows].float() / 255)
     assert torch.equal(labels, data.splits.train.labels[rows])
-
-
-def collect(data, epoch, start=0):
-    loader = data.train_dataloader()
-    loader.sampler.resume(epoch, start)
-    return list(loader)
-
-
-def equal(first, second):
-    return all(
-        torch.equal(a, b) for left, right in zip(first, second, strict=True) for a, b in zip(left, right, strict=True)
-    )
 
 
 def test_training_batches_are_a_pure_function_of_seed_and_epoch():
@@ -277,73 +217,3 @@ def test_classes_that_do_not_occur_are_mentioned():
 def test_contradictory_declarations_are_refused(changes, words):
     with pytest.raises(ConfigError, match=words):
         numbered(**changes)
-
-
-class Recorder(pl.LightningModule):
-    """Notes what Lightning passes on; training is a single weight."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.trained, self.validated, self.tested = [], [], []
-
-    def training_step(self, batch, batch_idx):
-        inputs, _ = batch
-        self.trained.append((self.current_epoch, batch_idx, inputs))
-        return self.weight * inputs.mean()
-
-    def validation_step(self, batch, batch_idx):
-        self.validated.append(batch[2])
-
-    def test_step(self, batch, batch_idx):
-        self.tested.append(batch[2])
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def trainer(**options):
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-    return pl.Trainer(accelerator="cpu", logger=False, num_sanity_val_steps=0, **(quiet | options))
-
-
-def test_lightning_trains_validates_and_tests():
-    data = image_data(augment=Augmentation(crop=1, flip=True))
-    module, fit = Recorder(), trainer(max_epochs=2)
-    fit.fit(module, datamodule=data)
-    assert isinstance(fit.train_dataloader.sampler, ShuffledBatches)
-    fit.test(module, datamodule=data, verbose=False)
-    assert [(epoch, number) for epoch, number, _ in module.trained] == [(e, n) for e in (0, 1) for n in range(11)]
-    for epoch in (0, 1):
-        seen = [(inputs,) for at, _, inputs in module.trained if at == epoch]
-        assert equal(seen, [batch[:1] for batch in collect(data, epoch)])
-    assert torch.equal(torch.cat(module.validated), data.validation_rows.repeat(2))
-    assert torch.cat(module.tested).tolist() == list(range(7))
-
-
-def test_lightning_without_validation():
-    module = Recorder()
-    trainer(max_epochs=1).fit(module, datamodule=image_data(validation=0.0))
-    assert len(module.trained) == 12
-    assert module.validated == []
-
-
-def test_lightning_resumes_inside_an_epoch(tmp_path):
-    whole = Recorder()
-    trainer(max_epochs=2).fit(whole, datamodule=image_data())
-
-    class Save(pl.Callback):
-        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-            if trainer.global_step == 14:
-                trainer.save_checkpoint(tmp_path / "at14.ckpt")
-
-    trainer(max_steps=15, callbacks=[Save()]).fit(Recorder(), datamodule=image_data())
-
-    class Resume(pl.Callback):
-        def on_train_start(self, trainer, module):
-            trainer.train_dataloader.sampler.resume(epoch=1, start=3)
-
-    rest = Recorder()
-    trainer(max_epochs=2, callbacks=[Resume()]).fit(rest, datamodule=image_data(), ckpt_path=tmp_path / "at14.ckpt")
-    assert [step[:2] for step in rest.trained] == [step[:2] for step in whole.trained[14:]]
-    assert equal([step[2:] for step in rest.trained], [step[2:] for step in whole.trained[14:]])
