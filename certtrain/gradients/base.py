@@ -88,6 +88,11 @@ class GradientEstimator(ABC):
         """Members evaluated for one estimate."""
 
     @property
+    def guesses(self) -> int:
+        """Gradients that the first estimate takes beside them, each of a process's part of the batch."""
+        return 0
+
+    @property
     @abstractmethod
     def splits(self) -> Literal["population", "batch"]:
         """What several processes divide among them: a population, or the batch."""

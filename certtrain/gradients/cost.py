@@ -36,15 +36,33 @@ def cost_of_one(
         images: Number of images that it will be on.
         short: Seconds of an evaluation that need not be known any better.
     """
+    return _cost(_gradient if estimator.splits == "batch" else _value, loss_of, params, images, short)
 
+
+def cost_of_gradient(loss_of: Callable[[int], LossFunction], params: Params, images: int, short: float = 0.0) -> Cost:
+    """The same of one gradient."""
+    return _cost(_gradient, loss_of, params, images, short)
+
+
+def _value(loss: LossFunction, params: Params) -> Tensor:
+    with torch.no_grad():
+        return loss(params)
+
+
+def _gradient(loss: LossFunction, params: Params) -> Tensor:
+    return differentiate(loss, params)[0]
+
+
+def _cost(
+    evaluation: Callable[[LossFunction, Params], Tensor],
+    loss_of: Callable[[int], LossFunction],
+    params: Params,
+    images: int,
+    short: float,
+) -> Cost:
     def evaluate(loss: LossFunction) -> float:
         started = time.perf_counter()
-        if estimator.splits == "batch":
-            value, _ = differentiate(loss, params)
-        else:
-            with torch.no_grad():
-                value = loss(params)
-        value.cpu()  # waits for the device that computes it
+        evaluation(loss, params).cpu()  # waits for the device that computes it
         return time.perf_counter() - started
 
     # The first evaluation pays for what is set up once, so only its memory counts. Losses are made before they are

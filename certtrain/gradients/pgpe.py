@@ -116,6 +116,12 @@ class PGPE(GradientEstimator):
         return self.population_size
 
     @property
+    def guesses(self) -> int:
+        """Those of the control variate; one that measures how many it needs begins with few."""
+        control = self.control_variate
+        return 0 if control is None else control.gradients(control.initial_state())
+
+    @property
     def splits(self) -> Literal["population", "batch"]:
         """Losses are numbers, so the population is what is cheap to divide."""
         return "population"

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from certtrain.cli.configuration.schema import RunConfig
 from certtrain.data.source import Source
-from certtrain.gradients.base import ALONE, LossFunction
-from certtrain.gradients.cost import cost_of_one
+from certtrain.gradients.base import ALONE, Cost, LossFunction
+from certtrain.gradients.cost import cost_of_gradient, cost_of_one
 from certtrain.gradients.strategy import against_vectorising
 from certtrain.memory import about_bytes, available_bytes
 from certtrain.networks import parameters
@@ -49,13 +49,24 @@ def announcement(config: RunConfig, training: CertifiedTraining, source: Source)
     if estimator.is_open and against_vectorising(cost, estimator.at_once, free):
         estimator = estimator.decided("loop")
     seconds, held = own * cost.seconds, estimator.at_once * (cost.bytes or 0)
+    guess = ""
+    if estimator.guesses:
+        share = -(-images // config.trainer.ranks)
+        one = cost_of_gradient(loss_of, params, share, short=LONG_GENERATION / estimator.guesses)
+        seconds += parts * estimator.guesses * one.seconds
+        guess = f", with {_each(estimator.guesses, 'gradient', one)} as control variate"
     if seconds <= LONG_GENERATION and (free is None or held <= MUCH_MEMORY * free):
         return None
-    what = "members" if estimator.has_members else "evaluations"
-    each = f"{evaluations} {what} of about {about(cost.seconds)}" if evaluations > 1 else "one evaluation"
+    each = _each(evaluations, "member" if estimator.has_members else "evaluation", cost)
     memory = "" if cost.bytes is None else f" and {about_bytes(held)} of memory"
     memory += "" if free is None or not memory else f" ({about_bytes(free)} are free)"
-    return f"one generation takes about {about(seconds)}{memory}: {each}, on {images} images"
+    return f"one generation takes about {about(seconds)}{memory}: {each}{guess}, on {images} images"
+
+
+def _each(count: int, what: str, cost: Cost) -> str:
+    return (
+        f"{count} {what}s of about {about(cost.seconds)}" if count > 1 else f"one {what} of about {about(cost.seconds)}"
+    )
 
 
 def noise_images(source: Source, count: int) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from certtrain.cli.assembly.training import make_training
 from certtrain.cli.configuration.schema import Node, RunConfig
 from certtrain.cli.estimates.announcement import batch_of, noise_images
 from certtrain.gradients.base import ALONE, LossFunction
-from certtrain.gradients.cost import cost_of_one
+from certtrain.gradients.cost import cost_of_gradient, cost_of_one
 from certtrain.memory import available_bytes
 from certtrain.networks import parameters
 from certtrain.training.generation import Generation
@@ -154,6 +154,9 @@ class _Steps:
 
         cost = cost_of_one(estimator, loss_of, self.params, batch, short=short / 4)
         predicted = estimator.evaluations * cost.seconds
+        if estimator.guesses:
+            guess = cost_of_gradient(loss_of, self.params, batch, short=BUDGET_SECONDS / estimator.guesses / 4)
+            predicted += estimator.guesses * guess.seconds
         held = None if cost.bytes is None else estimator.at_once * cost.bytes
         if predicted > BUDGET_SECONDS or _too_much(held, self.inputs.device):
             return Range(predicted / UNSURE, predicted * UNSURE), cost.bytes, False

@@ -57,7 +57,25 @@ def test_a_long_generation_is_announced() -> None:
     assert line is not None
     assert line.startswith("one generation takes about ")
     assert "2048 members of about" in line
+    assert "with one gradient of about" in line
     assert "on 2000 images" in line
+
+
+def test_what_the_control_variate_takes_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "LONG_GENERATION", 0.0)
+    given = ("relaxation=ibp", "pgpe.population_size=2")
+    lines = [
+        announcement(*given, *more)
+        for more in (
+            ("pgpe.control_variate=none",),
+            ("pgpe.control_variate=gradient",),
+            ("pgpe.control_variate=rgs", "pgpe.control_samples=6"),
+        )
+    ]
+    assert "gradient" not in str(lines[0])
+    assert "with one gradient of about" in str(lines[1])
+    assert "with 6 gradients of about" in str(lines[2])
+    assert all("as control variate, on 64 images" in str(line) for line in lines[1:])
 
 
 def test_a_large_generation_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
