@@ -50,8 +50,20 @@ def parse_arguments(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks"), metavar="DIR", help=out)
     parser.add_argument("--threads", type=_positive, metavar="N", help="of torch; default: its own choice")
     parser.add_argument("--keep-memory", action="store_true", help="keep freed memory, as python -m certtrain does")
+    network = "in certify: those whose properties are searched; default: all on MNIST"
+    parser.add_argument("--search-networks", type=_names, metavar="NAMES", help=network)
+    parser.add_argument("--search-seconds", type=_seconds, metavar="S", help="in certify: for each property")
     asked = parser.parse_args(arguments)
-    return Settings(asked.only, asked.quick, asked.data, asked.out, asked.threads, asked.keep_memory)
+    return Settings(
+        asked.only,
+        asked.quick,
+        asked.data,
+        asked.out,
+        asked.threads,
+        asked.keep_memory,
+        asked.search_networks,
+        asked.search_seconds,
+    )
 
 
 def _sections(text: str) -> tuple[str, ...]:
@@ -59,6 +71,20 @@ def _sections(text: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in SECTIONS]:
         raise argparse.ArgumentTypeError(f"'{unknown[0]}' is none of {', '.join(SECTIONS)}")
     return tuple(name for name in SECTIONS if name in names)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, got '{text}'")
+    return value
 
 
 def _positive(text: str) -> int:

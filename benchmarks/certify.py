@@ -14,7 +14,7 @@ from benchmarks.cases import Bench
 from benchmarks.settings import NO_DATA, SearchPlan
 from benchmarks.tables import comparison, make_table, number
 from benchmarks.timing import Comparison, compare
-from benchmarks.vnncomp_networks import RECIPES, Instance, Workshop
+from benchmarks.vnncomp_networks import Instance, Workshop, recipe_of
 from certtrain.attacks import PGD
 from certtrain.bounds import Box, build, margin_spec
 from certtrain.bounds.backends import _auto_lirpa_compat as compat
@@ -23,6 +23,8 @@ from certtrain.certify.search.relaxed import Goals
 from certtrain.certify.search.whole import BranchAndBound
 from certtrain.networks import parameters, trace
 
+# Of images, where there are none.
+SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 # Of auto_LiRPA: one slope for each neuron and row, as ours; its sparse storage fails on these networks.
 OPTIONS = {"sparse_features_alpha": False, "sparse_spec_alpha": False}
 # Step of its slopes, of three (0.1, 0.25, 0.5) the one with the tightest bounds on mnist_256x4.
@@ -100,8 +102,9 @@ def instances(bench: Bench, name: str) -> list[Instance]:
     if settings.data != NO_DATA:
         return Workshop({"mnist": settings.data}, settings.out, settings.quick, bench.say).instances(name)
     torch.manual_seed(0)
-    model = RECIPES[name].make().eval().requires_grad_(False)
-    images = torch.rand(4, 1, 28, 28)
+    recipe = recipe_of(name)
+    model = recipe.make().eval().requires_grad_(False)
+    images = torch.rand(4, *SHAPES[recipe.data])
     labels = model(images).argmax(1).tolist()
     return [Instance(model, x, label, 0.01) for x, label in zip(images, labels, strict=True)]
 

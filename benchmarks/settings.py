@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 SECTIONS = (
@@ -33,6 +33,8 @@ class Settings:
         out: Results, and weights trained for the purpose.
         threads: Of torch; None for its own choice.
         keep_memory: Whether the C library keeps freed memory, as `python -m certtrain` tells it to.
+        search_networks: Whose properties are searched, names in `vnncomp_networks`; None for those of the plan.
+        search_seconds: For each property; None for those of the plan.
     """
 
     sections: tuple[str, ...]
@@ -41,6 +43,8 @@ class Settings:
     out: Path
     threads: int | None
     keep_memory: bool
+    search_networks: tuple[str, ...] | None = None
+    search_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -237,7 +241,11 @@ FULL = Plan(
         limits=Limits(least=5, most=100, seconds=2.0),
     ),
     search=SearchPlan(
-        ("mnist_256x2", "mnist_256x4", "mnist_256x6"), images=4, iterations=20, instances=15, seconds=20.0
+        ("mnist_256x2", "mnist_256x4", "mnist_256x6", "mnist_resnet"),
+        images=4,
+        iterations=20,
+        instances=15,
+        seconds=20.0,
     ),
     generations=(
         Generation("mlp", "digits", "deeppoly", 64, 64, 0.05, "vmap"),
@@ -292,7 +300,13 @@ QUICK = Plan(
 
 def plan_for(settings: Settings) -> Plan:
     """The sizes that a command line asks for."""
-    return QUICK if settings.quick else FULL
+    plan = QUICK if settings.quick else FULL
+    search = replace(
+        plan.search,
+        networks=settings.search_networks or plan.search.networks,
+        seconds=settings.search_seconds or plan.search.seconds,
+    )
+    return replace(plan, search=search)
 
 
 def weights_for(settings: Settings) -> tuple[str, ...]:

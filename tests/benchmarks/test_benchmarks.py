@@ -49,6 +49,11 @@ def test_tables_json_and_picture(tmp_path: Path) -> None:
     [
         (["--only=bounds,speed"], "argument --only: 'speed' is none of bounds, batches, population"),
         (["--threads=none"], "argument --threads: must be a number of threads, got 'none'"),
+        (["--search-seconds=nan"], "argument --search-seconds: must be a positive number of seconds, got 'nan'"),
+        (
+            ["--quick", "--data=none", "--only=certify", "--search-networks=mnist_256x3"],
+            "unknown network 'mnist_256x3'",
+        ),
         (["--quick", "--only=bounds", "--data=/nowhere"], "'/nowhere' is no folder"),
     ],
 )

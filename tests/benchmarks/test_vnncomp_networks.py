@@ -17,7 +17,13 @@ def test_shapes(name: str) -> None:
     graph = trace(recipe.make().eval(), SHAPES[recipe.data])
     assert graph.num_outputs == 10
     neurons = sum(op.size for _, op in graph.activations)
-    expected = {"mnist_256x2": 512, "mnist_256x4": 1024, "mnist_256x6": 1536, "cifar10_resnet": 6244}
+    expected = {
+        "mnist_256x2": 512,
+        "mnist_256x4": 1024,
+        "mnist_256x6": 1536,
+        "mnist_resnet": 4804,
+        "cifar10_resnet": 6244,
+    }
     assert neurons == expected[name]
 
 
