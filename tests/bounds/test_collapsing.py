@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from branches import Parallel
 from cases import Case, make_case
 from torch import Tensor, nn
 
@@ -21,26 +22,13 @@ IMAGE = (2, 6, 5)
 CLASSES = 3
 
 
-class Parallel(nn.Module):
-    """Two branches with activations of their own, of which one skips a layer; ReLU at the very end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.last = nn.Linear(60, 12), nn.Linear(9, CLASSES)
-        self.left, self.right, self.after = nn.Linear(12, 9), nn.Linear(12, 9), nn.Linear(9, 9)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.stem(x.flatten(1)))
-        return torch.relu(self.last(torch.relu(self.after(torch.relu(self.left(x))) + torch.relu(self.right(x)))))
-
-
 def convolutional(activation: nn.Module, *layers: nn.Module) -> nn.Module:
     first = (nn.Conv2d(2, 6, 3, padding=1), activation)
     return nn.Sequential(*first, *layers, nn.Flatten(), nn.LazyLinear(8), activation, nn.Linear(8, CLASSES))
 
 
 NETWORKS = {
-    "parallel": Parallel,
+    "parallel": lambda: nn.Sequential(Parallel(), nn.ReLU()),
     "convolutions": lambda: convolutional(nn.ReLU(), nn.Conv2d(6, 5, 3), nn.ReLU()),
     "pooled": lambda: convolutional(nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(6, 3, 2), nn.ReLU()),
     "leaky": lambda: convolutional(nn.LeakyReLU(0.1), nn.Conv2d(6, 4, 2, stride=2), nn.LeakyReLU(0.1)),

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from branches import Parallel
 from cases import Case, make_case
 from torch import Tensor, nn
 
@@ -24,19 +25,6 @@ from certtrain.testing import Subject
 
 IMAGE = (2, 6, 5)
 CLASSES = 3
-
-
-class Parallel(nn.Module):
-    """Two branches with activations of their own: rows over one pass nothing of the other."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.last = nn.Linear(60, 8), nn.Linear(9, CLASSES)
-        self.left, self.right, self.after = nn.Linear(8, 9), nn.Linear(8, 9), nn.Linear(9, 9)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.stem(x.flatten(1)))
-        return self.last(torch.relu(self.after(torch.relu(self.left(x))) + torch.relu(self.right(x))))
 
 
 def convolutional(*layers: nn.Module) -> nn.Module:
