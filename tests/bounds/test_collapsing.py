@@ -105,6 +105,16 @@ def test_rows_have_the_same_bounds_whatever_they_choose(network: Case) -> None:
         torch.testing.assert_close(second, first, rtol=1e-8, atol=1e-10)
 
 
+def test_matrices_are_made_in_pieces(network: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    region, space = whole(network, network.box(0.03)[slice(0, 1)])
+    expected = made(region, space).values
+    monkeypatch.setattr(collapsing, "rows_at_once", lambda *given, **more: 2)
+    found = made(region, space).values
+    assert found.keys() == expected.keys()
+    for name, x in expected.items():
+        torch.testing.assert_close(found[name], x, rtol=1e-12, atol=1e-14)
+
+
 def test_rows_over_a_hidden_operation() -> None:
     network = make_case("residual")
     box = network.box(0.03)[slice(0, 1)]

@@ -14,9 +14,10 @@ from math import prod
 import torch
 from torch import Tensor
 
-from certtrain.bounds.optimised.passes import Backward, Start, backward
+from certtrain.bounds.optimised.passes import Start, backward
 from certtrain.bounds.optimised.region import Held, Region
 from certtrain.bounds.optimised.space import Part, Space
+from certtrain.bounds.rows.chunks import rows_at_once
 from certtrain.networks.graph import Graph, Params
 from certtrain.networks.ops import Activation, Add, Conv2d, Input, Linear, Op, Reshape
 
@@ -133,26 +134,51 @@ def _products(op: Op) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class _Forms:
+    """Elements of an operation, affine in the input and in what is left before them.
+
+    Attributes:
+        inputs: [elements, inputs].
+        constants: [elements].
+        through: Activation -> coefficients of what is left of its outputs, [elements, left].
+    """
+
+    inputs: Tensor
+    constants: Tensor
+    through: Mapping[int, Tensor]
+
+    @staticmethod
+    def joined(pieces: list[_Forms]) -> _Forms:
+        """One after the other."""
+        through = {i: torch.cat([piece.through[i] for piece in pieces]) for i in pieces[0].through}
+        inputs, constants = zip(*((piece.inputs, piece.constants) for piece in pieces), strict=True)
+        return _Forms(torch.cat(inputs), torch.cat(constants), through)
+
+
 def _forms(
     region: Region, elements: Mapping[int, Tensor], target: int, outputs: Tensor
-) -> Iterator[tuple[int, Backward]]:
+) -> Iterator[tuple[int, _Forms]]:
     """Activation -> its inputs that are left, carried back to the input and to those before it; outputs come last."""
-    graph, like = region.graph, region.center[:1]
+    ops, like = region.graph.ops, region.center[:1]
     # What is left is read off where rows pass it, and carried no further.
-    bare = replace(
-        region,
-        center=like,
-        radius=region.radius[:1],
-        held={i: _silent(line, elements[i]) for i, line in region.held.items() if i in elements},
-    )
-    waiting, met = [(len(graph.ops), target, outputs)], set[int]()
+    held = {i: _silent(line, elements[i]) for i, line in region.held.items() if i in elements}
+    bare = replace(region, center=like, radius=region.radius[:1], held=held)
+    most = rows_at_once(sum(op.size for op in ops[: target + 1]), like, None, recorded=True)
+
+    def carried(read: int, at: Tensor) -> _Forms:
+        one = like.new_zeros((len(at), ops[read].size)).scatter(1, at[:, None], 1.0)
+        found = backward(bare, Start(read, one.reshape(-1, *ops[read].shape), like.new_zeros(len(at))))
+        through = {i: x.flatten(1)[:, elements[i]] for i, x in found.coefficients.items()}
+        return _Forms(found.form.flatten(1), found.constant, through)
+
+    waiting, met = [(len(ops), target, outputs)], set[int]()
     while waiting:
         index, read, at = waiting.pop()
-        one = like.new_zeros((len(at), graph.ops[read].size)).scatter(1, at[:, None], 1.0)
-        found = backward(bare, Start(read, one.reshape(-1, *graph.ops[read].shape), like.new_zeros(len(at))))
+        found = _Forms.joined([carried(read, piece) for piece in at.split(most)])
         yield index, found
-        fresh = found.coefficients.keys() - met
-        waiting += [(i, graph.ops[i].inputs[0], elements[i]) for i in fresh if len(elements[i])]
+        fresh = found.through.keys() - met
+        waiting += [(i, ops[i].inputs[0], elements[i]) for i in fresh if len(elements[i])]
         met |= fresh
 
 
@@ -176,15 +202,14 @@ class _Builder:
         self._values: Params = {}
         self._sites: dict[int, Site] = {}
 
-    def built(self, forms: Mapping[int, Backward], elements: Mapping[int, Tensor], outputs: Tensor) -> Collapsed:
+    def built(self, forms: Mapping[int, _Forms], elements: Mapping[int, Tensor], outputs: Tensor) -> Collapsed:
         """From what `_forms` has found."""
         for index in sorted(forms):
             found = forms[index]
-            terms = [self._matrix(f"collapsed.{index}", 1, found.form.flatten(1), found.constant)]
+            terms = [self._matrix(f"collapsed.{index}", 1, found.inputs, found.constants)]
             for i, site in self._sites.items():
-                if i in found.coefficients:
-                    weight = site.gather(found.coefficients[i])
-                    terms.append(self._matrix(f"collapsed.{index}.{i}", site.activation, weight))
+                if i in found.through:
+                    terms.append(self._matrix(f"collapsed.{index}.{i}", site.activation, found.through[i]))
             shape = self._ops[terms[0]].shape
             total = terms[0] if len(terms) == 1 else self._append(Add(f"collapsed.{index}.sum", tuple(terms), shape))
             if index in elements:

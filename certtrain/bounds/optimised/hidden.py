@@ -11,7 +11,7 @@ from torch import Tensor
 
 from certtrain.activations import Interval
 from certtrain.bounds.base import Box
-from certtrain.bounds.optimised.ascent import improve
+from certtrain.bounds.optimised.ascent import Best, improve
 from certtrain.bounds.optimised.choice import Choice, Rows
 from certtrain.bounds.optimised.collapsing import Collapsed, collapse
 from certtrain.bounds.optimised.passes import Start
@@ -102,14 +102,20 @@ class Tightening:
         width = sum(op.size for op in graph.ops[:index])
         # Steps read a chunk's layers again long after they were written, as a backward pass does.
         step = rows_at_once(width, self.box.lower, passage.memory_mb, recorded=True)
-        found = []
+        recorded = torch.is_grad_enabled() and any(x.requires_grad for x in region.tensors)
+        done = searched.small is None and self.box.lower.dtype == self.precision and not recorded
+        own, found = partial(Tensor.to, dtype=self.box.lower.dtype), []
         for first in range(0, len(images), step):
             check_deadline()
             part = images[first : first + step]
             data = forms(slice(first, first + len(part)))
             start = Start(index, data, data.flatten(1)[:, 0] * 0)
-            rows = Rows(region.rows(part), space, start, free[part])
-            found.append(self._best(rows, searched.rows(part, start, free[part])))
+            best = self._best(searched.rows(part, start, free[part]))
+            if done:
+                found.append(best.lower)
+            else:
+                rows = Rows(region.rows(part), space, start, free[part])
+                found.append(rows.lower(best.choice.map(own)).lower)
         return torch.cat(found)
 
     def _pruned(self) -> Pruned:
@@ -125,18 +131,12 @@ class Tightening:
         small = collapse(region, space, index, elements)
         return _Searched(region, space) if small is None else _Searched(small.region(region), small.space(space), small)
 
-    def _best(self, rows: Rows, searched: Rows) -> Tensor:
-        """Bounds at the best slopes met."""
+    def _best(self, rows: Rows) -> Best:
+        """The best slopes met."""
+        held, like = rows.region.held, rows.start.data
         with torch.no_grad():
-            slopes = searched.space.gather(
-                lambda part: searched.region.held[part.activation].lower, searched.start.data
-            )
-            best = improve(searched, Choice(slopes), self.iterations)
-        recorded = torch.is_grad_enabled() and any(x.requires_grad for x in rows.region.tensors)
-        same = searched.region.graph is rows.region.graph and rows.start.data.dtype == self.precision
-        if same and not recorded:
-            return best.lower
-        return rows.lower(best.choice.map(lambda x: x.to(rows.start.data))).lower
+            slopes = rows.space.gather(lambda part: held[part.activation].lower, like)
+            return improve(rows, Choice(slopes), self.iterations)
 
 
 @dataclass(frozen=True)
