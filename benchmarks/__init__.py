@@ -5,8 +5,7 @@
 `settings.py` says how much is measured, `cases.py` and `weights.py` make the networks and images, `timing.py` runs two
 calls in turns. Each section is a file whose `run` returns rows, and a function that shows them as a table: `bounds.py`,
 `batches.py`, `population.py`, `memory.py`, `scaling.py`, `peak.py`, `neighbours.py`, `losses.py` (against
-`composed.py`). `figure.py` draws them, and
-`__main__.py` is the command.
+`composed.py`), `certify.py` (with `cascade.py`). `figure.py` draws them, and `__main__.py` is the command.
 
 `vnncomp_networks.py`, a command of its own, trains networks of the shapes of VNN-COMP and draws properties of them.
 

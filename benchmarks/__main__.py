@@ -101,6 +101,7 @@ def measure(settings: Settings, console: Console) -> None:
     from benchmarks import (
         batches,
         bounds,
+        cascade,
         certify,
         estimators,
         gpu,
@@ -127,7 +128,12 @@ def measure(settings: Settings, console: Console) -> None:
     modules = (bounds, batches, population, memory, scaling, peak, neighbours, gpu, certify, losses, estimators)
     sections = dict(zip(SECTIONS, modules, strict=True))
     tables = {name: module.table for name, module in sections.items() if module is not peak}
-    tables |= {"alpha_crown": certify.alpha_table, "rates": peak.rates_table, "operations": peak.operations_table}
+    tables |= {
+        "stages": cascade.table,
+        "alpha_crown": certify.alpha_table,
+        "rates": peak.rates_table,
+        "operations": peak.operations_table,
+    }
     tables |= {"noise": estimators.noise_table}
     for name in settings.sections:
         with _status(console) as say:

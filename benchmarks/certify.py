@@ -10,6 +10,8 @@ import torch
 from rich.table import Table
 from torch import nn
 
+from benchmarks import cascade
+from benchmarks.cascade import StageRow
 from benchmarks.cases import Bench
 from benchmarks.settings import NO_DATA, SearchPlan
 from benchmarks.tables import comparison, make_table, number
@@ -81,8 +83,9 @@ class SearchRow:
     settled: tuple[float, ...]
 
 
-def run(bench: Bench) -> dict[str, Sequence[AlphaRow] | Sequence[SearchRow]]:
-    """Measures both."""
+def run(bench: Bench) -> dict[str, Sequence[AlphaRow] | Sequence[SearchRow] | Sequence[StageRow]]:
+    """Measures all stages together, then alpha_crown and the search by themselves."""
+    stages = cascade.run(bench)
     plan = bench.plan.search
     questions = {name: instances(bench, name) for name in plan.networks}
     alpha, searched = [], []
@@ -93,7 +96,7 @@ def run(bench: Bench) -> dict[str, Sequence[AlphaRow] | Sequence[SearchRow]]:
             bench.say(f"branch and bound on {name}, eps {eps:g}")
             own = [one for one in given if one.eps == eps][: plan.instances]
             searched.append(search_row(name, own, plan))
-    return {"alpha_crown": alpha, "certify": searched}
+    return {"stages": stages, "alpha_crown": alpha, "certify": searched}
 
 
 def instances(bench: Bench, name: str) -> list[Instance]:

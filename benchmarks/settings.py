@@ -117,6 +117,8 @@ class SearchPlan:
         iterations: Of alpha_crown.
         instances: Of each network and radius, at most.
         seconds: For each.
+        certified: Choices in conf/model whose images go through all stages of a complete certification.
+        judged: Images of each.
     """
 
     networks: tuple[str, ...]
@@ -124,6 +126,8 @@ class SearchPlan:
     iterations: int
     instances: int
     seconds: float
+    certified: tuple[str, ...]
+    judged: int
 
 
 @dataclass(frozen=True)
@@ -246,6 +250,8 @@ FULL = Plan(
         iterations=20,
         instances=15,
         seconds=20.0,
+        certified=("cnn3",),
+        judged=512,
     ),
     generations=(
         Generation("mlp", "digits", "deeppoly", 64, 64, 0.05, "vmap"),
@@ -285,7 +291,9 @@ QUICK = Plan(
         starts=1,
         limits=Limits(least=2, most=2, seconds=0.0),
     ),
-    search=SearchPlan(("mnist_256x2",), images=1, iterations=2, instances=1, seconds=0.5),
+    search=SearchPlan(
+        ("mnist_256x2",), images=1, iterations=2, instances=1, seconds=0.5, certified=("cnn3",), judged=2
+    ),
     generations=(Generation("mlp", "digits", "ibp", 4, 8, 0.05, "vmap"),),
     approaches=(
         Approach(
