@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks import cascade
 from benchmarks.cascade import StageRow
@@ -89,9 +89,12 @@ def run(bench: Bench) -> dict[str, Sequence[AlphaRow] | Sequence[SearchRow] | Se
     plan = bench.plan.search
     questions = {name: instances(bench, name) for name in plan.networks}
     alpha, searched = [], []
+    for name, question in _certified(bench):
+        bench.say(f"alpha_crown on {name}")
+        alpha.append(alpha_row(name, question, plan.iterations, bench))
     for name, given in questions.items():
         bench.say(f"alpha_crown on {name}")
-        alpha.append(alpha_row(name, given[: plan.images], plan.iterations, bench))
+        alpha.append(alpha_row(name, Margins.of(given[: plan.images]), plan.iterations, bench))
         for eps in sorted({one.eps for one in given}):
             bench.say(f"branch and bound on {name}, eps {eps:g}")
             own = [one for one in given if one.eps == eps][: plan.instances]
@@ -112,11 +115,44 @@ def instances(bench: Bench, name: str) -> list[Instance]:
     return [Instance(model, x, label, 0.01) for x, label in zip(images, labels, strict=True)]
 
 
-def alpha_row(name: str, given: Sequence[Instance], iterations: int, bench: Bench) -> AlphaRow:
+@dataclass(frozen=True)
+class Margins:
+    """Margins of some images to bound.
+
+    Attributes:
+        model: In eval mode, float32.
+        box: Of its inputs.
+        labels: Of the images.
+    """
+
+    model: nn.Module
+    box: Box
+    labels: Tensor
+
+    @staticmethod
+    def of(given: Sequence[Instance]) -> Margins:
+        """Of properties of one network."""
+        box = Box.linf(torch.stack([one.image for one in given]), given[0].eps)
+        return Margins(given[0].model, box, torch.tensor([one.label for one in given]))
+
+
+def _certified(bench: Bench) -> Iterator[tuple[str, Margins]]:
+    """Networks of certified training, without their normalisation: auto_LiRPA has no patches of constants."""
+    plan = bench.plan.search
+    for network in plan.certified:
+        for weights in bench.weights:
+            case = bench.case(network, weights, plan.images)
+            (sequence,) = case.graph.module.children()
+            normalise, *layers = sequence.children()
+            with torch.no_grad():
+                box = Box(normalise(case.box.lower), normalise(case.box.upper))
+            yield f"{network}, {weights}", Margins(nn.Sequential(*layers).eval(), box, case.images.labels)
+
+
+def alpha_row(name: str, question: Margins, iterations: int, bench: Bench) -> AlphaRow:
     """Both on the same images, in turns."""
-    model, eps = given[0].model, given[0].eps
-    box = Box.linf(torch.stack([one.image for one in given]), eps)
-    spec = margin_spec(torch.tensor([one.label for one in given]), 10)
+    model, box = question.model, question.box
+    spec = margin_spec(question.labels, 10)
     graph = trace(model, box.lower.shape[1:])
     params = {key: p.detach() for key, p in parameters(model).items()}  # auto_LiRPA has the module's recorded
     relaxation = build("alpha_crown", iterations=iterations)
@@ -125,10 +161,10 @@ def alpha_row(name: str, given: Sequence[Instance], iterations: int, bench: Benc
         return relaxation.bound(graph, params, box, spec, "lower").lower
 
     if not compat.available():
-        return AlphaRow(name, len(given), iterations, None, float(ours().mean()), None)
+        return AlphaRow(name, len(box), iterations, None, float(ours().mean()), None)
     theirs = _auto_lirpa(model, box, spec, iterations)
     times = compare(ours, theirs, bench.plan.limits)
-    return AlphaRow(name, len(given), iterations, times, float(ours().mean()), float(theirs().mean()))
+    return AlphaRow(name, len(box), iterations, times, float(ours().mean()), float(theirs().mean()))
 
 
 def _auto_lirpa(model: nn.Module, box: Box, spec: torch.Tensor, iterations: int):
