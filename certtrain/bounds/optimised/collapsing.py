@@ -86,7 +86,11 @@ class Collapsed:
 
 
 def collapse(
-    region: Region, space: Space, target: int | None = None, outputs: Tensor | None = None
+    region: Region,
+    space: Space,
+    target: int | None = None,
+    outputs: Tensor | None = None,
+    limit: int | None = None,
 ) -> Collapsed | None:
     """Leaves undecided neurons alone, where that takes fewer products.
 
@@ -95,9 +99,10 @@ def collapse(
         space: Its columns: they are left whatever their lines are.
         target: The operation that rows will begin at; None for the output.
         outputs: Which of its elements they will be over, flattened, ascending; None for all.
+        limit: Products that a row takes otherwise; None for those of the whole network.
 
     Returns:
-        The smaller network; None where the whole one is no more work, or an activation has several inputs.
+        The smaller network; None where it is no less work, or an activation has several inputs.
     """
     graph = region.graph
     target = len(graph.ops) - 1 if target is None else target
@@ -111,10 +116,15 @@ def collapse(
     elements = {index: mask.nonzero().flatten() for index, mask in left.items()}
     widths = [prod(graph.input_shape), *map(len, elements.values()), len(outputs)]
     # Every layer is reached from all before it.
-    products = sum(sum(widths[:place]) * width for place, width in enumerate(widths))
-    if products >= sum(map(_products, graph.ops[: target + 1])):
+    own = sum(sum(widths[:place]) * width for place, width in enumerate(widths))
+    if own >= (products(graph, target) if limit is None else limit):
         return None
     return _Builder(graph).built(dict(_forms(region, elements, target, outputs)), elements, outputs)
+
+
+def products(graph: Graph, target: int) -> int:
+    """What it costs a row to be carried from an operation's output back to the input, about."""
+    return sum(map(_products, graph.ops[: target + 1]))
 
 
 def _left(line: Held) -> Tensor:
