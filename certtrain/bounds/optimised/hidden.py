@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -16,7 +16,7 @@ from certtrain.bounds.optimised.choice import Choice, Rows
 from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Region, zero_outputs
 from certtrain.bounds.optimised.space import Space
-from certtrain.bounds.optimised.ways import Ways, Whole, choose_ways
+from certtrain.bounds.optimised.ways import Whole, choose_ways, plain_ways
 from certtrain.bounds.rows.chunks import rows_at_once
 from certtrain.bounds.substitution.preactivation import Substitution
 from certtrain.deadline import check_deadline
@@ -98,12 +98,11 @@ class Tightening:
         space = Space.of(graph, hidden, everywhere=passage.is_transformed, output=index)
         whole = Whole(region, space, space.free(graph, hidden, self.box.lower))
         if passage.is_transformed:
-            searched = replace(whole, region=region.map(lambda x: x.detach().to(self.precision)))
-            ways = Ways(searched, whole)
+            ways = plain_ways(whole, self.precision)
         else:
             ways = choose_ways(whole, hidden, index, places, self.precision, roomy=bool(slack))
-        # Steps read a chunk's layers again long after they were written, as a backward pass does.
-        step = rows_at_once(ways.width, self.box.lower, passage.memory_mb, recorded=True)
+        # Steps read a chunk's layers again long after they were written, as a backward pass does. Rows begin whole.
+        step = rows_at_once(max(ways.width, graph.ops[index].size), self.box.lower, passage.memory_mb, recorded=True)
         own, found = partial(Tensor.to, dtype=self.box.lower.dtype), []
         for first in range(0, len(images), step):
             check_deadline()

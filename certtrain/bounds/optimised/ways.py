@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -140,6 +140,17 @@ class Ways:
         return max(way.width for way in (self.searched, self.decides) if way is not None)
 
 
+def plain_ways(whole: Whole, precision: torch.dtype) -> Ways:
+    """Through the whole network, whatever the data are.
+
+    Args:
+        whole: The network, in the precision of the bounds.
+        precision: Of the search.
+    """
+    searched = replace(whole, region=_single(whole.region, precision))
+    return Ways(searched, None if _settled(whole.region, precision) else whole)
+
+
 def choose_ways(
     whole: Whole,
     hidden: Mapping[int, Interval],
@@ -159,23 +170,35 @@ def choose_ways(
         precision: Of the search.
         roomy: Whether lines have room for rounding errors, which are counted operation by operation.
     """
-    region, own = whole.region, whole.region.center.dtype
-    recorded = torch.is_grad_enabled() and any(x.requires_grad for x in region.tensors)
-    single = region.map(lambda x: x.detach().to(precision))
-    searched = Whole(single, whole.space, whole.free)
-    limit = products(region.graph, index)
-    if places is not None and not roomy and not recorded:
+    region, single = whole.region, _single(whole.region, precision)
+    limit, windows = products(region.graph, index), None
+    if places is not None and not roomy and not _recorded(region):
         windows = find_windows(single, index)
-        if windows is not None and windows.products < limit:
-            searched, limit = Windowed(single, hidden, windows), windows.products  # type: ignore[assignment]
+        windows = windows if windows is not None and windows.products < limit else None
+        limit = limit if windows is None else windows.products
     elements = None if places is None else places.unique()
     small = collapse(single, whole.space, index, elements, limit)
     if small is not None:
         return Ways(Small(single, whole.space, whole.free, small), whole)
-    if own == precision and not recorded:
-        return Ways(searched, None)
-    if isinstance(searched, Windowed):
-        exact = find_windows(region, index)
-        assert exact is not None
-        return Ways(searched, Windowed(region, hidden, exact))
-    return Ways(searched, whole)
+    if windows is None:
+        return plain_ways(whole, precision)
+    searched, exact = Windowed(single, hidden, windows), None
+    if not _settled(region, precision):
+        found = find_windows(region, index)
+        assert found is not None
+        exact = Windowed(region, hidden, found)
+    return Ways(searched, exact)
+
+
+def _single(region: Region, precision: torch.dtype) -> Region:
+    return region.map(lambda x: x.detach().to(precision))
+
+
+def _recorded(region: Region) -> bool:
+    """Whether derivatives will be asked for."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in region.tensors)
+
+
+def _settled(region: Region, precision: torch.dtype) -> bool:
+    """Whether bounds of the search are the bounds."""
+    return region.center.dtype == precision and not _recorded(region)
