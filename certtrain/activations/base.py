@@ -80,6 +80,11 @@ class Activation(ABC):
     functions: ClassVar[Mapping[Any, Callable[..., Activation]]] = {}
 
     @property
+    def element_wise(self) -> bool:
+        """Whether it is given each element by itself, so that the shape of a layer does not matter."""
+        return True
+
+    @property
     def group(self) -> int:
         """Inputs of one output: so many consecutive channels."""
         return 1

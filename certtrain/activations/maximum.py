@@ -39,6 +39,11 @@ class WindowMaximum(Activation):
     columns: Taps
 
     @property
+    def element_wise(self) -> bool:
+        """See `Activation`: windows lie along the channels of an image, also those of one element."""
+        return False
+
+    @property
     def group(self) -> int:
         """See `Activation`."""
         return len(self.rows) * len(self.columns)

@@ -155,9 +155,12 @@ def test_nothing_is_made_smaller_where_that_is_no_less_work(monkeypatch: pytest.
     assert all(isinstance(op, Linear) for op in made(*whole(case, case.box(1e-6)[slice(0, 1)])).graph.ops[2:])
 
 
-def test_activations_of_several_inputs_stay() -> None:
+@pytest.mark.parametrize("size", [1, 2])
+def test_maxima_stay(size: int) -> None:
+    """Also those of one element, which have the shape of what they read."""
     torch.manual_seed(0)
-    module = convolutional(nn.ReLU(), nn.MaxPool2d(2))
+    module = convolutional(nn.ReLU(), nn.MaxPool2d(size))
     module(torch.zeros(1, *IMAGE))
     case = Subject.of(module.double(), IMAGE)
     assert collapse(*whole(case, case.box(1e-3)[slice(0, 1)])) is None
+    build("alpha_crown", iterations=2).bound(case.graph, case.params, case.box(1e-3))

@@ -108,7 +108,7 @@ def collapse(
     target = len(graph.ops) - 1 if target is None else target
     outputs = torch.arange(graph.ops[target].size, device=region.center.device) if outputs is None else outputs
     passed = [index for index in region.held if index <= target]
-    if any(graph.ops[i].shape != graph.ops[graph.ops[i].inputs[0]].shape for i in passed):
+    if not all(op.function.element_wise for index, op in graph.activations if index in passed):
         return None
     left = {index: _left(region.held[index]) for index in passed}
     for part in space.parts:

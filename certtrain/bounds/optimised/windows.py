@@ -158,7 +158,8 @@ def find_windows(region: Region, target: int) -> Windows | None:
         if ends:
             box = _boxes(graph, region, index)
             return None if box is None else Windows(tuple(reversed(layers)), positions, *box)
-        if graph.ops[read.inputs[0]].shape != read.shape:
+        assert isinstance(read, Activation)
+        if not read.function.element_wise:
             return None
         reach, index = before, read.inputs[0]
 
