@@ -16,7 +16,7 @@ from certtrain.bounds.optimised.choice import Choice, Rows
 from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Region, zero_outputs
 from certtrain.bounds.optimised.space import Space
-from certtrain.bounds.optimised.ways import Whole, choose_ways, plain_ways
+from certtrain.bounds.optimised.ways import Layers, choose_ways, plain_ways
 from certtrain.bounds.rows.chunks import rows_at_once
 from certtrain.bounds.substitution.preactivation import Substitution
 from certtrain.deadline import check_deadline
@@ -96,7 +96,7 @@ class Tightening:
         slack = {i: pruned.layer(i, x) for i, x in self.substitution.given.slack.items()}
         region = Region.of(graph, pruned.values(self.substitution.values), self.box, hidden, slack)
         space = Space.of(graph, hidden, everywhere=passage.is_transformed, output=index)
-        whole = Whole(region, space, space.free(graph, hidden, self.box.lower))
+        whole = Layers.of(region, space, space.free(graph, hidden, self.box.lower), index)
         if passage.is_transformed:
             ways = plain_ways(whole, self.precision)
         else:

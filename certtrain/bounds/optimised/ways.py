@@ -22,15 +22,10 @@ class Way(ABC):
     """A network that is the same for some rows on the boxes of all images.
 
     Attributes:
-        region: The whole network, in the precision of the rows.
+        width: Numbers that a row has on its way.
     """
 
-    region: Region
-
-    @property
-    @abstractmethod
-    def width(self) -> int:
-        """Numbers that a row has on its way."""
+    width: int
 
     @abstractmethod
     def rows(self, images: Tensor, places: Tensor | None, start: Start) -> Rows:
@@ -42,84 +37,71 @@ class Way(ABC):
             start: The rows.
         """
 
-    def _start(self, start: Start) -> Start:
-        return Start(start.index, *(x.detach().to(self.region.center.dtype) for x in start.tensors))
-
 
 @dataclass(frozen=True)
-class Whole(Way):
-    """As it is.
+class Layers(Way):
+    """Layer by layer: through the whole network, or through what is left of it.
 
     Attributes:
-        region: See `Way`; derivatives in it are recorded.
+        region: The network, in the precision of the rows; derivatives in it are recorded.
         space: Its columns.
         free: Which are of free neurons, [images, columns].
+        width: See `Way`.
+        small: Makes rows those of what is left; None where all of it is.
     """
 
     region: Region
     space: Space
     free: Tensor
+    width: int
+    small: Collapsed | None = None
 
-    @property
-    def width(self) -> int:
-        """See `Way`."""
-        return sum(op.size for op in self.region.graph.ops)
+    @staticmethod
+    def of(region: Region, space: Space, free: Tensor, index: int) -> Layers:
+        """The whole network, for rows over one of its operations."""
+        return Layers(region, space, free, sum(op.size for op in region.graph.ops[:index]))
 
-    def rows(self, images: Tensor, places: Tensor | None, start: Start) -> Rows:
-        """See `Way`."""
-        return Rows(self.region.rows(images), self.space, self._start(start), self.free[images])
-
-
-@dataclass(frozen=True)
-class Small(Way):
-    """Undecided neurons alone.
-
-    Attributes:
-        region: See `Way`.
-        space: Its columns.
-        free: Which are of free neurons, [images, columns].
-        small: What is left.
-    """
-
-    region: Region
-    space: Space
-    free: Tensor
-    small: Collapsed
-
-    @property
-    def width(self) -> int:
-        """See `Way`."""
-        return sum(op.size for op in self.small.graph.ops)
+    def through(self, small: Collapsed) -> Layers:
+        """The same rows through what is left."""
+        width = sum(op.size for op in small.graph.ops)
+        return Layers(small.region(self.region), small.space(self.space), self.free, width, small)
 
     def rows(self, images: Tensor, places: Tensor | None, start: Start) -> Rows:
         """See `Way`."""
-        region, space = self.small.region(self.region), self.small.space(self.space)
-        return Rows(region.rows(images), space, self.small.start(self._start(start)), self.free[images])
+        start = _cast(start, self.region.center.dtype)
+        start = start if self.small is None else self.small.start(start)
+        return Rows(self.region.rows(images), self.space, start, self.free[images])
 
 
 @dataclass(frozen=True)
 class Windowed(Way):
-    """Windows around single pixels.
+    """Through windows around single pixels.
 
     Attributes:
-        region: See `Way`.
+        region: The whole network, in the precision of the rows.
         hidden: Operation that an activation reads -> bounds of its output.
         windows: What a pixel depends on.
+        width: See `Way`.
     """
 
     region: Region
     hidden: Mapping[int, Interval]
     windows: Windows
+    width: int
 
-    @property
-    def width(self) -> int:
-        """See `Way`."""
-        return self.windows.width
+    @staticmethod
+    def of(region: Region, hidden: Mapping[int, Interval], windows: Windows) -> Windowed:
+        """From the windows of a region."""
+        return Windowed(region, hidden, windows, windows.width)
 
     def rows(self, images: Tensor, places: Tensor | None, start: Start) -> Rows:
         """See `Way`."""
         assert places is not None
-        return self.windows.rows(self.region, self.hidden, images, places, self._start(start))
+        return self.windows.rows(self.region, self.hidden, images, places, _cast(start, self.region.center.dtype))
+
+
+def _cast(start: Start, precision: torch.dtype) -> Start:
+    return Start(start.index, *(x.detach().to(precision) for x in start.tensors))
 
 
 @dataclass(frozen=True)
@@ -140,7 +122,7 @@ class Ways:
         return max(way.width for way in (self.searched, self.decides) if way is not None)
 
 
-def plain_ways(whole: Whole, precision: torch.dtype) -> Ways:
+def plain_ways(whole: Layers, precision: torch.dtype) -> Ways:
     """Through the whole network, whatever the data are.
 
     Args:
@@ -152,7 +134,7 @@ def plain_ways(whole: Whole, precision: torch.dtype) -> Ways:
 
 
 def choose_ways(
-    whole: Whole,
+    whole: Layers,
     hidden: Mapping[int, Interval],
     index: int,
     places: Tensor | None,
@@ -179,15 +161,15 @@ def choose_ways(
     elements = None if places is None else places.unique()
     small = collapse(single, whole.space, index, elements, limit)
     if small is not None:
-        return Ways(Small(single, whole.space, whole.free, small), whole)
+        return Ways(replace(whole, region=single).through(small), whole)
     if windows is None:
         return plain_ways(whole, precision)
-    searched, exact = Windowed(single, hidden, windows), None
-    if not _settled(region, precision):
-        found = find_windows(region, index)
-        assert found is not None
-        exact = Windowed(region, hidden, found)
-    return Ways(searched, exact)
+    searched = Windowed.of(single, hidden, windows)
+    if _settled(region, precision):
+        return Ways(searched, None)
+    exact = find_windows(region, index)
+    assert exact is not None
+    return Ways(searched, Windowed.of(region, hidden, exact))
 
 
 def _single(region: Region, precision: torch.dtype) -> Region:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import torch
@@ -49,7 +50,7 @@ class Windows:
     Attributes:
         layers: In the order of the network.
         target: The positions of the operation that rows are over.
-        center: Of the boxes of what the first layer reads, [images or 1, height, width, channels].
+        center: Of the boxes of what the first layer reads, [images or 1, channels, height, width].
         radius: Half of their widths.
     """
 
@@ -89,19 +90,17 @@ class Windows:
                 continue
             read, index = 2 * place - 1, 2 * place
             line = region.held[layer.activation]
-            held[index] = line.map(lambda x, reach=layer.read: _taken(reach, x.movedim(1, -1), where))  # type: ignore[misc]
+            held[index] = line.map(partial(_taken, layer.read, where))
             op = functions[layer.activation]
             mask = op.function.free(hidden[op.inputs[0]])
             if mask is not None:
-                free.append(_taken(layer.read, mask.movedim(1, -1).to(start.data.dtype), where) > 0)
+                free.append(_taken(layer.read, where, mask.to(start.data.dtype)) > 0)
                 parts.append(Part(index, read, None, slice(first, first := first + layer.read.size)))
-        center, radius = (_taken(self.layers[0].read, x, where) for x in (self.center, self.radius))
+        center, radius = (_taken(self.layers[0].read, where, x) for x in (self.center, self.radius))
         small = Region(graph, self._values, center, radius, held)
         value = start.data.flatten(1).gather(1, places[:, None])
         data = value.new_zeros((len(value), self.target.layer[0])).scatter(1, channel[:, None], value)
-        columns = (
-            torch.cat(free, dim=1) if free else torch.zeros((len(value), 0), dtype=torch.bool, device=value.device)
-        )
+        columns = torch.cat([value[:, :0] > 0, *free], dim=1)
         return Rows(small, Space(tuple(parts)), Start(len(graph.ops) - 1, data, start.constant), columns)
 
     @property
@@ -122,10 +121,11 @@ class Windows:
         return Graph(tuple(ops), whole.module, (self.layers[0].read.size,), self.target.layer[0])
 
 
-def _taken(reach: Reach, x: Tensor, where: Where) -> Tensor:
-    """Each row's window of [images or 1, height, width, channels], flattened."""
-    images = torch.zeros_like(where.images) if len(x) == 1 and isinstance(where.images, Tensor) else where.images
-    return reach.patches(x, Where(images, where.positions)).flatten(1)
+def _taken(reach: Reach, where: Where, layer: Tensor) -> Tensor:
+    """Each row's window of a layer, [images or 1, channels, height, width] -> [rows, elements]."""
+    assert isinstance(where.images, Tensor)
+    images = torch.zeros_like(where.images) if len(layer) == 1 else where.images
+    return reach.patches(layer.movedim(1, -1), Where(images, where.positions)).flatten(1)
 
 
 def find_windows(region: Region, target: int) -> Windows | None:
@@ -175,7 +175,7 @@ def _channels(graph: Graph, values: Values, index: int, like: Tensor) -> tuple[T
 
 
 def _boxes(graph: Graph, region: Region, index: int) -> tuple[Tensor, Tensor] | None:
-    """Centres and radii of an operation's output, [images, height, width, channels], where boxes are boxes there."""
+    """Centres and radii of an operation's output, [images, channels, height, width], where boxes are boxes there."""
     way = []
     while index:
         op = graph.ops[index]
@@ -186,4 +186,4 @@ def _boxes(graph: Graph, region: Region, index: int) -> tuple[Tensor, Tensor] | 
     center, radius = region.center, region.radius
     for op in reversed(way):
         center, radius = op.forward(region.values, center), op.forward_abs(region.values, radius)
-    return (center.movedim(1, -1), radius.movedim(1, -1)) if center.dim() == 4 else None
+    return (center, radius) if center.dim() == 4 else None

@@ -64,9 +64,8 @@ def announcement(config: RunConfig, training: CertifiedTraining, source: Source)
 
 
 def _each(count: int, what: str, cost: Cost) -> str:
-    return (
-        f"{count} {what}s of about {about(cost.seconds)}" if count > 1 else f"one {what} of about {about(cost.seconds)}"
-    )
+    number = f"{count} {what}s" if count > 1 else f"one {what}"
+    return f"{number} of about {about(cost.seconds)}"
 
 
 def noise_images(source: Source, count: int) -> tuple[Tensor, Tensor]:
