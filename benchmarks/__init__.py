@@ -7,7 +7,7 @@ calls in turns. Each section is a file whose `run` returns rows, and a function 
 `batches.py`, `population.py`, `memory.py`, `scaling.py`, `peak.py`, `neighbours.py`, `losses.py` (against
 `composed.py`), `certify.py` (with `cascade.py`). `figure.py` draws them, and `__main__.py` is the command.
 
-`vnncomp_networks.py`, a command of its own, trains networks of the shapes of VNN-COMP and draws properties of them.
+`vnncomp`, a command of its own, asks questions of the shapes of VNN-COMP's.
 
 Ratios are auto_LiRPA's time (or memory) divided by the native one: above 1, native is better.
 """

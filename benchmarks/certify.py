@@ -16,7 +16,8 @@ from benchmarks.cases import Bench
 from benchmarks.settings import NO_DATA, SearchPlan
 from benchmarks.tables import comparison, make_table, number
 from benchmarks.timing import Comparison, compare
-from benchmarks.vnncomp_networks import Instance, Workshop, recipe_of
+from benchmarks.vnncomp.recipes import recipe_of
+from benchmarks.vnncomp.workshop import Instance, Workshop
 from certtrain.attacks import PGD
 from certtrain.bounds import Box, build, margin_spec
 from certtrain.bounds.backends import _auto_lirpa_compat as compat

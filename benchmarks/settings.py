@@ -33,7 +33,7 @@ class Settings:
         out: Results, and weights trained for the purpose.
         threads: Of torch; None for its own choice.
         keep_memory: Whether the C library keeps freed memory, as `python -m certtrain` tells it to.
-        search_networks: Whose properties are searched, names in `vnncomp_networks`; None for those of the plan.
+        search_networks: Whose properties are searched, names in `vnncomp.recipes`; None for those of the plan.
         search_seconds: For each property; None for those of the plan.
     """
 
@@ -112,7 +112,7 @@ class SearchPlan:
     """Of the section certify.
 
     Attributes:
-        networks: Names in `vnncomp_networks`.
+        networks: Names in `vnncomp.recipes`.
         images: That alpha_crown bounds together.
         iterations: Of alpha_crown.
         instances: Of each network and radius, at most.

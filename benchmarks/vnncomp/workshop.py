@@ -1,91 +1,29 @@
-"""Networks of the shapes of VNN-COMP, and robustness properties of them: `python -m benchmarks.vnncomp_networks`.
+"""Networks of VNN-COMP's shapes, trained once and kept, and robustness properties of them.
 
-mnist_fc (Bak et al., arXiv 2109.00498) has fully connected networks of 256 neurons a layer, trained plainly, and asks
-about balls of radius 0.03 and 0.05; cifar10_resnet small residual networks trained against attacks, and radii of one or
-two steps of a pixel; mnist_resnet is one of these on MNIST, with the radii of mnist_fc. Ours are trained here,
-once, and kept; images are training images that were held out, so that whoever tunes on them has seen no test image.
+Properties are about training images that were held out, so that whoever tunes on them has seen no test image.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 from torch import Tensor, nn
 
 from benchmarks.cases import Images, configuration
+from benchmarks.vnncomp.recipes import Recipe, recipe_of
 from certtrain.cli.assembly.data import make_source
 from certtrain.data.batches import as_float
 from certtrain.data.splits import stratified_split
-from certtrain.errors import CerttrainError, ConfigError
 
 OUT = Path("outputs/benchmarks")
-# Of training images: how many are held out, and how many of them each network and radius is asked about.
-HELD_OUT, INSTANCES, SEED = 1000, 15, 0
+# Of training images, how many are held out.
+HELD_OUT, SEED = 1000, 0
 BATCH = 128
-
-
-class Block(nn.Module):
-    """Two convolutions beside one, or beside nothing where the shape stays; ReLU after the sum."""
-
-    def __init__(self, channels: int, out: int, stride: int) -> None:
-        super().__init__()
-        first, second = nn.Conv2d(channels, out, 3, stride, 1), nn.Conv2d(out, out, 3, 1, 1)
-        self.long = nn.Sequential(first, nn.ReLU(), second)
-        self.short = nn.Conv2d(channels, out, 1, stride) if (channels, 1) != (out, stride) else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[batch, channels, height, width] -> [batch, out, height / stride, width / stride]."""
-        return torch.relu(self.long(x) + self.short(x))
-
-
-def fully_connected(depth: int) -> nn.Module:
-    """784-256x(depth)-10."""
-    hidden = [layer for i in range(depth) for layer in (nn.Linear(256 if i else 784, 256), nn.ReLU())]
-    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(256, 10))
-
-
-def residual(channels: int, side: int) -> nn.Module:
-    """A convolution, two blocks, and two matrices; for images of side x side pixels, a multiple of four."""
-    blocks = [nn.Conv2d(channels, 8, 3, 2, 1), nn.ReLU(), Block(8, 16, 2), Block(16, 16, 1)]
-    features = 16 * (side // 4) ** 2
-    return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(features, 100), nn.ReLU(), nn.Linear(100, 10))
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network comes about, and what is asked about it.
-
-    Attributes:
-        data: A choice in conf/data.
-        make: The network with random weights.
-        radii: Of the balls, in pixel units.
-        epochs: Of Adam with a rate that falls linearly.
-        rate: At first.
-        attack: Each batch is moved by one signed gradient step of this size first; 0 for plain training.
-    """
-
-    data: str
-    make: Callable[[], nn.Module]
-    radii: tuple[float, ...]
-    epochs: int
-    rate: float = 1e-3
-    attack: float = 0.0
-
-
-RADII = {"mnist": (0.03, 0.05), "cifar10": (1 / 255, 2 / 255)}
-RECIPES: Mapping[str, Recipe] = {
-    **{f"mnist_256x{n}": Recipe("mnist", partial(fully_connected, n), RADII["mnist"], 8) for n in (2, 4, 6)},
-    "mnist_resnet": Recipe("mnist", partial(residual, 1, 28), RADII["mnist"], 8, 2e-3, 0.05),
-    "cifar10_resnet": Recipe("cifar10", partial(residual, 3, 32), RADII["cifar10"], 8, 2e-3, 2 / 255),
-}
 
 
 @dataclass(frozen=True)
@@ -142,12 +80,17 @@ class Workshop:
 
     def instances(self, name: str) -> list[Instance]:
         """Its properties: for each radius the same images, held out from training and drawn with a seed."""
-        model, (_, held_out) = self.network(name), self._images(recipe_of(name).data)
+        recipe = recipe_of(name)
+        model, (_, held_out) = self.network(name), self._images(recipe.data)
         right = (model(held_out.inputs).argmax(1) == held_out.labels).nonzero().flatten()
         order = torch.randperm(len(right), generator=torch.Generator().manual_seed(SEED))
-        drawn = right[order[:INSTANCES]].tolist()
-        questions = [(eps, i) for eps in recipe_of(name).radii for i in drawn]
+        drawn = right[order[: recipe.instances]].tolist()
+        questions = [(eps, i) for eps in recipe.radii for i in drawn]
         return [Instance(model, held_out.inputs[i], int(held_out.labels[i]), eps) for eps, i in questions]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of its images."""
+        return make_source(configuration(recipe_of(name).data, "mlp")).shape
 
     def accuracy(self, name: str) -> float:
         """Share of the images held out that are classified correctly."""
@@ -199,38 +142,3 @@ def training_images(data: str, path: str | None) -> tuple[Images, Images]:
 
 def _split(labels: Tensor) -> tuple[Tensor, Tensor]:
     return stratified_split(labels, HELD_OUT, SEED)
-
-
-def recipe_of(name: str) -> Recipe:
-    """How a network comes about.
-
-    Raises:
-        ConfigError: If there is no such network.
-    """
-    if name not in RECIPES:
-        raise ConfigError(f"unknown network '{name}': one of {', '.join(RECIPES)}")
-    return RECIPES[name]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains what is missing and says how accurate each network is."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.vnncomp_networks", description=__doc__)
-    parser.add_argument("--only", default=",".join(RECIPES), metavar="NAMES", help="default: %(default)s")
-    parser.add_argument("--mnist", metavar="PATH", help="folder with MNIST; default: from the hub")
-    parser.add_argument("--cifar10", metavar="PATH", help="folder with CIFAR-10; default: from the hub")
-    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--fast", action="store_true", help="one epoch each, kept apart: shows that it works")
-    given, console = parser.parse_args(arguments), Console()
-    workshop = Workshop({"mnist": given.mnist, "cifar10": given.cifar10}, given.out, given.fast, console.print)
-    try:
-        for name in given.only.split(","):
-            count = len(workshop.instances(name))
-            console.print(f"{name}: {workshop.accuracy(name):.1%} of {HELD_OUT} held-out images, {count} instances")
-    except CerttrainError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
