@@ -1,9 +1,8 @@
 """Branch and bound over boxes of inputs: where inputs are few, halving a box sharpens everything behind it.
 
 Every box is bounded anew, all pre-activations by back-substitution in float64, which is what closes it. An open one is
-halved where that promises most: along the input that contributes most to the bound, its coefficient in the form that
-bounds the worst goal times the width of the box (smart branching, as for ACAS Xu in alpha,beta-CROWN). Boxes shrink
-towards points, so that the search comes to an end whatever the activations, except where a goal is just met.
+halved along the input that is most to blame for what the worst goal's bound loses (`looseness`). Boxes shrink towards
+points, so that the search comes to an end whatever the activations, except where a goal is just met.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from certtrain.bounds.optimised.passes import Start, backward
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.relaxation.deeppoly import DeepPoly
 from certtrain.certify.search import points
+from certtrain.certify.search.looseness import looseness
 from certtrain.certify.search.pool import Parts, Pool
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.search import Ending, Outcome, lowest
@@ -31,8 +31,8 @@ from certtrain.networks import Graph
 
 # A batch takes this many products of elements of the network: rows of each neuron over what lies before it.
 PRODUCTS = 1 << 29
-# Of the score: inputs without a coefficient are split sometimes, because others depend on their width.
-WIDTH = 0.05
+# Of the score: what a half gains whose other half keeps the corner.
+LINEAR = 0.05
 # Parts of the width of the whole box below which nothing is halved.
 NARROWEST = 2.0**-40
 
@@ -198,7 +198,7 @@ class Halving:
         return self._opened(replace(fresh[keep], left=left[keep], lower=lower), goal, form[keep, goal], hidden)
 
     def _opened(self, boxes: Boxes, goal: Tensor, form: Tensor, hidden: dict[int, Interval]) -> Opened:
-        """Chooses inputs to halve, from the form over the input that bounds the worst goal."""
+        """Chooses inputs to halve, by what the bound of the worst goal loses."""
         root = self._root
         goals, graph = root.double.goals, root.graph
         region = Region.of(graph, root.values[torch.float64], self._box(boxes), hidden)
@@ -206,8 +206,7 @@ class Halving:
         found = backward(region, start)
         width = boxes.high - boxes.low
         relative = width / self._width.where(self._width > 0, 1.0)
-        share = found.form.flatten(1).abs() * width
-        score = share + WIDTH * share.amax(1, keepdim=True).clamp(min=1e-12) * relative
+        score = looseness(region, hidden, found) + LINEAR * found.form.flatten(1).abs() * width
         middle = (boxes.low + boxes.high) / 2
         # Of two numbers that are neighbours in float64, one would be the middle, and one half the whole again.
         divisible = (relative > NARROWEST) & (boxes.low < middle) & (middle < boxes.high)
