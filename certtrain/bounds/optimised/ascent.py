@@ -155,7 +155,8 @@ class _Adam:
         weights, by_weights = choice.weights, rows.derivatives_in_weights(choice, values)
         if weights is not None and by_weights is not None:
             weights = self._moved("weights", weights, by_weights, rates.weights).clamp(min=1e-6)
-            weights = weights / weights.sum(1, keepdim=True)
+            if rows.total is not None:
+                weights = weights * (rows.total / weights.sum(1, keepdim=True))
         return replace(moved, weights=weights)
 
     def _by_tensors(

@@ -22,7 +22,8 @@ class Choice:
     Attributes:
         slopes: Lower slopes (alpha), [rows, columns], between 0 and 1; the right ones where nothing is free.
         multipliers: Of split constraints (beta), [rows, columns]; not negative. None where nothing is split.
-        weights: Of the forms that a row is made of, [rows, forms]; not negative, of sum one. None where there is one.
+        weights: Of the forms that a row is made of, [rows, forms]; not negative, and of the sum that `Rows` says.
+            None where a row is one form.
     """
 
     slopes: Tensor
@@ -55,6 +56,8 @@ class Rows:
             [rows, forms].
         free: Where a slope may be chosen, [rows or 1, columns].
         signs: What was decided: 1 where z >= 0, -1 where z <= 0, 0 elsewhere, [rows, columns]; None: nothing.
+        added: Coefficients of the z at columns that rows have beside their forms, [rows, columns]; None: none.
+        total: Sum of the weights of forms; None for any.
     """
 
     region: Region
@@ -62,6 +65,8 @@ class Rows:
     start: Start
     free: Tensor
     signs: Tensor | None = None
+    added: Tensor | None = None
+    total: float | None = 1.0
 
     @cached_property
     def mask(self) -> Tensor:
@@ -79,12 +84,19 @@ class Rows:
             part.activation: part.spread(own, self.region.held[part.activation].lower)
             for part, own in self.space.split(choice.slopes)
         }
-        shifts = {}
-        if self.signs is not None and choice.multipliers is not None:
-            for part, own in self.space.split(torch.mul(choice.multipliers, self.signs).neg_()):
+        shifts, over = {}, self._over_columns(choice)
+        if over is not None:
+            for part, own in self.space.split(over):
                 layer = self.region.held[part.activation].lower
                 shifts[part.activation] = part.spread(own, layer.new_zeros((1, *layer.shape[1:])))
         return self.region.with_lower_slopes(slopes), shifts
+
+    def _over_columns(self, choice: Choice) -> Tensor | None:
+        """What is added to rows over the z at columns, [rows, columns]."""
+        if self.signs is None or choice.multipliers is None:
+            return self.added
+        over = torch.mul(choice.multipliers, self.signs).neg_()
+        return over if self.added is None else over + self.added
 
     def begun(self, choice: Choice) -> Start:
         """The rows, made of their forms where there are several."""

@@ -49,7 +49,8 @@ class Charged:
             space: Columns.
             pruned: The network whose neurons they are.
         """
-        charges = rounding.charges(forms.shape[1])
+        # Beside its forms, a row may have one neuron.
+        charges = rounding.charges(forms.shape[1] + 1)
         each = (forms.abs() @ charges.outputs[0] + charges.constant * constants.abs()) * UPWARD + FLOOR
         columns = space.gather(lambda part: pruned.layer(part.read, charges.multipliers[part.read]), constants[:1])[0]
         return Charged(each, columns, FLOOR)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from certtrain.activations import Interval
 from certtrain.bounds.optimised.choice import Rows
 from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Held, Region
@@ -77,6 +78,24 @@ class Relaxed:
         roomy = any(region.held[part.activation].lower_intercept is not None for part in space.parts)
         below = columns("lower_intercept") if roomy else None
         return Relaxed(region, space, columns("lower"), columns("upper"), columns("intercept"), below, goals)
+
+    def between(self, bounds: Interval, slack: Tensor) -> Relaxed:
+        """With lines between other bounds.
+
+        Args:
+            bounds: At the columns, [1, columns]; where they are linear, lines stay what they were: a decision says so.
+            slack: At the columns, [1, columns], see `Held.between`.
+        """
+        functions = {index: op.function for index, op in self.region.graph.activations}
+        held = dict(self.region.held)
+        for part in self.space.parts:
+            own, old = bounds.map(lambda x, at=part.columns: x[:, at]), held[part.activation]  # type: ignore[misc]
+            open_ = functions[part.activation].undecided(own)
+            new = Held.between(functions[part.activation], own, None if self.below is None else slack[:, part.columns])
+            pairs = zip(new.tensors, old.tensors, strict=True)
+            found = [part.spread(torch.where(open_, x, part.gather(y)), y) for x, y in pairs]
+            held[part.activation] = Held(*found)
+        return Relaxed.of(replace(self.region, held=held), self.space, self.goals)
 
     def lines(self, decisions: Tensor, slopes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Upper slopes, upper intercepts and lower intercepts at the columns, [subdomains, columns].

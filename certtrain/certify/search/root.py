@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -43,6 +43,8 @@ class Root:
         double: In float64: what decides.
         slack: Room for rounding errors that bounds in float64 have, see `Given.slack`; empty where these do not count.
         charged: What bounds in float64 must exceed.
+        bounds: Of the pre-activations at columns, float64, [1, columns].
+        decided: What may be taken for decided everywhere, int8, [1, columns], see `rows`.
         outer: Ends of the box, float64, [1, *input_shape].
         inner: Of the largest box of float32 numbers inside it.
     """
@@ -56,6 +58,8 @@ class Root:
     double: Relaxed
     slack: Tensors
     charged: Charged
+    bounds: Interval
+    decided: Tensor
     outer: tuple[Tensor, Tensor]
     inner: tuple[Tensor, Tensor]
 
@@ -100,8 +104,31 @@ class Root:
             # Errors are counted operation by operation, as the network has them.
             roomy = {i: pruned.layer(i, x) for i, x in slack.items()}
             proved = _relaxed(None, Region.of(pruned.graph, exact.values, box, double, roomy), space, goals)
+        low = space.gather(lambda part: double[part.read].lower, box.lower)
+        high = space.gather(lambda part: double[part.read].upper, box.lower)
+        known = Interval(low, high), torch.zeros(free.shape, dtype=torch.int8)
         ends = (box.lower, box.upper), (within.lower, within.upper)
-        return Root(graph, values, pruned, space, free, searched, proved, slack, charged, *ends)
+        return Root(graph, values, pruned, space, free, searched, proved, slack, charged, *known, *ends)
+
+    def narrowed(self, bounds: Interval) -> Root:
+        """The same box, of which only inputs are of interest for which tighter bounds hold.
+
+        Args:
+            bounds: At columns, float64, [1, columns]. A neuron that they decide counts as split, for it is decided
+                only where it is of interest: elsewhere its line may be anywhere.
+        """
+        bounds = bounds.intersect(self.bounds)
+        on, off = self.free & (bounds.lower >= 0), self.free & (bounds.upper <= 0)
+        decided = torch.where(on, 1, torch.where(off, -1, 0)).to(torch.int8)
+        slack = self._slack_at_columns()
+        single = self.single.between(Interval(*outwards(bounds.lower, bounds.upper)), slack.float())
+        double = self.double.between(bounds, slack)
+        return replace(self, single=single, double=double, bounds=bounds, decided=decided)
+
+    def _slack_at_columns(self) -> Tensor:
+        if not self.slack:
+            return torch.zeros_like(self.bounds.lower)
+        return self.columns(lambda part: self.slack[part.read], self.bounds.lower)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -129,13 +156,18 @@ class Root:
             goal: Of each, [subdomains].
             choice: Any: what it must not be, it is not.
         """
+        choice = self.admissible(decisions, choice)
+        rows = self.rows(self.double, decisions, goal, choice.slopes)
+        return rows.lower(choice).lower - self.charged.of(goal, choice)
+
+    def admissible(self, decisions: Tensor, choice: Choice) -> Choice:
+        """What a choice is in float64, whatever it has where there is nothing to choose."""
         undecided = decisions == 0
         fixed = torch.where(undecided, self.double.lower, (decisions > 0).double())
         slopes = torch.where(undecided & self.free, choice.slopes.double().clamp(0, 1), fixed)
-        further = (None if x is None else x.double().clamp(min=0) for x in (choice.multipliers, choice.weights))
-        choice = Choice(slopes, *further)
-        rows = self.rows(self.double, decisions, goal, slopes)
-        return rows.lower(choice).lower - self.charged.of(goal, choice)
+        return Choice(
+            slopes, *(None if x is None else x.double().clamp(min=0) for x in (choice.multipliers, choice.weights))
+        )
 
 
 def _relaxed(small: Collapsed | None, region: Region, space: Space, goals: Goals) -> Relaxed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,6 +67,7 @@ class Search:
         effort: How.
         deadline: A moment of `time.perf_counter()`.
         memory: Bytes that open subdomains may take, and as many again those that are being bounded.
+        goals: Which are to be refuted, int64; None for all.
     """
 
     def __init__(
@@ -74,29 +76,53 @@ class Search:
         deadline: float = math.inf,
         effort: Effort = Effort(),
         memory: int = 1 << 30,
+        goals: Tensor | None = None,
     ) -> None:
         self._root, self._effort, self._deadline, self._memory = root, effort, deadline, memory
         self._pool: Pool[Subdomains] = Pool()
         self._batch = max(1, min(effort.batch, memory // (root.bytes_per_row * 2 * effort.candidates)))
+        self._goals = torch.arange(len(root.single.goals)) if goals is None else goals
         # Lowest bounds: of what is closed, of what nothing can be done for, of what is being split.
-        self._closed = self._stuck = self._taken = math.inf
+        self._closed = self._stuck = math.inf
+        self._taken = -math.inf
         self._lost = False
         self._examined = 0
         self._point: Tensor | None = None
 
-    def run(self) -> Outcome:
-        """The answer."""
+    def run(self, pause: float = math.inf, most: int | float = math.inf) -> Outcome | None:
+        """The answer; or None where there is none yet, and another call goes on.
+
+        Args:
+            pause: A moment of `time.perf_counter()`, after which it takes nothing new on.
+            most: Subdomains that are examined, after which neither.
+        """
+        ending: Ending | None
         try:
             with until(self._deadline):
-                ending = self._split()
+                ending = self._split(pause, most)
         except OutOfTime:
             ending = "time"
-        return Outcome(ending, self._lower(), self._point, self._examined)
+        return None if ending is None else Outcome(ending, self.lower, self._point, self._examined)
 
-    def _split(self) -> Ending:
-        fresh, self._taken = self._whole(), -math.inf
+    @property
+    def examined(self) -> int:
+        """Subdomains that were bounded."""
+        return self._examined
+
+    @property
+    def lower(self) -> float:
+        """A bound of everything; of what is open it is float32's, which proves nothing."""
+        left = lowest(self._stuck, self._taken, self._pool.worst)
+        return self._closed if left == math.inf else lowest(self._closed, left, 0.0)
+
+    def left(self) -> Subdomains:
+        """Takes out all that is open: it is no longer searched."""
+        return self._pool.take(len(self._pool))
+
+    def _split(self, pause: float, most: int | float) -> Ending | None:
+        if self._examined == 0:
+            self._examine(self._whole())
         while True:
-            self._examine(fresh)
             self._taken = math.inf
             if self._point is not None:
                 return "counterexample"
@@ -105,25 +131,23 @@ class Search:
             check_deadline()
             if self._pool.nbytes > self._memory:
                 return "memory"
+            if self._examined >= most or time.perf_counter() > pause:
+                return None
             parents = self._pool.take(self._batch)
             self._taken = float(parents.lower.min())
-            fresh = children(parents, choose(self._root, parents))
-
-    def _lower(self) -> float:
-        """A bound of everything; of what is open it is float32's, which proves nothing."""
-        left = lowest(self._stuck, self._taken, self._pool.worst)
-        return self._closed if left == math.inf else lowest(self._closed, left, 0.0)
+            self._examine(children(parents, choose(self._root, parents)))
 
     def _whole(self) -> Subdomains:
         """One subdomain for every goal: the whole box."""
-        relaxed, count = self._root.single, len(self._root.single.goals)
+        relaxed, count = self._root.single, len(self._goals)
         forms = relaxed.goals.forms.shape[1]
         weights = relaxed.lower.new_full((count, forms), 1 / forms) if forms > 1 else None
         slopes = relaxed.lower.expand(count, -1).contiguous()
-        none = torch.zeros((count, self._root.space.size), dtype=torch.int8)
+        decisions = self._root.decided.expand(count, -1).contiguous()
+        slopes = torch.where(decisions == 0, slopes, (decisions > 0).float())
         choice = Choice(slopes, torch.zeros_like(slopes), weights)
         unknown = relaxed.lower.new_full((count,), -math.inf)
-        return Subdomains(none, choice, unknown, torch.arange(count), torch.zeros((count, 0), dtype=torch.int64))
+        return Subdomains(decisions, choice, unknown, self._goals, torch.zeros((count, 0), dtype=torch.int64))
 
     def _examine(self, fresh: Subdomains) -> None:
         """Bounds subdomains; keeps what stays open, decides what cannot be split."""

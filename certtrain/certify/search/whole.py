@@ -12,10 +12,11 @@ from certtrain.bounds import Box
 from certtrain.bounds.relaxation.alpha_crown import AlphaCrown
 from certtrain.bounds.relaxation.deeppoly import DeepPoly
 from certtrain.certify.arithmetic import FLOAT64, NOTHING, Arithmetic
+from certtrain.certify.search.goalwise import Goalwise
 from certtrain.certify.search.inputs import Halving
 from certtrain.certify.search.relaxed import Goals
 from certtrain.certify.search.root import Root
-from certtrain.certify.search.search import Effort, Outcome, Search
+from certtrain.certify.search.search import Effort, Outcome
 from certtrain.deadline import OutOfTime, until
 from certtrain.errors import ConfigError
 from certtrain.networks import Graph, Params
@@ -85,7 +86,7 @@ class BranchAndBound:
             root = Root.of(graph, values, box, known.hidden, goals, known.rounding)
             if halves:
                 return Halving(root, deadline, memory=self.memory_mb << 20).run()
-            return Search(root, deadline, self.effort, self.memory_mb << 20).run()
+            return Goalwise(root, deadline, self.effort, self.memory_mb << 20).run()
 
     def _halves(self, box: Box) -> bool:
         """Whether boxes of inputs are halved."""

@@ -1,0 +1,214 @@
+"""Pre-activation bounds that hold wherever a goal's outputs are unsafe: of other inputs nothing has to be proved.
+
+Every counterexample has forms f(x) <= 0 of the outputs. So for multipliers γ >= 0 a lower bound of z(x) + γ f(x) over
+the box is one of z over all counterexamples (INVPROP, Kotha et al., arXiv 2302.01404). Such a row begins at the outputs
+and passes z's layer on its way, where z is added; slopes and γ are optimised like all others. Where the bounds of one
+neuron exclude each other, there is no counterexample; else its lines have become tighter, and with them the next
+layer's rows, and the next round's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from certtrain.activations import Interval
+from certtrain.bounds.optimised.ascent import Rates, improve
+from certtrain.bounds.optimised.choice import Choice, Rows
+from certtrain.bounds.optimised.passes import Start
+from certtrain.bounds.optimised.space import Part
+from certtrain.certify.search.bounding import RATES
+from certtrain.certify.search.relaxed import Relaxed
+from certtrain.certify.search.root import Root
+from certtrain.deadline import check_deadline
+
+# Float64's bounds are taken to be off by so much, relative to 1 or their size: this is not all of what counts in it.
+GUARD = 1e-9
+# Bytes that rows may take together.
+MEMORY = 1 << 27
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """How much is done.
+
+    Attributes:
+        rounds: Through all layers, at most.
+        steps: Of each row's optimisation, each round.
+        rates: Of its steps; those of weights in units in which z's width and the goal's bound are alike.
+        gain: Rounds go on while widths of undecided neurons shrink by this share in all.
+    """
+
+    rounds: int = 8
+    steps: int = 5
+    rates: Rates = Rates(slopes=0.25, multipliers=0.1, weights=0.05)  # noqa: RUF009  (frozen)
+    gain: float = 0.02
+
+    def narrow(self, root: Root, goal: int) -> Root | None:
+        """The same box with bounds that hold wherever a goal is met; None where it is nowhere.
+
+        Raises:
+            OutOfTime: If the deadline passes.
+        """
+        layers = [_Neurons(self, goal, part) for part in root.space.parts]
+        itself = _Itself(self, goal)
+        for _ in range(self.rounds):
+            before = _width(root)
+            lower = itself.lower(root)
+            if lower > 0:
+                return None
+            for layer in layers:
+                low, high = layer.bounds(root, lower)
+                if bool((low > high).any()):
+                    return None
+                ends = root.bounds.lower.clone(), root.bounds.upper.clone()
+                for end, own in zip(ends, (low, high), strict=True):
+                    end[:, layer.part.columns] = own
+                root = root.narrowed(Interval(*ends))
+            if _width(root) > (1 - self.gain) * before:
+                break
+        return root
+
+
+class _Itself:
+    """The goal's own bound, which rises with those of neurons."""
+
+    def __init__(self, of: Narrowing, goal: int) -> None:
+        self._of, self._goal = of, torch.tensor([goal])
+        self._choice: Choice | None = None
+
+    def lower(self, root: Root) -> float:
+        """Positive only where that is proved."""
+        choice = self._choice
+        if choice is None:
+            slopes = _slopes(root, 1)
+            forms = root.single.goals.forms.shape[1]
+            choice = Choice(slopes, torch.zeros_like(slopes), slopes.new_full((1, forms), 1 / forms))
+            choice = choice if forms > 1 else replace(choice, weights=None)
+        rows = root.rows(root.single, root.decided, self._goal)
+        best = improve(rows, choice, self._of.steps, RATES)
+        self._choice = best.choice
+        return float(root.proved(root.decided, self._goal, best.choice)) if best.lower > 0 else float(best.lower)
+
+
+class _Neurons:
+    """A layer's bounds, and what their rows chose."""
+
+    def __init__(self, of: Narrowing, goal: int, part: Part) -> None:
+        self._of, self._goal, self.part = of, goal, part
+        self._chosen: tuple[Tensor, Choice] | None = None
+
+    def bounds(self, root: Root, lower: float) -> tuple[Tensor, Tensor]:
+        """Lower and upper ends at the layer's columns, no looser than before.
+
+        Args:
+            root: With what is known so far.
+            lower: The goal's bound, not positive.
+        """
+        columns = self.part.columns
+        low, high = (end[0, columns].clone() for end in (root.bounds.lower, root.bounds.upper))
+        open_ = (root.free & (root.decided == 0))[0, columns].nonzero().flatten()
+        if not len(open_):
+            return low, high
+        scale = (high - low)[open_] / max(-lower, 1e-6)
+        below, above = self._lower(root, columns.start + open_, scale)
+        # What is no number excludes nothing.
+        low[open_] = torch.fmax(low[open_], below)
+        high[open_] = torch.fmin(high[open_], -above)
+        return low, high
+
+    def _lower(self, root: Root, columns: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Lower bounds of z at columns, and of -z, float64."""
+        count = len(columns)
+        at, scale = columns.repeat(2), scale.repeat(2)
+        signs = torch.ones(2 * count, dtype=torch.float64)
+        signs[count:] = -1
+        start, found, chosen = self._start(root, columns), [], []
+        for rows in torch.arange(2 * count).split(max(1, MEMORY // root.bytes_per_row)):
+            check_deadline()
+            asked = _Asked(self._goal, at[rows], signs[rows], scale[rows])
+            best = improve(asked.rows(root, root.single), start[rows], self._of.steps, self._of.rates).choice
+            chosen.append(best)
+            found.append(asked.proved(root, best))
+        self._chosen = columns, _joined(chosen)
+        below, above = torch.cat(found).split(count)
+        return below, above
+
+    def _start(self, root: Root, columns: Tensor) -> Choice:
+        """What the same rows chose last."""
+        if self._chosen is None:
+            slopes = _slopes(root, 2 * len(columns))
+            forms = root.single.goals.forms.shape[1]
+            return Choice(slopes, torch.zeros_like(slopes), slopes.new_zeros((2 * len(columns), forms)))
+        known, choice = self._chosen
+        places = torch.searchsorted(known, columns)
+        choice = choice[torch.cat([places, places + len(known)])]
+        decided = torch.where(root.decided == 0, choice.slopes, (root.decided > 0).float())
+        return replace(choice, slopes=decided)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Neurons of which a lower bound is asked.
+
+    Attributes:
+        goal: Whose counterexamples they are bounded for.
+        columns: The neurons, [rows].
+        signs: 1 for z, -1 for -z.
+        scale: Units of the weights of the goal's forms.
+    """
+
+    goal: int
+    columns: Tensor
+    signs: Tensor
+    scale: Tensor
+
+    def rows(self, root: Root, relaxed: Relaxed) -> Rows:
+        """Rows of a neuron, and of the goal's forms with weights of any sum."""
+        count, goals, dtype = len(self.columns), relaxed.goals, relaxed.lower.dtype
+        which = self._which
+        rows = relaxed.rows(root.decided.expand(count, -1), which, root.free)
+        added = torch.zeros((count, root.space.size), dtype=dtype)
+        added[torch.arange(count), self.columns] = self.signs.to(dtype)
+        scale = self.scale.to(dtype)[:, None]
+        forms = (goals.forms[which] * scale[:, None]).reshape(count, -1, *relaxed.region.graph.ops[-1].shape)
+        return replace(
+            rows, start=Start(relaxed.output, forms, goals.constants[which] * scale), added=added, total=None
+        )
+
+    def proved(self, root: Root, best: Choice) -> Tensor:
+        """Bounds of the network in float64, less what rounding may have added."""
+        choice = root.admissible(root.decided.expand(len(self.columns), -1), best)
+        assert choice.multipliers is not None, "rows begin with multipliers"
+        assert choice.weights is not None, "rows begin with weights"
+        unscaled, weights = replace(self, scale=torch.ones_like(self.scale)), choice.weights * self.scale[:, None]
+        own = (torch.arange(len(self.columns)), self.columns)
+        charged = choice.multipliers.index_put(own, torch.ones_like(self.scale), accumulate=True)
+        found = unscaled.rows(root, root.double).lower(Choice(choice.slopes, choice.multipliers, weights))
+        lower = found.lower - root.charged.of(self._which, Choice(choice.slopes, charged, weights))
+        return lower - GUARD * (1 + lower.abs())
+
+    @property
+    def _which(self) -> Tensor:
+        return torch.full((len(self.columns),), self.goal)
+
+
+def _slopes(root: Root, count: int) -> Tensor:
+    """Where rows begin, [count, columns]."""
+    slopes = torch.where(root.decided == 0, root.single.lower, (root.decided > 0).float())
+    return slopes.expand(count, -1).contiguous()
+
+
+def _joined(choices: list[Choice]) -> Choice:
+    first, *others = choices
+    for other in others:
+        first = first.with_other(other, lambda one, two: torch.cat([one, two]))
+    return first
+
+
+def _width(root: Root) -> float:
+    """Of all that is undecided, together."""
+    open_ = root.free & (root.decided == 0)
+    return float((root.bounds.upper - root.bounds.lower)[open_].sum())

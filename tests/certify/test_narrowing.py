@@ -1,0 +1,179 @@
+"""Bounds that hold wherever a goal is met, and searches on boxes that were narrowed by them."""
+
+import math
+import time
+
+import pytest
+import torch
+from certify.fakes import linear
+from certify.search_cases import random_network, root_of, uniform
+from torch import Tensor, nn
+
+from certtrain.bounds import Box
+from certtrain.certify.arithmetic import Arithmetic, arithmetic_named
+from certtrain.certify.network import Network
+from certtrain.certify.search import goalwise, narrowing
+from certtrain.certify.search.goalwise import BARELY, Goalwise
+from certtrain.certify.search.narrowing import Narrowing
+from certtrain.certify.search.relaxed import Goals
+from certtrain.certify.search.root import Root
+from certtrain.certify.search.search import Search
+from certtrain.certify.search.whole import BranchAndBound
+from certtrain.certify.verifiers.bab import Bab
+from certtrain.deadline import OutOfTime, until
+from certtrain.testing import compare_with_oracle, oracle_question
+
+SQUARE = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
+# Dense, convolutional and residual networks.
+SEEDS = range(12)
+
+
+def above(network: Network, box: Box, row: list[float], limit: float) -> Root:
+    """Of the goal that a form of the outputs is at most a limit."""
+    return root_of(network, box, Goals.margins(torch.tensor([row]).double(), torch.tensor([limit]).double()))
+
+
+def diagonal() -> Network:
+    """relu(x0 + x1) - relu(-x0 - x1), which is x0 + x1."""
+    layers = linear([[1.0, 1.0], [-1.0, -1.0]]), nn.ReLU(), linear([[1.0, -1.0]])
+    return Network.traced(nn.Sequential(*layers), (2,))
+
+
+def narrow(root: Root, goal: int = 0) -> Root | None:
+    with torch.no_grad():
+        return Narrowing().narrow(root, goal)
+
+
+def test_a_neuron_is_decided_where_the_output_says_so() -> None:
+    found = narrow(above(diagonal(), SQUARE, [1.0], -1.0))
+    assert found is not None
+    assert found.decided.tolist() == [[-1, 1]]
+    # Where x0 + x1 <= -1, the first pre-activation is between -2 and -1; once it is decided, bounds are good enough.
+    assert -1.0 <= float(found.bounds.upper[0, 0]) <= 0.0
+    assert 0.0 <= float(found.bounds.lower[0, 1]) <= 1.0
+
+
+def test_nothing_is_left_where_there_is_no_counterexample() -> None:
+    assert narrow(above(diagonal(), SQUARE, [1.0], -2.01)) is None
+    assert narrow(above(diagonal(), SQUARE, [1.0], -1.99)) is not None
+
+
+def sometimes_unsafe(seed: int, forms: int) -> tuple[Network, Root, Tensor]:
+    """A network, a goal that about a twentieth of the inputs meets, and some of these."""
+    network = random_network(seed, inputs=4)
+    box = Box.linf(uniform(1, 4, seed=seed), 0.5, None)
+    x = box.lower + (box.upper - box.lower) * uniform(4000, 4, seed=seed + 1)
+    rows = torch.randn((forms, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    values = network.logits(x) @ rows.T
+    limit = values.amax(1).quantile(0.05)
+    root = root_of(network, box, Goals(rows[None], (-limit).expand(1, forms)))
+    return network, root, x[(values <= limit).all(1)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("forms", [1, 2])
+def test_bounds_hold_at_all_counterexamples(seed: int, forms: int) -> None:
+    network, root, unsafe = sometimes_unsafe(seed, forms)
+    assert len(unsafe) >= 200
+    found = narrow(root)
+    assert found is not None
+    results = network.graph.results(dict(network.values[torch.float64]), unsafe)
+    z = found.columns(lambda part: results[part.read], unsafe)
+    assert (z >= found.bounds.lower).all()
+    assert (z <= found.bounds.upper).all()
+    assert (found.bounds.lower >= root.bounds.lower).all()
+    widths = [(one.bounds.upper - one.bounds.lower)[root.free].sum() for one in (root, found)]
+    assert widths[1] < 0.99 * widths[0], "it is of use"
+    signs = found.decided.expand(len(z), -1)
+    assert ((z * signs) >= 0).all()
+
+
+def test_rows_that_do_not_fit_into_memory_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, root, _ = sometimes_unsafe(3, 1)
+    found = narrow(root)
+    monkeypatch.setattr(narrowing, "MEMORY", 3 * root.bytes_per_row)
+    again = narrow(root)
+    assert found is not None
+    assert again is not None
+    torch.testing.assert_close(again.bounds.lower, found.bounds.lower)
+    torch.testing.assert_close(again.bounds.upper, found.bounds.upper)
+
+
+@pytest.mark.parametrize("arithmetic", ["float64", "sound"])
+def test_answers_are_those_of_the_oracle(arithmetic: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrowed: list[Root | None] = []
+    original = Narrowing.narrow
+
+    def counted(self: Narrowing, root: Root, goal: int) -> Root | None:
+        narrowed.append(original(self, root, goal))
+        return narrowed[-1]
+
+    monkeypatch.setattr(Narrowing, "narrow", counted)
+    monkeypatch.setattr(goalwise, "FIRST", 0)
+    judged: Arithmetic = arithmetic_named(arithmetic, "arithmetic")
+    found = compare_with_oracle(Bab(splitting="neurons").judged_in(judged), SEEDS, 60.0)
+    assert not found.left_open
+    assert found.verified == tuple(seed for seed in SEEDS if oracle_question(seed).minimum > 0)
+    assert sum(root is None for root in narrowed) >= 3, "narrowing alone refutes goals"
+
+
+@pytest.mark.parametrize("seed", [2, 7, 11])
+def test_goals_by_themselves_are_refuted_and_met_like_all_together(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(goalwise, "FIRST", 0)
+    monkeypatch.setattr(goalwise, "TURN_S", 1e-6)
+    network, box = random_network(seed, inputs=4), Box.linf(uniform(1, 4, seed=seed), 0.5, None)
+    x = box.lower + (box.upper - box.lower) * uniform(4000, 4, seed=seed)
+    spec = torch.tensor([[1.0, -1.0, 0.0], [1.0, 0.0, -1.0]]).double()
+    lowest = (network.logits(x) @ spec.T).amin(0)
+    for limits in (lowest - 0.3 * lowest.abs(), lowest + torch.tensor([0.05, -1.0])):
+        root = root_of(network, box, Goals.margins(spec, limits))
+        with torch.no_grad():
+            one, both = Goalwise(root).run(), Search(root).run()
+        assert both is not None
+        assert one.ending == both.ending
+        if one.ending == "counterexample":
+            assert one.counterexample is not None
+            assert ((network.logits(one.counterexample[None].double()) @ spec.T)[0] <= limits).any()
+
+
+def test_of_what_is_refuted_by_contradiction_no_margin_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(goalwise, "FIRST", 0)
+    root = above(diagonal(), SQUARE, [1.0], -2.5)
+    root = Root.of(root.graph, root.values, SQUARE, _loose(root), Goals.margins(_row(1.0), _row(-2.5)[0]))
+    found = Goalwise(root).run()
+    assert found.ending == "closed"
+    assert found.lower == BARELY > 0
+
+
+def test_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(goalwise, "FIRST", 0)
+    question = oracle_question(4)
+    over = time.perf_counter() - 1
+    search = BranchAndBound(splitting="neurons")
+    found = search.decide(
+        question.network.graph, question.network.values, question.box, Goals.margins(question.spec[0]), over
+    )
+    assert found.ending == "time"
+    root = root_of(question.network, question.box, Goals.margins(question.spec[0]))
+    with until(over), pytest.raises(OutOfTime), torch.no_grad():
+        Narrowing().narrow(root, 0)
+
+
+def test_a_bound_that_is_no_number_decides_nothing() -> None:
+    root = above(diagonal(), SQUARE, [math.nan], -1.0)
+    found = narrow(root)
+    assert found is not None
+    assert (found.decided == 0).all()
+
+
+def _row(value: float) -> Tensor:
+    return torch.tensor([[value]], dtype=torch.float64)
+
+
+def _loose(root: Root) -> dict[int, object]:
+    """Pre-activation bounds that leave more open than there is."""
+    from certtrain.activations import Interval
+
+    (part,) = root.space.parts
+    wide = torch.full((1, 2), 4.0, dtype=torch.float64)
+    return {part.read: Interval(-wide, wide)}
