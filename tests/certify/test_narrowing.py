@@ -21,6 +21,7 @@ from certtrain.certify.search.search import Search
 from certtrain.certify.search.whole import BranchAndBound
 from certtrain.certify.verifiers.bab import Bab
 from certtrain.deadline import OutOfTime, until
+from certtrain.errors import ConfigError
 from certtrain.testing import compare_with_oracle, oracle_question
 
 SQUARE = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
@@ -157,6 +158,14 @@ def test_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     root = root_of(question.network, question.box, Goals.margins(question.spec[0]))
     with until(over), pytest.raises(OutOfTime), torch.no_grad():
         Narrowing().narrow(root, 0)
+
+
+def test_without_rounds_boxes_are_left_as_they_are() -> None:
+    root = above(diagonal(), SQUARE, [1.0], -1.0)
+    with torch.no_grad():
+        assert Narrowing(rounds=0).narrow(root, 0) is root
+    with pytest.raises(ConfigError, match="narrowing must be a whole number of rounds >= 0, got -1"):
+        Bab(narrowing=-1)
 
 
 def test_a_bound_that_is_no_number_decides_nothing() -> None:

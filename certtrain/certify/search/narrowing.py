@@ -23,6 +23,7 @@ from certtrain.certify.search.bounding import RATES
 from certtrain.certify.search.relaxed import Relaxed
 from certtrain.certify.search.root import Root
 from certtrain.deadline import check_deadline
+from certtrain.errors import ConfigError
 
 # Float64's bounds are taken to be off by so much, relative to 1 or their size: this is not all of what counts in it.
 GUARD = 1e-9
@@ -35,16 +36,23 @@ class Narrowing:
     """How much is done.
 
     Attributes:
-        rounds: Through all layers, at most.
+        rounds: Through all layers, at most; 0 leaves boxes as they are.
         steps: Of each row's optimisation, each round.
         rates: Of its steps; those of weights in units in which z's width and the goal's bound are alike.
         gain: Rounds go on while widths of undecided neurons shrink by this share in all.
+
+    Raises:
+        ConfigError: If rounds are no whole number >= 0.
     """
 
     rounds: int = 8
     steps: int = 5
     rates: Rates = Rates(slopes=0.25, multipliers=0.1, weights=0.05)  # noqa: RUF009  (frozen)
     gain: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not (type(self.rounds) is int and self.rounds >= 0):
+            raise ConfigError(f"narrowing must be a whole number of rounds >= 0, got {self.rounds!r}")
 
     def narrow(self, root: Root, goal: int) -> Root | None:
         """The same box with bounds that hold wherever a goal is met; None where it is nowhere.

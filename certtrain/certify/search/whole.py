@@ -14,6 +14,7 @@ from certtrain.bounds.relaxation.deeppoly import DeepPoly
 from certtrain.certify.arithmetic import FLOAT64, NOTHING, Arithmetic
 from certtrain.certify.search.goalwise import Goalwise
 from certtrain.certify.search.inputs import Halving
+from certtrain.certify.search.narrowing import Narrowing
 from certtrain.certify.search.relaxed import Goals
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.search import Effort, Outcome
@@ -35,6 +36,7 @@ class BranchAndBound:
         effort: Of the search over neurons.
         memory_mb: MiB that open subdomains may take.
         splitting: What is split: "neurons", "inputs", or "auto": inputs where at most ten have a width.
+        narrowing: How boxes are narrowed to where a goal could be met, where neurons are split.
 
     Raises:
         ConfigError: If there is no such splitting.
@@ -44,6 +46,7 @@ class BranchAndBound:
     effort: Effort = Effort()  # noqa: RUF009  (frozen)
     memory_mb: int = 1024
     splitting: str = "auto"
+    narrowing: Narrowing = Narrowing()  # noqa: RUF009  (frozen)
 
     def __post_init__(self) -> None:
         if self.splitting not in SPLITTINGS:
@@ -86,7 +89,7 @@ class BranchAndBound:
             root = Root.of(graph, values, box, known.hidden, goals, known.rounding)
             if halves:
                 return Halving(root, deadline, memory=self.memory_mb << 20).run()
-            return Goalwise(root, deadline, self.effort, self.memory_mb << 20).run()
+            return Goalwise(root, deadline, self.effort, self.memory_mb << 20, self.narrowing).run()
 
     def _halves(self, box: Box) -> bool:
         """Whether boxes of inputs are halved."""
