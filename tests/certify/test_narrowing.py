@@ -160,6 +160,26 @@ def test_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         Narrowing().narrow(root, 0)
 
 
+def test_goals_share_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(goalwise, "FIRST", 0)
+    asked: list[int] = []
+    original = Search.run
+
+    def noted(self: Search, pause: float = math.inf, most: float = math.inf, memory: int | None = None) -> object:
+        asked.append(0 if memory is None else memory)
+        return original(self, pause, most, memory)
+
+    monkeypatch.setattr(Search, "run", noted)
+    network, box = random_network(2, inputs=4), Box.linf(uniform(1, 4, seed=2), 0.5, None)
+    x = box.lower + (box.upper - box.lower) * uniform(4000, 4, seed=2)
+    spec = torch.tensor([[1.0, -1.0, 0.0], [1.0, 0.0, -1.0]]).double()
+    goals = Goals.margins(spec, (network.logits(x) @ spec.T).amin(0) - 0.05)
+    with torch.no_grad():
+        found = Goalwise(root_of(network, box, goals), memory=1000, narrowing=Narrowing(rounds=0)).run()
+    assert found.ending == "memory"
+    assert asked == [0, 500, 1000], "the first goal is closed, then the second has what both had"
+
+
 def test_without_rounds_boxes_are_left_as_they_are() -> None:
     root = above(diagonal(), SQUARE, [1.0], -1.0)
     with torch.no_grad():

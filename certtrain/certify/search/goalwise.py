@@ -50,8 +50,8 @@ class Goalwise:
             return found
         left = together.left()
         goals = left.goal.unique().tolist()
-        each = [_Goal(self, one, float(left.lower[left.goal == one].min()), len(goals)) for one in goals]
-        _take_turns(each)
+        each = [_Goal(self, one, float(left.lower[left.goal == one].min())) for one in goals]
+        _take_turns(each, self.memory)
         ending = min((goal.ending for goal in each), key=ORDER.index)
         point = next((goal.found.counterexample for goal in each if goal.found and goal.ending == ending), None)
         examined = together.examined + sum(goal.examined for goal in each)
@@ -65,11 +65,10 @@ class _Goal:
         of: What it is a goal of.
         goal: Its number.
         lower: What is known of it.
-        others: With how many it shares memory, itself included.
     """
 
-    def __init__(self, of: Goalwise, goal: int, lower: float, others: int) -> None:
-        self._of, self._goal, self._others, self._known = of, goal, others, lower
+    def __init__(self, of: Goalwise, goal: int, lower: float) -> None:
+        self._of, self._goal, self._known = of, goal, lower
         self._search: Search | None = None
         self.found: Outcome | None = None
 
@@ -91,8 +90,13 @@ class _Goal:
         found = -math.inf if self._search is None else self._search.lower
         return max(self._known, min(found, 0.0)) if not math.isnan(found) else found
 
-    def go_on(self, pause: float) -> None:
-        """Searches until it is answered, or a moment of `time.perf_counter()` has passed."""
+    def go_on(self, pause: float, memory: int) -> None:
+        """Searches until it is answered, a moment of `time.perf_counter()` has passed, or memory is over.
+
+        Args:
+            pause: The moment.
+            memory: Bytes that it may take.
+        """
         of = self._of
         if self._search is None:
             try:
@@ -105,19 +109,23 @@ class _Goal:
                 self.found = Outcome("closed", BARELY, None, 0)
                 return
             goals = torch.tensor([self._goal])
-            self._search = Search(narrowed, of.deadline, of.effort, of.memory // self._others, goals)
-        self.found = self._search.run(pause)
+            self._search = Search(narrowed, of.deadline, of.effort, of.memory, goals)
+        self.found = self._search.run(pause, memory=memory)
 
 
-def _take_turns(goals: Sequence[_Goal]) -> None:
+def _take_turns(goals: Sequence[_Goal], memory: int) -> None:
     """Until all are answered, or one so that the others no longer matter."""
     waiting, length = list(goals), TURN_S
     while waiting:
         for goal in list(waiting):
-            goal.go_on(math.inf if len(waiting) == 1 else time.perf_counter() + length)
+            alone = len(waiting) == 1
+            goal.go_on(math.inf if alone else time.perf_counter() + length, memory // len(waiting))
             if goal.found is None:
                 continue
             if goal.ending in ("counterexample", "time"):
                 return
-            waiting.remove(goal)
+            if goal.ending != "memory" or alone:
+                waiting.remove(goal)
+        if all(goal.ending == "memory" for goal in waiting):
+            return
         length *= 2

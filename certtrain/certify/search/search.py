@@ -89,17 +89,18 @@ class Search:
         self._examined = 0
         self._point: Tensor | None = None
 
-    def run(self, pause: float = math.inf, most: int | float = math.inf) -> Outcome | None:
-        """The answer; or None where there is none yet, and another call goes on.
+    def run(self, pause: float = math.inf, most: int | float = math.inf, memory: int | None = None) -> Outcome | None:
+        """The answer; or None where there is none yet. Another call goes on, after "memory", too.
 
         Args:
             pause: A moment of `time.perf_counter()`, after which it takes nothing new on.
             most: Subdomains that are examined, after which neither.
+            memory: Bytes that open subdomains may take this time; None for what they were given at first.
         """
         ending: Ending | None
         try:
             with until(self._deadline):
-                ending = self._split(pause, most)
+                ending = self._split(pause, most, self._memory if memory is None else memory)
         except OutOfTime:
             ending = "time"
         return None if ending is None else Outcome(ending, self.lower, self._point, self._examined)
@@ -119,7 +120,7 @@ class Search:
         """Takes out all that is open: it is no longer searched."""
         return self._pool.take(len(self._pool))
 
-    def _split(self, pause: float, most: int | float) -> Ending | None:
+    def _split(self, pause: float, most: int | float, memory: int) -> Ending | None:
         if self._examined == 0:
             self._examine(self._whole())
         while True:
@@ -129,7 +130,7 @@ class Search:
             if self._lost or math.isnan(self._stuck) or not len(self._pool):
                 return "closed" if self._stuck == math.inf else "exhausted"
             check_deadline()
-            if self._pool.nbytes > self._memory:
+            if self._pool.nbytes > memory:
                 return "memory"
             if self._examined >= most or time.perf_counter() > pause:
                 return None

@@ -30,9 +30,10 @@ class Bab(Verifier):
 
     Pre-activation bounds are alpha-CROWN's of the whole box, and where more than a few subdomains are left, those that
     hold wherever a margin could be negative (INVPROP, Kotha et al., arXiv 2302.01404); subdomains are bounded with
-    multipliers of their splits (beta-CROWN, Wang et al., arXiv 2103.06624), in batches. Networks with other activations are split at their ReLUs.
-    Where few inputs have a width, boxes of inputs are halved instead, whatever the activations. In sound arithmetic a
-    subdomain is closed by a bound that all rounding errors leave positive (docs/concepts/verdicts.md).
+    multipliers of their splits (beta-CROWN, Wang et al., arXiv 2103.06624), in batches. Networks with other activations
+    are split at their ReLUs. Where few inputs have a width, boxes of inputs are halved instead, whatever the
+    activations. In sound arithmetic a subdomain is closed by a bound that all rounding errors leave positive
+    (docs/concepts/verdicts.md).
 
     Attributes:
         iterations: Steps of the slopes of pre-activation bounds.
