@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Trains and writes what is missing, asks what has no answer, and shows all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.vnncomp", description=__doc__)
     parser.add_argument("--only", default=",".join(SETS), metavar="SETS", help="default: %(default)s")
+    parser.add_argument("--networks", metavar="NAMES", help="of the sets, these networks alone; default: all")
     parser.add_argument("--seconds", type=float, metavar="S", help="for each question; default: the competition's")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of each process; default: %(default)s")
     parser.add_argument("--mnist", metavar="PATH", help="folder with MNIST; default: from the hub")
@@ -38,9 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, questions in chosen.items():
             folder = given.out / "vnncomp" / f"{name}{'_fast' if given.fast else ''}"
             contest, found = Contest(folder, given.seconds or questions.limit, given.threads), []
-            for one in contest.run(questions.asked(workshop)):
+            wanted = None if given.networks is None else given.networks.split(",")
+            for one in contest.run(x for x in questions.asked(workshop) if wanted is None or x.name in wanted):
                 found.append(one)
                 console.print(f"{one.network} {one.property}: {one.status} in {one.seconds:.1f} s {one.wrong}")
+            if not found:
+                raise ConfigError(f"the set {name} has none of the networks {given.networks}")
             answers[name] = found
     except CerttrainError as error:
         print(error, file=sys.stderr)

@@ -108,6 +108,7 @@ def test_an_aeroplane_that_comes_straight_at_one_is_to_be_avoided() -> None:
     ("arguments", "complaint"),
     [
         (["--only=mnist_fc,mnist"], "unknown set 'mnist': one of mnist_fc,"),
+        (["--only=mnist_fc", "--networks=none"], "the set mnist_fc has none of the networks none"),
         (["--seconds=nan"], "--seconds must be a positive number"),
         (["--only=mnist_fc", "--mnist=/nowhere"], "/nowhere"),
     ],

@@ -9,15 +9,19 @@ from dataclasses import dataclass
 
 import torch
 
-from certtrain.certify.search.narrowing import Narrowing
+from certtrain.certify.search.narrowing import Narrowed, Narrowing
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.search import Effort, Ending, Outcome, Search, lowest
+from certtrain.certify.search.tree import Tree
 from certtrain.deadline import OutOfTime, until
 
 # Subdomains of all goals together that are examined first: what they settle needs no narrowing.
 FIRST = 64
 # Seconds of a goal's first turn; each next one is twice as long.
 TURN_S = 1.0
+# Share of a goal's turns that its tree has: one that comes to its end in the time that is left, as things go; another;
+# and one that needs more than so many times that.
+MUCH, EVEN, LITTLE, HOPE = 7 / 8, 1 / 2, 1 / 8, 16
 # What is known of a goal that was refuted where its box is narrowed: nowhere are its forms all <= 0, not by how much.
 BARELY = torch.finfo(torch.float32).tiny
 # Endings of single goals, from that which decides what is said of all.
@@ -59,7 +63,7 @@ class Goalwise:
 
 
 class _Goal:
-    """One goal: narrowed on its first turn, searched on all.
+    """One goal: its box is narrowed on its first turn; then a search and a tree share all turns, until one ends.
 
     Args:
         of: What it is a goal of.
@@ -70,6 +74,7 @@ class _Goal:
     def __init__(self, of: Goalwise, goal: int, lower: float) -> None:
         self._of, self._goal, self._known = of, goal, lower
         self._search: Search | None = None
+        self._tree: Tree | None = None
         self.found: Outcome | None = None
 
     @property
@@ -80,7 +85,7 @@ class _Goal:
     @property
     def examined(self) -> int:
         """Subdomains that were bounded."""
-        return 0 if self._search is None else self._search.examined
+        return sum(way.examined for way in (self._search, self._tree) if way is not None)
 
     @property
     def lower(self) -> float:
@@ -90,27 +95,53 @@ class _Goal:
         found = -math.inf if self._search is None else self._search.lower
         return max(self._known, min(found, 0.0)) if not math.isnan(found) else found
 
-    def go_on(self, pause: float, memory: int) -> None:
-        """Searches until it is answered, a moment of `time.perf_counter()` has passed, or memory is over.
+    def go_on(self, length: float, memory: int) -> None:
+        """Searches until it is answered, time has passed, or memory is over.
 
         Args:
-            pause: The moment.
+            length: Seconds.
             memory: Bytes that it may take.
         """
+        try:
+            with until(self._of.deadline):
+                self.found = self._begin() if self._search is None else None
+                self.found = self.found or self._turn(length, memory)
+        except OutOfTime:
+            self.found = Outcome("time", self._known, None, 0)
+
+    def _begin(self) -> Outcome | None:
         of = self._of
-        if self._search is None:
-            try:
-                with until(of.deadline):
-                    narrowed = of.narrowing.narrow(of.root, self._goal)
-            except OutOfTime:
-                self.found = Outcome("time", self._known, None, 0)
-                return
-            if narrowed is None:
-                self.found = Outcome("closed", BARELY, None, 0)
-                return
-            goals = torch.tensor([self._goal])
-            self._search = Search(narrowed, of.deadline, of.effort, of.memory, goals)
-        self.found = self._search.run(pause, memory=memory)
+        narrowed = of.narrowing.narrow(Narrowed.of(of.root, self._goal))
+        if narrowed is None:
+            return Outcome("closed", BARELY, None, 0)
+        goals = torch.tensor([self._goal])
+        self._search = Search(narrowed.root, of.deadline, of.effort, of.memory, goals)
+        if of.narrowing.rounds:
+            self._tree = Tree(narrowed, of.narrowing, of.effort, of.deadline, of.memory)
+        return None
+
+    def _turn(self, length: float, memory: int) -> Outcome | None:
+        assert self._search is not None
+        start = time.perf_counter()
+        found = self._search.run(start + length * (1 - self._share(start)), memory=memory)
+        if self._tree is None or (found is not None and found.ending not in ("memory", "exhausted")):
+            return found
+        now = time.perf_counter()
+        other = self._tree.run(now + length * self._share(now))
+        if other is None or other.ending == "exhausted":
+            # Nor does a search that has no memory left end the tree.
+            self._tree = None if other is not None else self._tree
+            return found if self._tree is None else None
+        return other
+
+    def _share(self, now: float) -> float:
+        """Of a turn, the tree's."""
+        if self._tree is None:
+            return 0.0
+        left = self._of.deadline - now
+        if (needed := self._tree.seconds_left) is None:
+            return EVEN
+        return MUCH if needed <= left else EVEN if needed <= HOPE * left else LITTLE
 
 
 def _take_turns(goals: Sequence[_Goal], memory: int) -> None:
@@ -118,13 +149,12 @@ def _take_turns(goals: Sequence[_Goal], memory: int) -> None:
     waiting, length = list(goals), TURN_S
     while waiting:
         for goal in list(waiting):
-            alone = len(waiting) == 1
-            goal.go_on(math.inf if alone else time.perf_counter() + length, memory // len(waiting))
+            goal.go_on(length, memory // len(waiting))
             if goal.found is None:
                 continue
             if goal.ending in ("counterexample", "time"):
                 return
-            if goal.ending != "memory" or alone:
+            if goal.ending != "memory" or len(waiting) == 1:
                 waiting.remove(goal)
         if all(goal.ending == "memory" for goal in waiting):
             return

@@ -27,6 +27,8 @@ from certtrain.errors import ConfigError
 
 # Float64's bounds are taken to be off by so much, relative to 1 or their size: this is not all of what counts in it.
 GUARD = 1e-9
+# A goal's bound is taken to be at least so far below zero, where weights are measured by it.
+LEAST = 1e-6
 # Bytes that rows may take together.
 MEMORY = 1 << 27
 
@@ -54,81 +56,111 @@ class Narrowing:
         if not (type(self.rounds) is int and self.rounds >= 0):
             raise ConfigError(f"narrowing must be a whole number of rounds >= 0, got {self.rounds!r}")
 
-    def narrow(self, root: Root, goal: int) -> Root | None:
-        """The same box with bounds that hold wherever a goal is met; None where it is nowhere.
+    def narrow(self, known: Narrowed) -> Narrowed | None:
+        """The same box with bounds that hold wherever its goal is met; None where it is nowhere.
 
         Raises:
             OutOfTime: If the deadline passes.
         """
-        layers = [_Neurons(self, goal, part) for part in root.space.parts]
-        itself = _Itself(self, goal)
         for _ in range(self.rounds):
-            before = _width(root)
-            lower = itself.lower(root)
+            before = _width(known.root)
+            lower, choice = _itself(known, self.steps)
             if lower > 0:
                 return None
-            for layer in layers:
-                low, high = layer.bounds(root, lower)
+            known, layers = replace(known, choice=choice), []
+            for layer in known.layers:
+                low, high, found = layer.bounds(known.root, lower, self)
                 if bool((low > high).any()):
                     return None
-                ends = root.bounds.lower.clone(), root.bounds.upper.clone()
+                ends = known.root.bounds.lower.clone(), known.root.bounds.upper.clone()
                 for end, own in zip(ends, (low, high), strict=True):
                     end[:, layer.part.columns] = own
-                root = root.narrowed(Interval(*ends))
-            if _width(root) > (1 - self.gain) * before:
+                layers.append(found)
+                known = replace(known, root=known.root.narrowed(Interval(*ends)))
+            known = replace(known, layers=tuple(layers))
+            if _width(known.root) > (1 - self.gain) * before:
                 break
-        return root
+        return known
 
 
-class _Itself:
-    """The goal's own bound, which rises with those of neurons."""
+@dataclass(frozen=True)
+class Narrowed:
+    """A box of which only inputs are of interest that meet a goal, and what the rows that narrowed it chose.
 
-    def __init__(self, of: Narrowing, goal: int) -> None:
-        self._of, self._goal = of, torch.tensor([goal])
-        self._choice: Choice | None = None
+    Attributes:
+        root: With bounds that hold for these.
+        goal: Its number.
+        layers: Of the network.
+        choice: Of the goal's own row; None for the usual one.
+    """
 
-    def lower(self, root: Root) -> float:
-        """Positive only where that is proved."""
-        choice = self._choice
-        if choice is None:
-            slopes = _slopes(root, 1)
-            forms = root.single.goals.forms.shape[1]
-            choice = Choice(slopes, torch.zeros_like(slopes), slopes.new_full((1, forms), 1 / forms))
-            choice = choice if forms > 1 else replace(choice, weights=None)
-        rows = root.rows(root.single, root.decided, self._goal)
-        best = improve(rows, choice, self._of.steps, RATES)
-        self._choice = best.choice
-        return float(root.proved(root.decided, self._goal, best.choice)) if best.lower > 0 else float(best.lower)
+    root: Root
+    goal: int
+    layers: tuple[Layer, ...]
+    choice: Choice | None = None
+
+    @staticmethod
+    def of(root: Root, goal: int) -> Narrowed:
+        """Nothing is narrowed yet."""
+        return Narrowed(root, goal, tuple(Layer(goal, part) for part in root.space.parts))
+
+    def halves(self, column: int) -> tuple[Narrowed, Narrowed]:
+        """Split at a neuron: where it is not negative, and where it is not positive."""
+        low, high = self.root.bounds.lower, self.root.bounds.upper
+        at, zero = (torch.tensor([0]), torch.tensor([column])), torch.zeros(1, dtype=torch.float64)
+        on, off = Interval(low.index_put(at, zero), high), Interval(low, high.index_put(at, zero))
+        return replace(self, root=self.root.narrowed(on)), replace(self, root=self.root.narrowed(off))
 
 
-class _Neurons:
-    """A layer's bounds, and what their rows chose."""
+def _itself(known: Narrowed, steps: int) -> tuple[float, Choice]:
+    """The goal's own bound, positive only where that is proved, and what it chose."""
+    root, goal, choice = known.root, torch.tensor([known.goal]), known.choice
+    forms = root.single.goals.forms.shape[1]
+    if choice is None:
+        slopes = _slopes(root, 1)
+        weights = slopes.new_full((1, forms), 1 / forms) if forms > 1 else None
+        choice = Choice(slopes, torch.zeros_like(slopes), weights)
+    best = improve(root.rows(root.single, root.decided, goal), _with_decisions(root, choice), steps, RATES)
+    lower = root.proved(root.decided, goal, best.choice) if best.lower > 0 else best.lower
+    return float(lower), best.choice
 
-    def __init__(self, of: Narrowing, goal: int, part: Part) -> None:
-        self._of, self._goal, self.part = of, goal, part
-        self._chosen: tuple[Tensor, Choice] | None = None
 
-    def bounds(self, root: Root, lower: float) -> tuple[Tensor, Tensor]:
-        """Lower and upper ends at the layer's columns, no looser than before.
+@dataclass(frozen=True)
+class Layer:
+    """Neurons of a layer, and what their rows chose.
+
+    Attributes:
+        goal: Whose counterexamples they are bounded for.
+        part: The layer's columns.
+        chosen: Columns that were bounded last, ascending, and the choices of rows for z and for -z; None: nothing was.
+    """
+
+    goal: int
+    part: Part
+    chosen: tuple[Tensor, Choice] | None = None
+
+    def bounds(self, root: Root, lower: float, effort: Narrowing) -> tuple[Tensor, Tensor, Layer]:
+        """Lower and upper ends at the layer's columns, no looser than before; and what was chosen for them.
 
         Args:
             root: With what is known so far.
             lower: The goal's bound, not positive.
+            effort: How much is done.
         """
         columns = self.part.columns
         low, high = (end[0, columns].clone() for end in (root.bounds.lower, root.bounds.upper))
         open_ = (root.free & (root.decided == 0))[0, columns].nonzero().flatten()
         if not len(open_):
-            return low, high
-        scale = (high - low)[open_] / max(-lower, 1e-6)
-        below, above = self._lower(root, columns.start + open_, scale)
+            return low, high, self
+        scale = (high - low)[open_] / max(-lower, LEAST)
+        below, above, choice = self._lower(root, columns.start + open_, scale, effort)
         # What is no number excludes nothing.
         low[open_] = torch.fmax(low[open_], below)
         high[open_] = torch.fmin(high[open_], -above)
-        return low, high
+        return low, high, replace(self, chosen=(columns.start + open_, choice))
 
-    def _lower(self, root: Root, columns: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Lower bounds of z at columns, and of -z, float64."""
+    def _lower(self, root: Root, columns: Tensor, scale: Tensor, effort: Narrowing) -> tuple[Tensor, Tensor, Choice]:
+        """Lower bounds of z at columns, and of -z, float64, and the choices of both."""
         count = len(columns)
         at, scale = columns.repeat(2), scale.repeat(2)
         signs = torch.ones(2 * count, dtype=torch.float64)
@@ -136,25 +168,22 @@ class _Neurons:
         start, found, chosen = self._start(root, columns), [], []
         for rows in torch.arange(2 * count).split(max(1, MEMORY // root.bytes_per_row)):
             check_deadline()
-            asked = _Asked(self._goal, at[rows], signs[rows], scale[rows])
-            best = improve(asked.rows(root, root.single), start[rows], self._of.steps, self._of.rates).choice
+            asked = _Asked(self.goal, at[rows], signs[rows], scale[rows])
+            best = improve(asked.rows(root, root.single), start[rows], effort.steps, effort.rates).choice
             chosen.append(best)
             found.append(asked.proved(root, best))
-        self._chosen = columns, _joined(chosen)
         below, above = torch.cat(found).split(count)
-        return below, above
+        return below, above, _joined(chosen)
 
     def _start(self, root: Root, columns: Tensor) -> Choice:
         """What the same rows chose last."""
-        if self._chosen is None:
+        if self.chosen is None:
             slopes = _slopes(root, 2 * len(columns))
             forms = root.single.goals.forms.shape[1]
             return Choice(slopes, torch.zeros_like(slopes), slopes.new_zeros((2 * len(columns), forms)))
-        known, choice = self._chosen
+        known, choice = self.chosen
         places = torch.searchsorted(known, columns)
-        choice = choice[torch.cat([places, places + len(known)])]
-        decided = torch.where(root.decided == 0, choice.slopes, (root.decided > 0).float())
-        return replace(choice, slopes=decided)
+        return _with_decisions(root, choice[torch.cat([places, places + len(known)])])
 
 
 @dataclass(frozen=True)
@@ -207,6 +236,11 @@ def _slopes(root: Root, count: int) -> Tensor:
     """Where rows begin, [count, columns]."""
     slopes = torch.where(root.decided == 0, root.single.lower, (root.decided > 0).float())
     return slopes.expand(count, -1).contiguous()
+
+
+def _with_decisions(root: Root, choice: Choice) -> Choice:
+    """Slopes of neurons that were decided since are those of what they are."""
+    return replace(choice, slopes=torch.where(root.decided == 0, choice.slopes, (root.decided > 0).float()))
 
 
 def _joined(choices: list[Choice]) -> Choice:

@@ -88,6 +88,8 @@ class Search:
         self._lost = False
         self._examined = 0
         self._point: Tensor | None = None
+        # The whole box as it was first bounded, a part for every goal that was open then.
+        self.begun: Subdomains | None = None
 
     def run(self, pause: float = math.inf, most: int | float = math.inf, memory: int | None = None) -> Outcome | None:
         """The answer; or None where there is none yet. Another call goes on, after "memory", too.
@@ -123,6 +125,9 @@ class Search:
     def _split(self, pause: float, most: int | float, memory: int) -> Ending | None:
         if self._examined == 0:
             self._examine(self._whole())
+            if len(self._pool):
+                self.begun = self._pool.take(len(self._pool))
+                self._pool.add(self.begun)
         while True:
             self._taken = math.inf
             if self._point is not None:
