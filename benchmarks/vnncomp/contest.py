@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
@@ -98,8 +99,10 @@ class Contest:
         return self.folder / "vnnlib" / f"{network}-{name}.vnnlib"
 
     def _ask(self, network: str, name: str) -> Answered:
-        result = self.folder / "result.txt"
-        result.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory() as place:
+            return self._answered(network, name, Path(place) / "result.txt")
+
+    def _answered(self, network: str, name: str, result: Path) -> Answered:
         files = [str(path) for path in (self._onnx(network), self._vnnlib(network, name), result)]
         command = [sys.executable, "-m", "certtrain", "vnncomp", *files, f"{self.limit:g}"]
         start = time.perf_counter()
