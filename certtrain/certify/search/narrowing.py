@@ -48,9 +48,9 @@ class Narrowing:
     """
 
     rounds: int = 8
-    steps: int = 5
+    steps: int = 3
     rates: Rates = Rates(slopes=0.25, multipliers=0.1, weights=0.05)  # noqa: RUF009  (frozen)
-    gain: float = 0.02
+    gain: float = 0.03
 
     def __post_init__(self) -> None:
         if not (type(self.rounds) is int and self.rounds >= 0):

@@ -17,7 +17,7 @@ from certtrain.certify.search.narrowing import Narrowed, Narrowing
 from certtrain.certify.search.search import Effort, Outcome, Search
 
 # Subdomains that are examined at each node, before it is split.
-PARTS = 256
+PARTS = 64
 # Nodes before a tree is judged.
 NODES = 16
 
