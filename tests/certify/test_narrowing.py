@@ -14,13 +14,14 @@ from certtrain.certify.arithmetic import Arithmetic, arithmetic_named
 from certtrain.certify.milp import exact_minimum
 from certtrain.certify.network import Network
 from certtrain.certify.search import goalwise, narrowing, tree
-from certtrain.certify.search.goalwise import BARELY, Goalwise
+from certtrain.certify.search.goalwise import Goalwise
 from certtrain.certify.search.narrowing import Narrowed, Narrowing
 from certtrain.certify.search.relaxed import Goals
 from certtrain.certify.search.root import Root
-from certtrain.certify.search.search import Effort, Search
+from certtrain.certify.search.search import BARELY, Effort, Outcome, Search
 from certtrain.certify.search.tree import Tree
 from certtrain.certify.search.whole import BranchAndBound
+from certtrain.certify.soundness import SoundnessError
 from certtrain.certify.verifiers.bab import Bab
 from certtrain.deadline import OutOfTime, until
 from certtrain.errors import ConfigError
@@ -147,6 +148,29 @@ def test_of_what_is_refuted_by_contradiction_no_margin_is_claimed(monkeypatch: p
     found = Goalwise(root).run()
     assert found.ending == "closed"
     assert found.lower == BARELY > 0
+
+
+def test_what_was_stuck_before_goals_are_searched_by_themselves_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(goalwise, "FIRST", 0)
+    _, root, _, _ = hard_goal(1, 0.05)
+    assert Goalwise(root).run().ending == "closed"
+    original = Search.left
+
+    def left(self: Search) -> object:
+        # As if a leaf of another goal had come to nothing.
+        self._stuck = -0.5
+        return original(self)
+
+    monkeypatch.setattr(Search, "left", left)
+    found = Goalwise(root).run()
+    assert found.ending == "exhausted"
+    assert found.lower == -0.5
+
+
+@pytest.mark.parametrize("lower", [0.0, -1.0, math.nan])
+def test_nothing_is_closed_by_a_bound_that_is_not_positive(lower: float) -> None:
+    with pytest.raises(SoundnessError, match="everything is proved, with a bound of"):
+        Outcome("closed", lower, None, 1)
 
 
 def test_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from certtrain.certify.search.narrowing import Narrowed, Narrowing
 from certtrain.certify.search.root import Root
-from certtrain.certify.search.search import Effort, Ending, Outcome, Search, lowest
+from certtrain.certify.search.search import BARELY, Effort, Ending, Outcome, Search, lowest
 from certtrain.certify.search.tree import Tree
 from certtrain.deadline import OutOfTime, until
 
@@ -22,8 +22,6 @@ TURN_S = 1.0
 # Share of a goal's turns that its tree has: one that comes to its end in the time that is left, as things go; another;
 # and one that needs more than so many times that.
 MUCH, EVEN, LITTLE, HOPE = 7 / 8, 1 / 2, 1 / 8, 16
-# What is known of a goal that was refuted where its box is narrowed: nowhere are its forms all <= 0, not by how much.
-BARELY = torch.finfo(torch.float32).tiny
 # Endings of single goals, from that which decides what is said of all.
 ORDER: Sequence[Ending] = ("counterexample", "time", "memory", "exhausted", "closed")
 
@@ -56,7 +54,9 @@ class Goalwise:
         goals = left.goal.unique().tolist()
         each = [_Goal(self, one, float(left.lower[left.goal == one].min())) for one in goals]
         _take_turns(each, self.memory)
-        ending = min((goal.ending for goal in each), key=ORDER.index)
+        # A part that was stuck is none of those that are left.
+        before: list[Ending] = ["exhausted"] if together.is_stuck else []
+        ending = min([*before, *(goal.ending for goal in each)], key=ORDER.index)
         point = next((goal.found.counterexample for goal in each if goal.found and goal.ending == ending), None)
         examined = together.examined + sum(goal.examined for goal in each)
         return Outcome(ending, lowest(together.lower, *(goal.lower for goal in each)), point, examined)

@@ -17,8 +17,11 @@ from certtrain.certify.search.branching import NOT_SPLIT, candidates, children, 
 from certtrain.certify.search.pool import Pool
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.subdomains import Subdomains
+from certtrain.certify.soundness import SoundnessError
 from certtrain.deadline import OutOfTime, check_deadline, until
 
+# What is known of a goal that was refuted where its box is narrowed: nowhere are its forms all <= 0, not by how much.
+BARELY = torch.finfo(torch.float32).tiny
 # closed: everything is proved. exhausted: nothing is left that could be split.
 Ending = Literal["closed", "counterexample", "exhausted", "time", "memory"]
 
@@ -51,12 +54,19 @@ class Outcome:
         lower: A bound of every goal: positive exactly where all are refuted; NaN where a bound is.
         counterexample: A point, [*input_shape], that is unsafe where it was evaluated; None where none was met.
         examined: Subdomains that were bounded.
+
+    Raises:
+        SoundnessError: If everything is said to be proved, and a bound says otherwise.
     """
 
     ending: Ending
     lower: float
     counterexample: Tensor | None
     examined: int
+
+    def __post_init__(self) -> None:
+        if self.ending == "closed" and not self.lower > 0:
+            raise SoundnessError(f"a search said that everything is proved, with a bound of {self.lower:g}")
 
 
 class Search:
@@ -113,6 +123,11 @@ class Search:
         return self._examined
 
     @property
+    def is_stuck(self) -> bool:
+        """Whether there is a part for which nothing can be done: what is left cannot close all, then."""
+        return self._stuck != math.inf
+
+    @property
     def lower(self) -> float:
         """A bound of everything; of what is open it is float32's, which proves nothing."""
         left = lowest(self._stuck, self._taken, self._pool.worst)
@@ -133,7 +148,7 @@ class Search:
             if self._point is not None:
                 return "counterexample"
             if self._lost or math.isnan(self._stuck) or not len(self._pool):
-                return "closed" if self._stuck == math.inf else "exhausted"
+                return "exhausted" if self.is_stuck else "closed"
             check_deadline()
             if self._pool.nbytes > memory:
                 return "memory"

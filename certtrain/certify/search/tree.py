@@ -14,7 +14,7 @@ import torch
 
 from certtrain.certify.search.branching import choose
 from certtrain.certify.search.narrowing import Narrowed, Narrowing
-from certtrain.certify.search.search import Effort, Outcome, Search
+from certtrain.certify.search.search import BARELY, Effort, Outcome, Search
 
 # Subdomains that are examined at each node, before it is split.
 PARTS = 64
@@ -72,7 +72,7 @@ class Tree:
                 self._closed += 2.0**-depth
             else:
                 self._open += [(half, depth + 1) for half in narrowed.halves(found)]
-        return Outcome("closed", math.nan, None, self.examined)
+        return Outcome("closed", BARELY, None, self.examined)
 
     def _searched(self, box: Narrowed) -> Outcome | int | None:
         """An ending that is one for all; else the neuron to split, or None where nothing is left."""
