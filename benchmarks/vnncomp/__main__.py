@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     console.print(table(answers))
-    return 0
+    return int(any(one.wrong for found in answers.values() for one in found))
 
 
 def table(answers: dict[str, list[Answered]]) -> Table:
@@ -66,8 +66,9 @@ def table(answers: dict[str, list[Answered]]) -> Table:
 
 
 def _row(name: str, found: Sequence[Answered]) -> tuple[str, ...]:
-    proved, violated = ([one for one in found if one.status == status] for status in ("unsat", "sat"))
-    seconds = sorted(one.seconds for one in found if one.status in SOLVED)
+    right = [one for one in found if not one.wrong]
+    proved, violated = ([one for one in right if one.status == status] for status in ("unsat", "sat"))
+    seconds = sorted(one.seconds for one in right if one.status in SOLVED)
     median = f"{seconds[len(seconds) // 2]:.1f}" if seconds else ""
     solved = len(proved) + len(violated)
     counts = (len(proved), len(violated), solved, len(found) - solved, sum(bool(one.wrong) for one in found))

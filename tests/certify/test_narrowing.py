@@ -18,7 +18,7 @@ from certtrain.certify.search.goalwise import Goalwise
 from certtrain.certify.search.narrowing import Narrowed, Narrowing
 from certtrain.certify.search.relaxed import Goals
 from certtrain.certify.search.root import Root
-from certtrain.certify.search.search import BARELY, Effort, Outcome, Search
+from certtrain.certify.search.search import BARELY, Effort, Ending, Outcome, Search
 from certtrain.certify.search.tree import Tree
 from certtrain.certify.search.whole import BranchAndBound
 from certtrain.certify.soundness import SoundnessError
@@ -171,6 +171,45 @@ def test_what_was_stuck_before_goals_are_searched_by_themselves_stays_open(monke
 def test_nothing_is_closed_by_a_bound_that_is_not_positive(lower: float) -> None:
     with pytest.raises(SoundnessError, match="everything is proved, with a bound of"):
         Outcome("closed", lower, None, 1)
+
+
+@pytest.mark.parametrize("ending", ["time", "memory", "exhausted", "counterexample"])
+def test_what_is_not_closed_has_no_positive_bound(ending: Ending) -> None:
+    assert Outcome(ending, 0.5, None, 1).lower == 0.0
+    assert Outcome(ending, -0.5, None, 1).lower == -0.5
+    assert math.isnan(Outcome(ending, math.nan, None, 1).lower)
+
+
+def test_a_bound_of_float32_alone_is_none_of_a_goal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is open may have a positive bound in float32: it was not proved."""
+    monkeypatch.setattr(goalwise, "FIRST", 0)
+    monkeypatch.setattr(Root, "proved", lambda root, decisions, *_: torch.full((len(decisions),), -0.1).double())
+    _, root, _, _ = hard_goal(1, 5.0)
+    with torch.no_grad():
+        found = Goalwise(root, time.perf_counter() + 2.0, narrowing=Narrowing(rounds=0)).run()
+    assert found.ending != "closed"
+    assert not found.lower > 0
+
+
+def test_an_infinite_bound_refutes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Root, "proved", lambda root, decisions, *_: torch.full((len(decisions),), math.inf).double())
+    _, root, _, _ = hard_goal(1, 5.0)
+    monkeypatch.setattr(narrowing.Layer, "bounds", lambda layer, root, *_: (*_ends(layer, root), layer))
+    assert narrow(root) is not None
+
+
+def _ends(layer: narrowing.Layer, root: Root) -> tuple[Tensor, Tensor]:
+    return root.bounds.lower[0, layer.part.columns], root.bounds.upper[0, layer.part.columns]
+
+
+def test_what_was_taken_out_of_a_search_is_not_taken_for_closed() -> None:
+    _, root, _, _ = hard_goal(1, 0.05)
+    search = Search(root)
+    with torch.no_grad():
+        assert search.run(most=0) is None
+        search.left()
+        with pytest.raises(AssertionError, match="taken out"):
+            search.run()
 
 
 def test_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

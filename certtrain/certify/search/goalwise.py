@@ -51,8 +51,9 @@ class Goalwise:
         if found is not None:
             return found
         left = together.left()
-        goals = left.goal.unique().tolist()
-        each = [_Goal(self, one, float(left.lower[left.goal == one].min())) for one in goals]
+        bounds = {goal: float(left.lower[left.goal == goal].min()) for goal in left.goal.unique().tolist()}
+        # The worst first: if there is a counterexample, it is likely to be one of these.
+        each = [_Goal(self, goal, bounds[goal]) for goal in sorted(bounds, key=bounds.__getitem__)]
         _take_turns(each, self.memory)
         # A part that was stuck is none of those that are left.
         before: list[Ending] = ["exhausted"] if together.is_stuck else []
@@ -72,7 +73,7 @@ class _Goal:
     """
 
     def __init__(self, of: Goalwise, goal: int, lower: float) -> None:
-        self._of, self._goal, self._known = of, goal, lower
+        self._of, self._goal, self._known = of, goal, min(lower, 0.0)
         self._search: Search | None = None
         self._tree: Tree | None = None
         self.found: Outcome | None = None
@@ -128,10 +129,12 @@ class _Goal:
             return found
         now = time.perf_counter()
         other = self._tree.run(now + length * self._share(now))
-        if other is None or other.ending == "exhausted":
-            # Nor does a search that has no memory left end the tree.
-            self._tree = None if other is not None else self._tree
-            return found if self._tree is None else None
+        if other is None:
+            # Nor does it end with a search that has no memory left, or nothing left to split.
+            return None
+        if other.ending == "exhausted":
+            self._tree = None
+            return found
         return other
 
     def _share(self, now: float) -> float:

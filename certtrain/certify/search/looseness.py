@@ -18,6 +18,7 @@ from torch import Tensor
 from certtrain.activations import Interval
 from certtrain.bounds.optimised.passes import Backward, forward
 from certtrain.bounds.optimised.region import Held, Region
+from certtrain.deadline import check_deadline
 
 # Points that are taken through the network together.
 POINTS = 1 << 13
@@ -31,12 +32,16 @@ def looseness(region: Region, hidden: Mapping[int, Interval], found: Backward) -
         region: The network on the rows' boxes.
         hidden: Bounds of what activations read, a row each.
         found: The rows' bounds there.
+
+    Raises:
+        OutOfTime: If the deadline has passed.
     """
     width = 2 * region.radius.flatten(1)
     inputs = (width > 0).any(0).nonzero().flatten()
     blame = torch.zeros_like(width)
     size = max(1, POINTS // (len(inputs) + 1))
     for rows in torch.arange(len(width), device=width.device).split(size):
+        check_deadline()
         blame[rows[:, None], inputs] = _blame(region, hidden, found, rows, inputs)
     return blame
 

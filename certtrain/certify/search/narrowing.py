@@ -9,6 +9,7 @@ layer's rows, and the next round's.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -65,17 +66,18 @@ class Narrowing:
         for _ in range(self.rounds):
             before = _width(known.root)
             lower, choice = _itself(known, self.steps)
-            if lower > 0:
+            if 0 < lower < math.inf:
                 return None
             known, layers = replace(known, choice=choice), []
             for layer in known.layers:
-                low, high, found = layer.bounds(known.root, lower, self)
-                if bool((low > high).any()):
+                found = layer.bounds(known.root, lower, self)
+                if found is None:
                     return None
+                low, high, layer = found
                 ends = known.root.bounds.lower.clone(), known.root.bounds.upper.clone()
                 for end, own in zip(ends, (low, high), strict=True):
                     end[:, layer.part.columns] = own
-                layers.append(found)
+                layers.append(layer)
                 known = replace(known, root=known.root.narrowed(Interval(*ends)))
             known = replace(known, layers=tuple(layers))
             if _width(known.root) > (1 - self.gain) * before:
@@ -139,8 +141,10 @@ class Layer:
     part: Part
     chosen: tuple[Tensor, Choice] | None = None
 
-    def bounds(self, root: Root, lower: float, effort: Narrowing) -> tuple[Tensor, Tensor, Layer]:
-        """Lower and upper ends at the layer's columns, no looser than before; and what was chosen for them.
+    def bounds(self, root: Root, lower: float, effort: Narrowing) -> tuple[Tensor, Tensor, Layer] | None:
+        """Lower and upper ends at the layer's columns, no looser than before, and what was chosen for them.
+
+        None where ends that were found anew exclude each other.
 
         Args:
             root: With what is known so far.
@@ -157,6 +161,8 @@ class Layer:
         # What is no number excludes nothing.
         low[open_] = torch.fmax(low[open_], below)
         high[open_] = torch.fmin(high[open_], -above)
+        if bool((low > high)[open_].any()):
+            return None
         return low, high, replace(self, chosen=(columns.start + open_, choice))
 
     def _lower(self, root: Root, columns: Tensor, scale: Tensor, effort: Narrowing) -> tuple[Tensor, Tensor, Choice]:

@@ -65,7 +65,10 @@ class Outcome:
     examined: int
 
     def __post_init__(self) -> None:
-        if self.ending == "closed" and not self.lower > 0:
+        if self.ending != "closed":
+            # What was refuted has positive bounds, and float32 may have one of what is open: neither is one of all.
+            object.__setattr__(self, "lower", lowest(self.lower, 0.0))
+        elif not self.lower > 0:
             raise SoundnessError(f"a search said that everything is proved, with a bound of {self.lower:g}")
 
 
@@ -98,6 +101,8 @@ class Search:
         self._lost = False
         self._examined = 0
         self._point: Tensor | None = None
+        # Parts were taken out of it, or lost with the time: it can answer nothing any more.
+        self._over = False
         # The whole box as it was first bounded, a part for every goal that was open then.
         self.begun: Subdomains | None = None
 
@@ -109,12 +114,13 @@ class Search:
             most: Subdomains that are examined, after which neither.
             memory: Bytes that open subdomains may take this time; None for what they were given at first.
         """
+        assert not self._over, "of what was taken out nothing would be said"
         ending: Ending | None
         try:
             with until(self._deadline):
                 ending = self._split(pause, most, self._memory if memory is None else memory)
         except OutOfTime:
-            ending = "time"
+            ending, self._over = "time", True
         return None if ending is None else Outcome(ending, self.lower, self._point, self._examined)
 
     @property
@@ -135,6 +141,7 @@ class Search:
 
     def left(self) -> Subdomains:
         """Takes out all that is open: it is no longer searched."""
+        self._over = True
         return self._pool.take(len(self._pool))
 
     def _split(self, pause: float, most: int | float, memory: int) -> Ending | None:
