@@ -140,8 +140,8 @@ class Contest:
             return
         with (self.folder / "results.csv").open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                numbers = {key: float(row[key]) for key in ("limit", "seconds")}
-                yield Answered(**{**row, **numbers})  # type: ignore[arg-type]
+                limit, seconds = float(row["limit"]), float(row["seconds"])
+                yield Answered(row["network"], row["property"], limit, row["status"], seconds, row["wrong"])
 
     def _note(self, found: Answered) -> None:
         path = self.folder / "results.csv"

@@ -116,13 +116,9 @@ class Narrowed:
 
 def _itself(known: Narrowed, steps: int) -> tuple[float, Choice]:
     """The goal's own bound, positive only where that is proved, and what it chose."""
-    root, goal, choice = known.root, torch.tensor([known.goal]), known.choice
-    forms = root.single.goals.forms.shape[1]
-    if choice is None:
-        slopes = _slopes(root, 1)
-        weights = slopes.new_full((1, forms), 1 / forms) if forms > 1 else None
-        choice = Choice(slopes, torch.zeros_like(slopes), weights)
-    best = improve(root.rows(root.single, root.decided, goal), _with_decisions(root, choice), steps, RATES)
+    root, goal = known.root, torch.tensor([known.goal])
+    choice = root.first_choice(1) if known.choice is None else _with_decisions(root, known.choice)
+    best = improve(root.rows(root.single, root.decided, goal), choice, steps, RATES)
     lower = root.proved(root.decided, goal, best.choice) if best.lower > 0 else best.lower
     return float(lower), best.choice
 
@@ -153,7 +149,7 @@ class Layer:
         """
         columns = self.part.columns
         low, high = (end[0, columns].clone() for end in (root.bounds.lower, root.bounds.upper))
-        open_ = (root.free & (root.decided == 0))[0, columns].nonzero().flatten()
+        open_ = root.undecided[0, columns].nonzero().flatten()
         if not len(open_):
             return low, high, self
         scale = (high - low)[open_] / max(-lower, LEAST)
@@ -184,9 +180,8 @@ class Layer:
     def _start(self, root: Root, columns: Tensor) -> Choice:
         """What the same rows chose last."""
         if self.chosen is None:
-            slopes = _slopes(root, 2 * len(columns))
-            forms = root.single.goals.forms.shape[1]
-            return Choice(slopes, torch.zeros_like(slopes), slopes.new_zeros((2 * len(columns), forms)))
+            count, forms = 2 * len(columns), root.single.goals.forms.shape[1]
+            return replace(root.first_choice(count), weights=root.single.lower.new_zeros((count, forms)))
         known, choice = self.chosen
         places = torch.searchsorted(known, columns)
         return _with_decisions(root, choice[torch.cat([places, places + len(known)])])
@@ -238,15 +233,9 @@ class _Asked:
         return torch.full((len(self.columns),), self.goal)
 
 
-def _slopes(root: Root, count: int) -> Tensor:
-    """Where rows begin, [count, columns]."""
-    slopes = torch.where(root.decided == 0, root.single.lower, (root.decided > 0).float())
-    return slopes.expand(count, -1).contiguous()
-
-
 def _with_decisions(root: Root, choice: Choice) -> Choice:
     """Slopes of neurons that were decided since are those of what they are."""
-    return replace(choice, slopes=torch.where(root.decided == 0, choice.slopes, (root.decided > 0).float()))
+    return replace(choice, slopes=root.with_decisions(choice.slopes))
 
 
 def _joined(choices: list[Choice]) -> Choice:
@@ -258,5 +247,4 @@ def _joined(choices: list[Choice]) -> Choice:
 
 def _width(root: Root) -> float:
     """Of all that is undecided, together."""
-    open_ = root.free & (root.decided == 0)
-    return float((root.bounds.upper - root.bounds.lower)[open_].sum())
+    return float((root.bounds.upper - root.bounds.lower)[root.undecided].sum())

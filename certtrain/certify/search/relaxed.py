@@ -89,7 +89,8 @@ class Relaxed:
         functions = {index: op.function for index, op in self.region.graph.activations}
         held = dict(self.region.held)
         for part in self.space.parts:
-            own, old = bounds.map(lambda x, at=part.columns: x[:, at]), held[part.activation]  # type: ignore[misc]
+            own = Interval(bounds.lower[:, part.columns], bounds.upper[:, part.columns])
+            old = held[part.activation]
             open_ = functions[part.activation].undecided(own)
             new = Held.between(functions[part.activation], own, None if self.below is None else slack[:, part.columns])
             pairs = zip(new.tensors, old.tensors, strict=True)

@@ -140,6 +140,22 @@ class Root:
         return self.space.gather(lambda part: self.pruned.layer(part.read, layer(part)), like)
 
     @property
+    def undecided(self) -> Tensor:
+        """Columns of neurons that may be split and are not decided everywhere, [1, columns]."""
+        return self.free & (self.decided == 0)
+
+    def with_decisions(self, slopes: Tensor) -> Tensor:
+        """Slopes, float32 [rows, columns], but for neurons that are decided everywhere: of these, what they are."""
+        return torch.where(self.decided == 0, slopes, (self.decided > 0).float())
+
+    def first_choice(self, count: int) -> Choice:
+        """Of rows of a goal on the whole box, before anything was optimised: lines of least area, equal weights."""
+        slopes = self.with_decisions(self.single.lower).expand(count, -1).contiguous()
+        forms = self.single.goals.forms.shape[1]
+        weights = slopes.new_full((count, forms), 1 / forms) if forms > 1 else None
+        return Choice(slopes, torch.zeros_like(slopes), weights)
+
+    @property
     def bytes_per_row(self) -> int:
         """What bounding one subdomain in float32 holds at once, roughly."""
         return 4 * ROW_COPIES * sum(op.size for op in self.single.region.graph.ops)

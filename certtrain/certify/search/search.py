@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from certtrain.bounds.optimised.choice import Choice
 from certtrain.certify.search import leaves, points
 from certtrain.certify.search.bounding import bound
 from certtrain.certify.search.branching import NOT_SPLIT, candidates, children, choose
@@ -167,15 +166,10 @@ class Search:
 
     def _whole(self) -> Subdomains:
         """One subdomain for every goal: the whole box."""
-        relaxed, count = self._root.single, len(self._goals)
-        forms = relaxed.goals.forms.shape[1]
-        weights = relaxed.lower.new_full((count, forms), 1 / forms) if forms > 1 else None
-        slopes = relaxed.lower.expand(count, -1).contiguous()
-        decisions = self._root.decided.expand(count, -1).contiguous()
-        slopes = torch.where(decisions == 0, slopes, (decisions > 0).float())
-        choice = Choice(slopes, torch.zeros_like(slopes), weights)
-        unknown = relaxed.lower.new_full((count,), -math.inf)
-        return Subdomains(decisions, choice, unknown, self._goals, torch.zeros((count, 0), dtype=torch.int64))
+        root, count = self._root, len(self._goals)
+        decisions = root.decided.expand(count, -1).contiguous()
+        unknown, none = root.single.lower.new_full((count,), -math.inf), torch.zeros((count, 0), dtype=torch.int64)
+        return Subdomains(decisions, root.first_choice(count), unknown, self._goals, none)
 
     def _examine(self, fresh: Subdomains) -> None:
         """Bounds subdomains; keeps what stays open, decides what cannot be split."""
