@@ -3,10 +3,11 @@
 import math
 
 import torch
+from certify.fakes import linear
 from torch import Tensor, nn
 
 from certtrain.bounds import Box, build
-from certtrain.bounds.optimised.choice import Choice
+from certtrain.certify.milp import exact_minimum
 from certtrain.certify.network import Network
 from certtrain.certify.search.branching import children
 from certtrain.certify.search.relaxed import Goals
@@ -14,6 +15,7 @@ from certtrain.certify.search.root import Root
 from certtrain.certify.search.search import Effort, Outcome, Search
 from certtrain.certify.search.subdomains import Subdomains
 
+SQUARE = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
 USUAL = Effort()
 # Splitting alone looks for counterexamples.
 NO_DESCENT = Effort(descents=0)
@@ -41,13 +43,32 @@ def root_of(network: Network, box: Box, goals: Goals) -> Root:
     return Root.of(network.graph, network.values, box, hidden, goals)
 
 
+def above(network: Network, box: Box, row: list[float], limit: float) -> Root:
+    """Of the goal that a form of the outputs is at most a limit."""
+    return root_of(network, box, Goals.margins(torch.tensor([row]).double(), torch.tensor([limit]).double()))
+
+
+def diagonal() -> Network:
+    """relu(x0 + x1) - relu(-x0 - x1), which is x0 + x1."""
+    layers = linear([[1.0, 1.0], [-1.0, -1.0]]), nn.ReLU(), linear([[1.0, -1.0]])
+    return Network.traced(nn.Sequential(*layers), (2,))
+
+
+def hard_goal(seed: int, slack: float) -> tuple[Network, Root, Tensor, float]:
+    """A network, a goal so much below the smallest value of a form, that form, and the goal's limit."""
+    network, box = random_network(seed, inputs=4), Box.linf(uniform(1, 4, seed=seed), 0.5, None)
+    row = torch.tensor([1.0, -1.0, 0.0]).double()
+    exact = exact_minimum(network.graph, network.values[torch.float64], box, row[None, None])
+    limit = float(exact.upper) - slack
+    return network, root_of(network, box, Goals.margins(row[None], torch.tensor([limit]).double())), row, limit
+
+
 def whole(root: Root) -> Subdomains:
     """The first goal on the whole box."""
-    slopes, forms = root.single.lower, root.single.goals.forms.shape[1]
-    weights = torch.full((1, forms), 1 / forms) if forms > 1 else None
-    choice = Choice(slopes, torch.zeros_like(slopes), weights)
     none = torch.zeros((1, root.space.size), dtype=torch.int8)
-    return Subdomains(none, choice, torch.tensor([-math.inf]), torch.zeros(1).long(), torch.zeros(1, 0).long())
+    return Subdomains(
+        none, root.first_choice(1), torch.tensor([-math.inf]), torch.zeros(1).long(), torch.zeros(1, 0).long()
+    )
 
 
 def fully_split(root: Root, at: Tensor) -> Subdomains:
