@@ -24,6 +24,7 @@ from certtrain.certify.verifiers.bab import Bab
 from certtrain.deadline import OutOfTime, until
 from certtrain.testing import compare_with_oracle, oracle_question
 
+PLENTY = 1 << 30
 # Dense, convolutional and residual networks.
 SEEDS = range(8)
 
@@ -140,7 +141,7 @@ def test_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tree_of(root: Root, rounds: int, deadline: float = math.inf) -> Tree:
-    return Tree(Narrowed.of(root, 0), Narrowing(rounds=rounds), Effort(), deadline, 1 << 30)
+    return Tree(Narrowed.of(root, 0), Narrowing(rounds=rounds), Effort(), deadline, PLENTY)
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 8])
@@ -151,7 +152,7 @@ def test_trees_refute_and_meet_goals(seed: int, rounds: int, monkeypatch: pytest
     for slack, expected in ((0.05, "closed"), (-0.05, "counterexample")):
         network, root, row, limit = hard_goal(seed, slack)
         with torch.no_grad():
-            found = tree_of(root, rounds).run(math.inf)
+            found = tree_of(root, rounds).run(math.inf, PLENTY)
         assert found is not None
         assert found.ending == expected
         if found.counterexample is not None:
@@ -164,16 +165,34 @@ def test_a_tree_goes_on_where_it_was_and_says_what_it_needs(monkeypatch: pytest.
     _, root, _, _ = hard_goal(1, 0.02)
     with torch.no_grad():
         whole = tree_of(root, 1)
-        assert whole.run(math.inf) is not None
+        assert whole.run(math.inf, PLENTY) is not None
         bit_by_bit, turns = tree_of(root, 1), 0
         assert bit_by_bit.seconds_left is None, "nothing is known yet"
-        assert bit_by_bit.run(-math.inf) is None, "a moment that has passed"
+        assert bit_by_bit.run(-math.inf, PLENTY) is None, "a moment that has passed"
         monkeypatch.setattr(time, "perf_counter", iter(range(10**6)).__next__)
-        while bit_by_bit.run(0.5 + 4 * turns) is None:
+        while bit_by_bit.run(0.5 + 4 * turns, PLENTY) is None:
             turns += 1
     assert turns >= 2
     assert bit_by_bit.examined == whole.examined
     assert bit_by_bit.seconds_left == 0.0
+
+
+def test_a_tree_forgets_what_rows_chose_at_nodes_that_are_far_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "PARTS", 0)
+    _, root, _, _ = hard_goal(1, 0.02)
+    with torch.no_grad():
+        for kept, expected in ((0, False), (PLENTY, True)):
+            grown = tree_of(root, 1)
+            monkeypatch.setattr(time, "perf_counter", iter(range(10**6)).__next__)
+            assert grown.run(0.5, kept) is None
+            assert len(grown._open) > 1
+            grown._forget_beyond(kept)
+            assert any(box.nbytes > 0 for box, _ in grown._open) == expected
+            monkeypatch.undo()
+            monkeypatch.setattr(tree, "PARTS", 0)
+            found = grown.run(math.inf, kept)
+            assert found is not None
+            assert found.ending == "closed"
 
 
 def test_goals_share_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,9 +211,9 @@ def test_goals_share_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = torch.tensor([[1.0, -1.0, 0.0], [1.0, 0.0, -1.0]]).double()
     goals = Goals.margins(spec, (network.logits(x) @ spec.T).amin(0) - 0.05)
     with torch.no_grad():
-        found = Goalwise(root_of(network, box, goals), memory=1000, narrowing=Narrowing(rounds=0)).run()
+        found = Goalwise(root_of(network, box, goals), memory=500, narrowing=Narrowing(rounds=0)).run()
     assert found.ending == "memory"
-    assert asked == [0, 500, 1000], "the first goal is closed, then the second has what both had"
+    assert asked == [0, 250, 500], "the first goal is closed, then the second has what both had"
 
 
 def _row(value: float) -> Tensor:

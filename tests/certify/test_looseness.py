@@ -56,7 +56,7 @@ def test_shares_add_up_and_inputs_without_a_width_have_none(monkeypatch: pytest.
         slope = (high > -low).double()
         lost += (coefficients.abs() * (chord - slope * z.center)).where((z.lower < 0) & (z.upper > 0), 0.0).sum(1)
     torch.testing.assert_close(blame.sum(1), lost)
-    monkeypatch.setattr(module, "POINTS", 1)
+    monkeypatch.setattr(module, "MEMORY", 1)
     torch.testing.assert_close(measured(network, box, [1.0, -1.0, 0.0, 0.0, 0.0])[0], blame)
 
 

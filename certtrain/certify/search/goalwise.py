@@ -22,6 +22,8 @@ TURN_S = 1.0
 # Share of a goal's turns that its tree has: one that comes to its end in the time that is left, as things go; another;
 # and one that needs more than so many times that.
 MUCH, EVEN, LITTLE, HOPE = 7 / 8, 1 / 2, 1 / 8, 16
+# Of a goal's memory, the tree's.
+TREE_MEMORY = 1 / 2
 # Endings of single goals, from that which decides what is said of all.
 ORDER: Sequence[Ending] = ("counterexample", "time", "memory", "exhausted", "closed")
 
@@ -123,12 +125,12 @@ class _Goal:
 
     def _turn(self, length: float, memory: int) -> Outcome | None:
         assert self._search is not None
-        start = time.perf_counter()
-        found = self._search.run(start + length * (1 - self._share(start)), memory=memory)
+        start, kept = time.perf_counter(), 0 if self._tree is None else int(memory * TREE_MEMORY)
+        found = self._search.run(start + length * (1 - self._share(start)), memory=memory - kept)
         if self._tree is None or (found is not None and found.ending not in ("memory", "exhausted")):
             return found
         now = time.perf_counter()
-        other = self._tree.run(now + length * self._share(now))
+        other = self._tree.run(now + length * self._share(now), kept)
         if other is None:
             # Nor does it end with a search that has no memory left, or nothing left to split.
             return None

@@ -20,8 +20,8 @@ from certtrain.bounds.optimised.passes import Backward, forward
 from certtrain.bounds.optimised.region import Held, Region
 from certtrain.deadline import check_deadline
 
-# Points that are taken through the network together.
-POINTS = 1 << 13
+# Bytes of the values that points have, which are taken through the network together.
+MEMORY = 1 << 28
 TINY = 1e-30
 
 
@@ -39,8 +39,9 @@ def looseness(region: Region, hidden: Mapping[int, Interval], found: Backward) -
     width = 2 * region.radius.flatten(1)
     inputs = (width > 0).any(0).nonzero().flatten()
     blame = torch.zeros_like(width)
-    size = max(1, POINTS // (len(inputs) + 1))
-    for rows in torch.arange(len(width), device=width.device).split(size):
+    of_point = width.element_size() * sum(op.size for op in region.graph.ops)
+    together = max(1, MEMORY // (of_point * (len(inputs) + 1)))
+    for rows in torch.arange(len(width), device=width.device).split(together):
         check_deadline()
         blame[rows[:, None], inputs] = _blame(region, hidden, found, rows, inputs)
     return blame

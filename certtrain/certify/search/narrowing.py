@@ -21,6 +21,7 @@ from certtrain.bounds.optimised.choice import Choice, Rows
 from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.space import Part
 from certtrain.certify.search.bounding import RATES
+from certtrain.certify.search.kept import KeptChoice
 from certtrain.certify.search.relaxed import Relaxed
 from certtrain.certify.search.root import Root
 from certtrain.deadline import check_deadline
@@ -113,6 +114,15 @@ class Narrowed:
         on, off = Interval(low.index_put(at, zero), high), Interval(low, high.index_put(at, zero))
         return replace(self, root=self.root.narrowed(on)), replace(self, root=self.root.narrowed(off))
 
+    @property
+    def nbytes(self) -> int:
+        """What is kept of its rows' choices."""
+        return sum(layer.chosen.kept.nbytes for layer in self.layers if layer.chosen is not None)
+
+    def without_choices(self) -> Narrowed:
+        """The same bounds; what its rows chose is forgotten, which costs the next round some of its progress."""
+        return replace(self, layers=tuple(replace(layer, chosen=None) for layer in self.layers))
+
 
 def _itself(known: Narrowed, steps: int) -> tuple[float, Choice]:
     """The goal's own bound, positive only where that is proved, and what it chose."""
@@ -124,18 +134,39 @@ def _itself(known: Narrowed, steps: int) -> tuple[float, Choice]:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """What rows of neurons chose.
+
+    Attributes:
+        columns: Of the neurons, ascending.
+        decisions: Those that the rows were bounded with, [1, columns of all], see `Root.rows`.
+        kept: Choices of the rows for z, then of those for -z.
+    """
+
+    columns: Tensor
+    decisions: Tensor
+    kept: KeptChoice
+
+    def of(self, root: Root, columns: Tensor) -> Choice:
+        """The same, of some of the columns."""
+        places = torch.searchsorted(self.columns, columns)
+        rows = torch.cat([places, places + len(self.columns)])
+        return self.kept.map(lambda x: x[rows]).choice(root, self.decisions)
+
+
+@dataclass(frozen=True)
 class Layer:
     """Neurons of a layer, and what their rows chose.
 
     Attributes:
         goal: Whose counterexamples they are bounded for.
         part: The layer's columns.
-        chosen: Columns that were bounded last, ascending, and the choices of rows for z and for -z; None: nothing was.
+        chosen: By the rows of those that were bounded last; None: nothing was.
     """
 
     goal: int
     part: Part
-    chosen: tuple[Tensor, Choice] | None = None
+    chosen: Chosen | None = None
 
     def bounds(self, root: Root, lower: float, effort: Narrowing) -> tuple[Tensor, Tensor, Layer] | None:
         """Lower and upper ends at the layer's columns, no looser than before, and what was chosen for them.
@@ -159,9 +190,11 @@ class Layer:
         high[open_] = torch.fmin(high[open_], -above)
         if bool((low > high)[open_].any()):
             return None
-        return low, high, replace(self, chosen=(columns.start + open_, choice))
+        return low, high, replace(self, chosen=Chosen(columns.start + open_, root.decided, choice))
 
-    def _lower(self, root: Root, columns: Tensor, scale: Tensor, effort: Narrowing) -> tuple[Tensor, Tensor, Choice]:
+    def _lower(
+        self, root: Root, columns: Tensor, scale: Tensor, effort: Narrowing
+    ) -> tuple[Tensor, Tensor, KeptChoice]:
         """Lower bounds of z at columns, and of -z, float64, and the choices of both."""
         count = len(columns)
         at, scale = columns.repeat(2), scale.repeat(2)
@@ -172,19 +205,17 @@ class Layer:
             check_deadline()
             asked = _Asked(self.goal, at[rows], signs[rows], scale[rows])
             best = improve(asked.rows(root, root.single), start[rows], effort.steps, effort.rates).choice
-            chosen.append(best)
+            chosen.append(KeptChoice.of(best, root.decided))
             found.append(asked.proved(root, best))
         below, above = torch.cat(found).split(count)
-        return below, above, _joined(chosen)
+        return below, above, KeptChoice.joined(chosen)
 
     def _start(self, root: Root, columns: Tensor) -> Choice:
         """What the same rows chose last."""
         if self.chosen is None:
             count, forms = 2 * len(columns), root.single.goals.forms.shape[1]
             return replace(root.first_choice(count), weights=root.single.lower.new_zeros((count, forms)))
-        known, choice = self.chosen
-        places = torch.searchsorted(known, columns)
-        return _with_decisions(root, choice[torch.cat([places, places + len(known)])])
+        return _with_decisions(root, self.chosen.of(root, columns))
 
 
 @dataclass(frozen=True)
@@ -236,13 +267,6 @@ class _Asked:
 def _with_decisions(root: Root, choice: Choice) -> Choice:
     """Slopes of neurons that were decided since are those of what they are."""
     return replace(choice, slopes=root.with_decisions(choice.slopes))
-
-
-def _joined(choices: list[Choice]) -> Choice:
-    first, *others = choices
-    for other in others:
-        first = first.with_other(other, lambda one, two: torch.cat([one, two]))
-    return first
 
 
 def _width(root: Root) -> float:

@@ -15,7 +15,7 @@ from certtrain.certify.search.bounding import bound
 from certtrain.certify.search.branching import NOT_SPLIT, candidates, children, choose
 from certtrain.certify.search.pool import Pool
 from certtrain.certify.search.root import Root
-from certtrain.certify.search.subdomains import Subdomains
+from certtrain.certify.search.subdomains import Subdomains, Waiting
 from certtrain.certify.soundness import SoundnessError
 from certtrain.deadline import OutOfTime, check_deadline, until
 
@@ -91,7 +91,7 @@ class Search:
         goals: Tensor | None = None,
     ) -> None:
         self._root, self._effort, self._deadline, self._memory = root, effort, deadline, memory
-        self._pool: Pool[Subdomains] = Pool()
+        self._pool: Pool[Waiting] = Pool()
         self._batch = max(1, min(effort.batch, memory // (root.bytes_per_row * 2 * effort.candidates)))
         self._goals = torch.arange(len(root.single.goals)) if goals is None else goals
         # Lowest bounds: of what is closed, of what nothing can be done for, of what is being split.
@@ -138,7 +138,7 @@ class Search:
         left = lowest(self._stuck, self._taken, self._pool.worst)
         return self._closed if left == math.inf else lowest(self._closed, left, 0.0)
 
-    def left(self) -> Subdomains:
+    def left(self) -> Waiting:
         """Takes out all that is open: it is no longer searched."""
         self._over = True
         return self._pool.take(len(self._pool))
@@ -147,8 +147,9 @@ class Search:
         if self._examined == 0:
             self._examine(self._whole())
             if len(self._pool):
-                self.begun = self._pool.take(len(self._pool))
-                self._pool.add(self.begun)
+                begun = self._pool.take(len(self._pool))
+                self._pool.add(begun)
+                self.begun = begun.taken_up(self._root)
         while True:
             self._taken = math.inf
             if self._point is not None:
@@ -160,7 +161,7 @@ class Search:
                 return "memory"
             if self._examined >= most or time.perf_counter() > pause:
                 return None
-            parents = self._pool.take(self._batch)
+            parents = self._pool.take(self._batch).taken_up(self._root)
             self._taken = float(parents.lower.min())
             self._examine(children(parents, choose(self._root, parents)))
 
@@ -194,7 +195,7 @@ class Search:
             return
         still = Subdomains(decisions, found.choice, found.lower, goal, columns)
         splittable = columns[:, 0] != NOT_SPLIT if columns.shape[1] else torch.zeros(len(goal), dtype=torch.bool)
-        self._pool.add(still[splittable])
+        self._pool.add(still[splittable].put_away())
         self._decide(still[~splittable])
 
     def _decide(self, left: Subdomains) -> None:

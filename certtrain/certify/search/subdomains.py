@@ -1,4 +1,4 @@
-"""Open subdomains, in tensors: what is decided of each, and what its parent chose."""
+"""Subdomains, in tensors: what is decided of each, and what its parent chose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from certtrain.bounds.optimised.choice import Choice
+from certtrain.certify.search.kept import KeptChoice
 from certtrain.certify.search.pool import Parts
+from certtrain.certify.search.root import Root
 
 
 @dataclass(frozen=True)
@@ -33,3 +35,29 @@ class Subdomains(Parts):
         """The same function of all of them."""
         own = (function(x) for x in (self.lower, self.goal, self.candidates))
         return Subdomains(function(self.decisions), self.choice.map(function), *own)
+
+    def put_away(self) -> Waiting:
+        """As they are kept until they are split."""
+        kept = KeptChoice.of(self.choice, self.decisions)
+        return Waiting(self.decisions, kept, self.lower, self.goal, self.candidates)
+
+
+@dataclass(frozen=True)
+class Waiting(Parts):
+    """Open subdomains that take little room, see `Subdomains`."""
+
+    decisions: Tensor
+    kept: KeptChoice
+    lower: Tensor
+    goal: Tensor
+    candidates: Tensor
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Waiting:
+        """The same function of all of them."""
+        own = (function(x) for x in (self.lower, self.goal, self.candidates))
+        return Waiting(function(self.decisions), self.kept.map(function), *own)
+
+    def taken_up(self, root: Root) -> Subdomains:
+        """To be split, parts of a root's box."""
+        choice = self.kept.choice(root, self.decisions)
+        return Subdomains(self.decisions, choice, self.lower, self.goal, self.candidates)

@@ -48,16 +48,18 @@ class Tree:
             return None
         return self._seconds * (1 / self._closed - 1) if self._closed else math.inf
 
-    def run(self, pause: float) -> Outcome | None:
+    def run(self, pause: float, kept: int) -> Outcome | None:
         """The answer, "exhausted" where this is not the way to one; None where another call goes on.
 
         Args:
             pause: A moment of `time.perf_counter()`, after which it takes no node on.
+            kept: Bytes of choices that it may keep between nodes: beyond that, nodes that are far away begin anew.
 
         Raises:
             OutOfTime: If the deadline passes.
         """
         while self._open:
+            self._forget_beyond(kept)
             if (start := time.perf_counter()) > pause:
                 return None
             box, depth = self._open[-1]
@@ -73,6 +75,14 @@ class Tree:
             else:
                 self._open += [(half, depth + 1) for half in narrowed.halves(found)]
         return Outcome("closed", BARELY, None, self.examined)
+
+    def _forget_beyond(self, kept: int) -> None:
+        """Halves of one box share what is kept, and are counted twice."""
+        for place in reversed(range(len(self._open))):
+            box, depth = self._open[place]
+            kept -= box.nbytes
+            if kept < 0:
+                self._open[place] = box.without_choices(), depth
 
     def _searched(self, box: Narrowed) -> Outcome | int | None:
         """An ending that is one for all; else the neuron to split, or None where nothing is left."""

@@ -1,0 +1,67 @@
+"""What rows chose, as it is kept until they are taken up again: a number of half precision for each column.
+
+Where nothing is decided, a row chooses a slope, and has no multiplier; where something is, a multiplier, and the slope
+follows. It is where an optimisation goes on, and no bound rests on it: rounding it costs nothing but a little of its
+progress.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from certtrain.bounds.optimised.choice import Choice
+from certtrain.certify.search.root import Root
+
+LARGEST = torch.finfo(torch.float16).max
+
+
+@dataclass(frozen=True)
+class KeptChoice:
+    """A choice of rows whose decisions are known.
+
+    Attributes:
+        values: float16, [rows, columns]: slopes where nothing is decided, multipliers elsewhere.
+        weights: Of forms, as they were chosen; None where there are none.
+    """
+
+    values: Tensor
+    weights: Tensor | None
+
+    @staticmethod
+    def of(choice: Choice, decisions: Tensor) -> KeptChoice:
+        """Of rows with decisions, [rows or 1, columns], see `Root.rows`."""
+        values = choice.slopes
+        if choice.multipliers is not None:
+            values = torch.where(decisions == 0, values, choice.multipliers)
+        return KeptChoice(values.clamp(max=LARGEST).half(), choice.weights)
+
+    def choice(self, root: Root, decisions: Tensor) -> Choice:
+        """What was kept, float32.
+
+        Args:
+            root: What the rows are bounded on.
+            decisions: Those that it was kept with.
+        """
+        values, undecided = self.values.float(), decisions == 0
+        fixed = torch.where(undecided, root.single.lower, (decisions > 0).float())
+        slopes = torch.where(undecided & root.free, values, fixed)
+        return Choice(slopes, torch.where(undecided, 0.0, values), self.weights)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> KeptChoice:
+        """The same function of all that there is."""
+        return KeptChoice(function(self.values), None if self.weights is None else function(self.weights))
+
+    @staticmethod
+    def joined(parts: Sequence[KeptChoice]) -> KeptChoice:
+        """Rows after rows, of which all have weights or none."""
+        weights = [part.weights for part in parts if part.weights is not None]
+        return KeptChoice(torch.cat([part.values for part in parts]), torch.cat(weights) if weights else None)
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes."""
+        return self.values.nbytes + (0 if self.weights is None else self.weights.nbytes)
