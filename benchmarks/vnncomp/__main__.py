@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.tables import make_table
-from benchmarks.vnncomp.contest import SOLVED, Answered, Contest
-from benchmarks.vnncomp.sets import SETS, set_of
+from benchmarks.vnncomp.contest import STATUSES, Answered, Contest
+from benchmarks.vnncomp.sets import SETS, Asked, set_of
 from benchmarks.vnncomp.workshop import OUT, Workshop
 from certtrain.errors import CerttrainError, ConfigError
 
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--networks", metavar="NAMES", help="of the sets, these networks alone; default: all")
     parser.add_argument("--seconds", type=float, metavar="S", help="for each question; default: the competition's")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of each process; default: %(default)s")
+    parser.add_argument("--again", metavar="STATUSES", help="ask once more what was answered so, e.g. timeout,unknown")
     parser.add_argument("--mnist", metavar="PATH", help="folder with MNIST; default: from the hub")
     parser.add_argument("--cifar10", metavar="PATH", help="folder with CIFAR-10; default: from the hub")
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="default: %(default)s")
@@ -32,25 +33,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given, console = parser.parse_args(arguments), Console()
     workshop = Workshop({"mnist": given.mnist, "cifar10": given.cifar10}, given.out, given.fast, console.print)
     try:
-        if (given.seconds is not None and not 0 < given.seconds < math.inf) or given.threads < 1:
-            raise ConfigError("--seconds must be a positive number, --threads at least 1")
-        chosen = {name: set_of(name) for name in given.only.split(",")}
-        answers = {}
-        for name, questions in chosen.items():
-            folder = given.out / "vnncomp" / f"{name}{'_fast' if given.fast else ''}"
-            contest, found = Contest(folder, given.seconds or questions.limit, given.threads), []
-            wanted = None if given.networks is None else given.networks.split(",")
-            for one in contest.run(x for x in questions.asked(workshop) if wanted is None or x.name in wanted):
-                found.append(one)
-                console.print(f"{one.network} {one.property}: {one.status} in {one.seconds:.1f} s {one.wrong}")
-            if not found:
-                raise ConfigError(f"the set {name} has none of the networks {given.networks}")
-            answers[name] = found
+        answers = _answers(given, workshop)
     except CerttrainError as error:
         print(error, file=sys.stderr)
         return 2
     console.print(table(answers))
     return int(any(one.wrong for found in answers.values() for one in found))
+
+
+def _answers(given: argparse.Namespace, workshop: Workshop) -> dict[str, list[Answered]]:
+    """Set -> its answers."""
+    if (given.seconds is not None and not 0 < given.seconds < math.inf) or given.threads < 1:
+        raise ConfigError("--seconds must be a positive number, --threads at least 1")
+    again = frozenset(given.again.split(",") if given.again else ())
+    if unknown := sorted(again - set(STATUSES)):
+        raise ConfigError(f"--again: '{unknown[0]}' is none of {', '.join(STATUSES)}")
+    asked = {name: list(set_of(name).asked(workshop)) for name in given.only.split(",")}
+    if given.networks is not None:
+        asked = _only(given.networks.split(","), asked)
+    answers: dict[str, list[Answered]] = {}
+    for name, networks in asked.items():
+        folder = given.out / "vnncomp" / f"{name}{'_fast' if given.fast else ''}"
+        contest = Contest(folder, given.seconds or set_of(name).limit, given.threads, again)
+        for one in contest.run(networks):
+            answers.setdefault(name, []).append(one)
+            workshop.say(f"{one.network} {one.property}: {one.status} in {one.seconds:.1f} s {one.wrong}")
+    return answers
+
+
+def _only(names: Sequence[str], asked: Mapping[str, Sequence[Asked]]) -> dict[str, list[Asked]]:
+    """Of the sets, the networks of these names."""
+    known = {one.name for networks in asked.values() for one in networks}
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"--networks: no network '{unknown[0]}' in {', '.join(asked)}")
+    chosen = {name: [one for one in networks if one.name in names] for name, networks in asked.items()}
+    return {name: networks for name, networks in chosen.items() if networks}
 
 
 def table(answers: dict[str, list[Answered]]) -> Table:
@@ -66,12 +83,11 @@ def table(answers: dict[str, list[Answered]]) -> Table:
 
 
 def _row(name: str, found: Sequence[Answered]) -> tuple[str, ...]:
-    right = [one for one in found if not one.wrong]
-    proved, violated = ([one for one in right if one.status == status] for status in ("unsat", "sat"))
-    seconds = sorted(one.seconds for one in right if one.status in SOLVED)
+    solved = [one for one in found if one.solved]
+    proved, violated = (sum(one.status == status for one in solved) for status in ("unsat", "sat"))
+    seconds = sorted(one.seconds for one in solved)
     median = f"{seconds[len(seconds) // 2]:.1f}" if seconds else ""
-    solved = len(proved) + len(violated)
-    counts = (len(proved), len(violated), solved, len(found) - solved, sum(bool(one.wrong) for one in found))
+    counts = (proved, violated, len(solved), len(found) - len(solved), sum(bool(one.wrong) for one in found))
     return name, str(len(found)), f"{found[0].limit:g}", *map(str, counts), median
 
 

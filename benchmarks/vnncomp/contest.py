@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -31,6 +31,7 @@ AUDIT = PGD(steps=200, restarts=10)
 # Beyond the limit: a process that has not ended by then answers nothing.
 GRACE = 10.0
 SOLVED = ("sat", "unsat")
+STATUSES = (*SOLVED, "timeout", "unknown", "error")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Answered:
         network: Its name.
         property: Its name.
         limit: Seconds.
-        status: "sat", "unsat", "timeout", "unknown" or "error".
+        threads: Of the process.
+        status: One of `STATUSES`.
         seconds: Of the whole process, its start included.
         wrong: What the audit found against the answer; empty where it found nothing.
     """
@@ -49,9 +51,15 @@ class Answered:
     network: str
     property: str
     limit: float
+    threads: int
     status: str
     seconds: float
     wrong: str
+
+    @property
+    def solved(self) -> bool:
+        """Whether it is an answer that counts: right, and in time."""
+        return self.status in SOLVED and not self.wrong and self.seconds <= self.limit
 
 
 @dataclass(frozen=True)
@@ -62,15 +70,17 @@ class Contest:
         folder: Files that are there are taken as they are, and questions that have an answer are not asked again.
         limit: Seconds for each question.
         threads: Of each process.
+        again: Answers that are asked for once more, those of an older version of certtrain, say; errors always are.
     """
 
     folder: Path
     limit: float
     threads: int
+    again: frozenset[str] = frozenset()
 
-    def run(self, asked: Iterator[Asked]) -> Iterator[Answered]:
-        """Yields answers, those of earlier calls with the same limit among them."""
-        known = {(one.network, one.property): one for one in self._earlier() if one.limit == self.limit}
+    def run(self, asked: Iterable[Asked]) -> Iterator[Answered]:
+        """Yields answers, those of earlier calls with the same limit and as many threads among them."""
+        known = {(one.network, one.property): one for one in self._earlier() if self._stands(one)}
         for network, names in [(one.name, self._written(one)) for one in asked]:
             for name in names:
                 found = known.get((network, name))
@@ -78,6 +88,10 @@ class Contest:
                     found = self._ask(network, name)
                     self._note(found)
                 yield found
+
+    def _stands(self, one: Answered) -> bool:
+        given = (one.limit, one.threads) == (self.limit, self.threads)
+        return given and one.status != "error" and one.status not in self.again
 
     def _written(self, one: Asked) -> list[str]:
         """Writes a network and its properties unless they are there; returns the names of these."""
@@ -120,7 +134,8 @@ class Contest:
         seconds = time.perf_counter() - start
         text = "" if failed else result.read_text(encoding="utf-8")
         status = text.partition("\n")[0] if text else "error"
-        return Answered(network, name, self.limit, status, seconds, self._audit(network, name, status, text))
+        wrong = self._audit(network, name, status, text)
+        return Answered(network, name, self.limit, self.threads, status, seconds, wrong)
 
     def _audit(self, network: str, name: str, status: str, text: str) -> str:
         if status not in SOLVED:
@@ -140,8 +155,8 @@ class Contest:
             return
         with (self.folder / "results.csv").open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                limit, seconds = float(row["limit"]), float(row["seconds"])
-                yield Answered(row["network"], row["property"], limit, row["status"], seconds, row["wrong"])
+                given = row["network"], row["property"], float(row["limit"]), int(row["threads"])
+                yield Answered(*given, row["status"], float(row["seconds"]), row["wrong"])
 
     def _note(self, found: Answered) -> None:
         path = self.folder / "results.csv"

@@ -51,6 +51,13 @@ def test_answers_are_found_audited_and_kept(contest: Contest, answers: list[Answ
     assert list(contest.run(asked())) == answers, "not asked a second time"
 
 
+def test_only_the_last_answer_to_a_question_stands(contest: Contest, answers: list[Answered]) -> None:
+    once_more = replace(contest, again=frozenset(["sat"]))
+    again = list(once_more.run(asked()))
+    assert [one.seconds == before.seconds for one, before in zip(again, answers, strict=True)] == [False, True]
+    assert list(contest.run(asked())) == again
+
+
 def test_what_fails_is_no_answer(contest: Contest, answers: list[Answered]) -> None:
     assert len(answers) == 2
     other = replace(contest, limit=20.0)
@@ -76,12 +83,13 @@ def test_wrong_proofs_and_points_are_noticed(contest: Contest, answers: list[Ans
 
 
 def test_the_table_counts() -> None:
-    rows = [Answered("a", str(i), 1.0, status, 2.0, "") for i, status in enumerate(("sat", "unsat", "timeout"))]
-    rows.append(Answered("b", "0", 1.0, "unsat", 2.0, "an attack found a counterexample"))
+    rows = [Answered("a", str(i), 3.0, 1, status, 2.0, "") for i, status in enumerate(("sat", "unsat", "timeout"))]
+    rows.append(Answered("b", "0", 3.0, 1, "unsat", 2.0, "an attack found a counterexample"))
+    rows.append(Answered("a", "late", 3.0, 1, "unsat", 3.5, ""))
     shown = table({"set": rows})
     columns = [list(column.cells) for column in shown.columns]
-    assert [cells[0] for cells in columns] == ["a", "3", "1", "1", "1", "2", "1", "0", "2.0"]
-    assert [cells[1] for cells in columns] == ["b", "1", "1", "0", "0", "0", "1", "1", ""]
+    assert [cells[0] for cells in columns] == ["a", "4", "3", "1", "1", "2", "2", "0", "2.0"]
+    assert [cells[1] for cells in columns] == ["b", "1", "3", "0", "0", "0", "1", "1", ""]
 
 
 def test_controllers_are_those_of_acas() -> None:
@@ -108,7 +116,8 @@ def test_an_aeroplane_that_comes_straight_at_one_is_to_be_avoided() -> None:
     ("arguments", "complaint"),
     [
         (["--only=mnist_fc,mnist"], "unknown set 'mnist': one of mnist_fc,"),
-        (["--only=mnist_fc", "--networks=none"], "the set mnist_fc has none of the networks none"),
+        (["--only=mnist_fc", "--networks=mnist_256x2,none"], "--networks: no network 'none' in mnist_fc"),
+        (["--again=unsat,open"], "--again: 'open' is none of sat, unsat, timeout, unknown, error"),
         (["--seconds=nan"], "--seconds must be a positive number"),
         (["--only=mnist_fc", "--mnist=/nowhere"], "/nowhere"),
     ],
