@@ -51,8 +51,10 @@ class Subject:
         return margin_spec(self.labels, self.graph.num_outputs).double()
 
     def margins(self, x: Tensor) -> Tensor:
-        """[batch, rows] at points [batch, *input_shape]."""
-        return (self.spec @ self.network(x)[..., None]).squeeze(-1)
+        """[..., batch, rows] at points [..., batch, *input_shape]."""
+        shape = self.graph.input_shape
+        logits = self.network(x.reshape(-1, *shape)).reshape(*x.shape[: x.ndim - len(shape)], -1)
+        return (self.spec @ logits[..., None]).squeeze(-1)
 
 
 class _Residual(nn.Module):

@@ -20,27 +20,31 @@ def _draw(box: Box, seed: int) -> Tensor:
     return torch.rand(box.lower.shape, generator=generator, dtype=box.lower.dtype)
 
 
-def worst_points(subject: Subject, box: Box, row: int, sign: float) -> Tensor:
-    """The smallest (sign 1) or largest (sign -1) value of one margin that gradient steps find inside the box."""
-    x = box.lower + (box.upper - box.lower) * _draw(box, row)
+def worst_points(subject: Subject, box: Box) -> Tensor:
+    """Small and large values of every margin that gradient steps find inside the box, [2 rows, batch, *shape]."""
+    rows = subject.spec.shape[1]
+    which, signs = (
+        torch.arange(rows).repeat_interleave(2),
+        torch.tensor([1.0, -1.0], dtype=box.lower.dtype).repeat(rows),
+    )
+    width = box.upper - box.lower
+    x = torch.stack([box.lower + width * _draw(box, row) for row in which.tolist()])
     for _ in range(15):
         x.requires_grad_(True)
-        (gradient,) = torch.autograd.grad(subject.margins(x)[:, row].sum(), x)
-        step = sign * gradient.sign() * (box.upper - box.lower) / 6
-        x = torch.maximum(torch.minimum(x.detach() - step, box.upper), box.lower)
+        margins = subject.margins(x)[torch.arange(2 * rows), :, which]
+        (gradient,) = torch.autograd.grad((signs[:, None] * margins).sum(), x)
+        x = torch.maximum(torch.minimum(x.detach() - gradient.sign() * width / 6, box.upper), box.lower)
     return x
 
 
-def points(subject: Subject, box: Box) -> list[Tensor]:
-    """Random points, corners and attacks inside the box, each [batch, *shape]."""
+def points(subject: Subject, box: Box) -> Tensor:
+    """Random points and corners inside the box, [152, batch, *shape]."""
     generator = torch.Generator().manual_seed(7)
-    found = [box.lower, box.upper]
+    shares = [torch.zeros_like(box.lower), torch.ones_like(box.lower)]
     for i in range(150):
         u = torch.rand(box.lower.shape, generator=generator, dtype=box.lower.dtype)
-        u = u if i % 2 else (u > 0.5).to(u.dtype)
-        found.append(box.lower + (box.upper - box.lower) * u)
-    rows = subject.spec.shape[1]
-    return found + [worst_points(subject, box, row, sign) for row in range(rows) for sign in (1.0, -1.0)]
+        shares.append(u if i % 2 else (u > 0.5).to(u.dtype))
+    return box.lower + (box.upper - box.lower) * torch.stack(shares)
 
 
 def _holds(bounds: Bounds, values: Tensor) -> bool:
@@ -53,7 +57,7 @@ def no_point_of_the_box_leaves_the_bounds(relaxation: Relaxation, subject: Subje
     for eps in RADII:
         box = subject.box(eps)
         bounds = relaxation.bound(subject.graph, subject.params, box, subject.spec)
-        for x in points(subject, box):
+        for x in (points(subject, box), worst_points(subject, box)):
             assert _holds(bounds, subject.margins(x)), f"at eps {eps} a margin lies outside its bounds"
 
 
@@ -168,7 +172,7 @@ def nan_weights_never_look_certified(relaxation: Relaxation, subject: Subject) -
 def a_planted_counterexample_is_never_certified(relaxation: Relaxation, subject: Subject) -> None:
     """Shift the last bias so that one attacked point is misclassified by a hair: no lower bound may stay positive."""
     box = subject.box(0.1)
-    x = worst_points(subject, box, 0, 1.0)
+    x = worst_points(subject, box)[0]
     margin = subject.margins(x)[:, 0].detach()
     classes = (subject.graph.num_outputs,)
     last = [name for name, p in subject.params.items() if name.endswith("bias") and p.shape == classes][-1]

@@ -121,9 +121,9 @@ def random_subject() -> Subject:
 @pytest.mark.parametrize("name", NAMES)
 def test_random_segments_jump_exactly_for_relaxations_that_choose(name: str) -> None:
     subject = random_subject()
-    found = continuity(subject.loss(name), subject.params, 3, 0.3, 32, 0, "vmap")
+    found = continuity(subject.loss(name), subject.params, 2, 0.2, 16, 0, "vmap")
     assert (found.count > 0) is (name in ("hbox", "crown_ibp", "deeppoly"))
-    assert found.rate == pytest.approx(found.count / 0.9)
+    assert found.rate == pytest.approx(found.count / 0.4)
     assert all(-0.5 <= jump.position <= 0.5 for segment in found.jumps for jump in segment)
 
 
