@@ -13,7 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from benchmarks.settings import SECTIONS, Settings, plan_for
+from benchmarks.plans import plan_for
+from benchmarks.settings import SECTIONS, Settings
 from certtrain.cli.process.waiting import wait_briefly
 from certtrain.errors import CerttrainError, ConfigError
 

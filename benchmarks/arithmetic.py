@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.cases import Images
-from benchmarks.settings import Limits
+from benchmarks.plans import Limits
 from benchmarks.tightness import BATCH, RATE, SHAPE, STEPS, digits
 from benchmarks.timing import alternate
 from certtrain.bounds import Box, build, margin_spec, relaxations

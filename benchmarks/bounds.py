@@ -9,7 +9,7 @@ from rich.table import Table
 
 from benchmarks.cases import Bench, Case
 from benchmarks.methods import AUTO_LIRPA, METHODS, NATIVE, Method
-from benchmarks.settings import Limits
+from benchmarks.plans import Limits
 from benchmarks.tables import COMPARISON, comparison, make_table, number
 from benchmarks.timing import Comparison, compare
 

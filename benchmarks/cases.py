@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.settings import NO_DATA, Plan, Settings, plan_for, weights_for
+from benchmarks.plans import Plan, plan_for, weights_for
+from benchmarks.settings import NO_DATA, Settings
 from benchmarks.weights import checkpoint, train
 from certtrain.bounds import Box, Relaxation, margin_spec
 from certtrain.cli.assembly.data import make_source

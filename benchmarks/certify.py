@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from benchmarks import cascade
 from benchmarks.cascade import StageRow
 from benchmarks.cases import Bench
-from benchmarks.settings import NO_DATA, SearchPlan
+from benchmarks.plans import SearchPlan
+from benchmarks.settings import NO_DATA
 from benchmarks.tables import comparison, make_table, number
 from benchmarks.timing import Comparison, compare
 from benchmarks.vnncomp.recipes import recipe_of

@@ -12,7 +12,8 @@ from rich.table import Table
 
 import certtrain
 from benchmarks.cases import Bench, Images, make_case
-from benchmarks.settings import NO_DATA, Approach, Generation
+from benchmarks.plans import Approach, Generation
+from benchmarks.settings import NO_DATA
 from benchmarks.tables import make_table, milliseconds, number
 from benchmarks.timing import Spread, alternate
 from certtrain.bounds import build

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from benchmarks.cases import Bench, Case, Images
 from benchmarks.methods import AUTO_LIRPA, METHODS, NATIVE, OWN, Method
+from benchmarks.plans import Limits
 from benchmarks.population import losses
-from benchmarks.settings import Limits
 from benchmarks.tables import make_table, milliseconds, number, ratio
 from benchmarks.timing import Spread, alternate
 from certtrain.errors import CerttrainError

@@ -21,7 +21,7 @@ from benchmarks.composed import (
     mixed_gradient,
     nothing,
 )
-from benchmarks.settings import Limits
+from benchmarks.plans import Limits
 from benchmarks.tables import COMPARISON, comparison, make_table, number
 from benchmarks.timing import Comparison, Spread, alternate
 from certtrain.bounds import Box, build

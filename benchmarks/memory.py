@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks import processes
 from benchmarks.cases import Bench, Case, Images, make_case
 from benchmarks.methods import AUTO_LIRPA, METHODS, NATIVE
-from benchmarks.settings import Footprint
+from benchmarks.plans import Footprint
 from benchmarks.tables import colored, make_table, number
 from benchmarks.weights import checkpoint
 from certtrain.bounds import build

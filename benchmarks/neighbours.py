@@ -27,8 +27,8 @@ from rich.table import Table
 from benchmarks import processes
 from benchmarks.cases import Bench, Images, make_case
 from benchmarks.methods import METHODS, NATIVE
+from benchmarks.plans import FULL, QUICK, Footprint, Neighbours, Population
 from benchmarks.population import METHOD, losses
-from benchmarks.settings import FULL, QUICK, Footprint, Neighbours, Population
 from benchmarks.tables import colored, make_table, milliseconds, number
 from benchmarks.timing import Call, Spread, alternate
 from certtrain.cli.process.memory import keep_freed_memory

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cases import Bench, Case
 from benchmarks.methods import METHODS, NATIVE, OWN, Method
-from benchmarks.settings import Limits
+from benchmarks.plans import Limits
 from benchmarks.tables import make_table, milliseconds, number
 from benchmarks.timing import Spread, alternate
 from certtrain.bounds.executors import Compiled, Executor, TensorOperations

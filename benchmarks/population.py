@@ -10,7 +10,7 @@ from rich.table import Table
 
 from benchmarks.cases import Bench, Case, Images, make_case
 from benchmarks.methods import AUTO_LIRPA, METHODS, NATIVE
-from benchmarks.settings import Population
+from benchmarks.plans import Population
 from benchmarks.tables import COMPARISON, comparison, make_table
 from benchmarks.timing import Call, Comparison, alternate
 from certtrain.gradients.members import Drawn

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from benchmarks.settings import Limits
+from benchmarks.plans import Limits
 
 Call = Callable[[], Any]
 # Seconds that one timing should take at least: shorter calls are repeated within it.
