@@ -4,12 +4,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from certtrain.bounds import Box, build
+from certtrain.bounds import Box, Given, build
+from certtrain.bounds.optimised import ways
 from certtrain.bounds.optimised.choice import Choice, Rows
 from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.optimised.space import Space
 from certtrain.bounds.optimised.windows import find_windows
+from certtrain.bounds.rounding import assume
+from certtrain.bounds.rounding.sizes import BESIDE, propagate_sizes
+from certtrain.bounds.rounding.units import SINGLE, gamma
 from certtrain.networks import Normalize, parameters, trace
 from certtrain.networks.graph import Graph
 
@@ -55,8 +59,14 @@ def drawn(*shape: int, seed: int) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def question(module: nn.Module) -> tuple[Graph, Region, dict]:
-    """Boxes of three images, with random slopes of lower lines where these are free."""
+def question(module: nn.Module, slack: float = 0.0, magnitude: int = 0) -> tuple[Graph, Region, dict]:
+    """Boxes of three images, with random slopes of lower lines where these are free.
+
+    Args:
+        module: The network.
+        slack: What lines have room for, at most.
+        magnitude: Weights are multiplied by powers of two, up to this one and its inverse.
+    """
     torch.manual_seed(0)
     module(torch.zeros(1, *IMAGE))
     for layer in module.modules():
@@ -64,11 +74,14 @@ def question(module: nn.Module) -> tuple[Graph, Region, dict]:
             nn.init.uniform_(layer.running_mean, -0.3, 0.3)
             nn.init.uniform_(layer.running_var, 0.5, 2.0)
             nn.init.uniform_(layer.weight, -1.5, 1.5)
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data *= 2.0 ** torch.randint(-magnitude, magnitude + 1, layer.weight.shape)
     graph = trace(module.double().eval(), IMAGE)
     params = {name: p.detach() for name, p in parameters(module).items()}
     box = Box.linf(drawn(3, *IMAGE, seed=1), 0.05)
     hidden = build("deeppoly").analyse(graph, params, box).hidden
-    region = Region.of(graph, graph.values(params, box.lower), box, hidden)
+    room = {i: slack * drawn(*z.lower.shape, seed=i) for i, z in hidden.items()} if slack else {}
+    region = Region.of(graph, graph.values(params, box.lower), box, hidden, room)
     slopes = {}
     for index, op in graph.activations:
         free = op.function.free(hidden[op.inputs[0]])
@@ -84,35 +97,63 @@ def windowed_operations(graph: Graph, region: Region) -> list[int]:
     return [index for index in reads if find_windows(region, index) is not None]
 
 
+def rows_of(graph: Graph, region: Region, hidden: dict, target: int) -> tuple[Rows, Rows]:
+    """Every neuron of an operation and its negative, through the whole network and through windows."""
+    windows = find_windows(region, target)
+    assert windows is not None
+    assert windows.width < sum(op.size for op in graph.ops[: target + 1])
+    before = {i: z for i, z in hidden.items() if i < target}
+    space, size = Space.of(graph, before, many=0.0, output=target), graph.ops[target].size
+    places, images = torch.arange(size).repeat(3), torch.arange(3).repeat_interleave(size)
+    signs = drawn(len(places), seed=2).sub(0.5).sign()
+    data = torch.zeros(len(places), size, dtype=torch.float64).scatter(1, places[:, None], signs[:, None])
+    start = Start(target, *(x.to(region.center.dtype) for x in (data.reshape(-1, *graph.ops[target].shape), signs / 3)))
+    free = space.free(graph, before, region.center)
+    whole = Rows(region.rows(images), space, start, free[images])
+    return whole, windows.rows(region, hidden, images, places, start)
+
+
+def held_slopes(rows: Rows) -> Choice:
+    """Those that the lines have."""
+    held = rows.region.held
+    return Choice(rows.space.gather(lambda part: held[part.activation].lower, rows.start.data))
+
+
+@pytest.mark.parametrize("slack", [0.0, 0.1])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_neuron_has_the_same_bounds(name: str) -> None:
-    graph, region, hidden = question(NETWORKS[name]())
+def test_every_neuron_has_the_same_bounds(name: str, slack: float) -> None:
+    graph, region, hidden = question(NETWORKS[name](), slack)
     targets = windowed_operations(graph, region)
     assert targets
     for target in targets:
-        windows = find_windows(region, target)
-        assert windows is not None
-        before = {i: z for i, z in hidden.items() if i < target}
-        space = Space.of(graph, before, many=0.0, output=target)
-        size = graph.ops[target].size
-        places = torch.arange(size).repeat(3)
-        images = torch.arange(3).repeat_interleave(size)
-        signs = drawn(len(places), seed=2).sub(0.5).sign()
-        data = torch.zeros(len(places), size, dtype=torch.float64).scatter(1, places[:, None], signs[:, None])
-        start = Start(target, data.reshape(-1, *graph.ops[target].shape), drawn(len(places), seed=3))
-        free = space.free(graph, before, region.center)
-        rows = Rows(region.rows(images), space, start, free[images])
-        same = windows.rows(region, hidden, images, places, start)
-        bounds = []
-        for one in (rows, same):
-            held = one.region.held
-            slopes = one.space.gather(lambda part, held=held: held[part.activation].lower, one.start.data)
-            bounds.append((one.lower(Choice(slopes)), one, Choice(slopes)))
-        torch.testing.assert_close(bounds[1][0].lower, bounds[0][0].lower, rtol=1e-10, atol=1e-12)
+        both = rows_of(graph, region, hidden, target)
+        whole, windowed = (rows.lower(held_slopes(rows)).lower for rows in both)
+        torch.testing.assert_close(windowed, whole, rtol=1e-10, atol=1e-12)
         # All that a neuron may choose is in its window: elsewhere its coefficients are zero.
-        moved = [one.derivatives(choice, *one.evaluated(choice)).slopes.abs().sum(1) for _, one, choice in bounds]
+        chosen = [(rows, held_slopes(rows)) for rows in both]
+        moved = [rows.derivatives(choice, *rows.evaluated(choice)).slopes.abs().sum(1) for rows, choice in chosen]
         torch.testing.assert_close(moved[1], moved[0], rtol=1e-8, atol=1e-10)
-        assert windows.width < sum(op.size for op in graph.ops[: target + 1])
+
+
+@pytest.mark.parametrize("magnitude", [0, 8])
+@pytest.mark.parametrize("name", ["three, normalised", "batch norm", "pooled"])
+def test_roundings_of_windows_are_within_what_is_counted_layer_by_layer(name: str, magnitude: int) -> None:
+    """In float32, against float64: the counts are the same, and the unit is one that can be seen."""
+    graph, region, hidden = question(NETWORKS[name](), magnitude=magnitude)
+    values = dict(region.values)
+    box = Box(region.center - region.radius, region.center + region.radius)
+    single = region.map(lambda x: x.float())
+    # Of the numbers that float32 has.
+    region = single.map(lambda x: x.double())
+    sizes = propagate_sizes(graph, values, box, assume(hidden), {})
+    for target in windowed_operations(graph, region):
+        (whole, _), (_, windowed) = (rows_of(graph, one, hidden, target) for one in (region, single))
+        exact = whole.lower(held_slopes(whole)).lower
+        off = (windowed.lower(held_slopes(windowed)).lower.double() - exact).abs()
+        terms = sizes[target].terms + sizes[target].widest + BESIDE
+        allowed = gamma(terms, SINGLE) * (sizes[target].paths.flatten().repeat(3) + 1)
+        assert (off <= allowed).all()
+        assert (off > 0).any(), "there are roundings"
 
 
 def test_what_has_no_windows() -> None:
@@ -129,19 +170,22 @@ def test_what_has_no_windows() -> None:
     assert windowed_operations(*question(twice)[:2]) == []
 
 
-def test_alpha_crown_is_the_same_with_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    from certtrain.bounds.optimised import ways
-
+@pytest.mark.parametrize("slack", [0.0, 0.01])
+def test_alpha_crown_is_the_same_with_and_without(slack: float, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     module = NETWORKS["three, normalised"]()
     module(torch.zeros(1, *IMAGE))
     graph = trace(module.double().eval(), IMAGE)
     params = {name: p.detach() for name, p in parameters(module).items()}
     box = Box.linf(drawn(2, *IMAGE, seed=1), 0.05)
-    found = build("alpha_crown", iterations=3).analyse(graph, params, box)
-    monkeypatch.setattr(ways, "find_windows", lambda region, target: None)
+    read = {op.inputs[0] for _, op in graph.activations}
+    given = Given(slack={i: slack * drawn(2, *graph.ops[i].shape, seed=i) for i in read} if slack else {})
+    found = build("alpha_crown", iterations=3).analyse(graph, params, box, given=given)
+    asked: list[int] = []
+    monkeypatch.setattr(ways, "find_windows", lambda region, target: asked.append(target))
     monkeypatch.setattr(ways, "collapse", lambda *given: None)
-    plain = build("alpha_crown", iterations=3).analyse(graph, params, box)
+    plain = build("alpha_crown", iterations=3).analyse(graph, params, box, given=given)
+    assert asked, "windows were looked for"
     torch.testing.assert_close(found.bounds.lower, plain.bounds.lower, rtol=1e-8, atol=1e-10)
     for index, z in plain.hidden.items():
         torch.testing.assert_close(found.hidden[index].lower, z.lower, rtol=1e-8, atol=1e-10)

@@ -100,7 +100,7 @@ class Tightening:
         if passage.is_transformed:
             ways = plain_ways(whole, self.precision)
         else:
-            ways = choose_ways(whole, hidden, index, places, self.precision, roomy=bool(slack))
+            ways = choose_ways(whole, hidden, index, places, self.precision)
         # Steps read a chunk's layers again long after they were written, as a backward pass does. Rows begin whole.
         step = rows_at_once(max(ways.width, graph.ops[index].size), self.box.lower, passage.memory_mb, recorded=True)
         own, found = partial(Tensor.to, dtype=self.box.lower.dtype), []

@@ -139,8 +139,6 @@ def choose_ways(
     index: int,
     places: Tensor | None,
     precision: torch.dtype,
-    *,
-    roomy: bool,
 ) -> Ways:
     """The quickest, by counting products.
 
@@ -150,11 +148,10 @@ def choose_ways(
         index: The operation that rows are over.
         places: Elements that rows are over, one each; None where rows are over several.
         precision: Of the search.
-        roomy: Whether lines have room for rounding errors, which are counted operation by operation.
     """
     region, single = whole.region, _single(whole.region, precision)
     limit, windows = products(region.graph, index), None
-    if places is not None and not roomy and not _recorded(region):
+    if places is not None and not _recorded(region):
         windows = find_windows(single, index)
         windows = windows if windows is not None and windows.products < limit else None
         limit = limit if windows is None else windows.products

@@ -3,6 +3,9 @@
 Around one pixel a convolutional network is a small network of matrices, the same at all positions; what differs from
 row to row is which part of the box and of the lines it is given. Outside a layer its windows have lines that are zero,
 which is what padding puts there.
+
+In floating point a bound is the sum of the same products as layer by layer, with no more roundings on the way of any of
+them than `bounds/rounding` counts (docs/concepts/verdicts.md, 2), so that the same slack covers it.
 """
 
 from __future__ import annotations
