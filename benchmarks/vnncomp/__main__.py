@@ -76,7 +76,7 @@ def table(answers: dict[str, list[Answered]]) -> Table:
     for name, found in answers.items():
         networks = dict.fromkeys(one.network for one in found)
         for one in found:
-            groups.setdefault(one.network if 1 < len(networks) <= 5 else name, []).append(one)
+            groups.setdefault(one.network if len(networks) <= 5 else name, []).append(one)
     lines = [_row(name, found) for name, found in groups.items()]
     right = ("questions", "limit s", "unsat", "sat", "solved", "open", "wrong", "median s")
     return make_table("solved, of questions of VNN-COMP's shapes", ("networks",), right, lines)
