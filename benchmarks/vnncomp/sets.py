@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -52,11 +53,11 @@ def _images(names: tuple[str, ...], workshop: Workshop) -> Iterator[Asked]:
 
 def _robustness(name: str, workshop: Workshop) -> dict[str, Property]:
     """Of each image on each ball."""
-    found, counts = {}, dict[float, int]()
+    found, counts = {}, Counter[str]()
     for one in workshop.instances(name):
-        place = counts.get(one.eps, 0)
-        counts[one.eps] = place + 1
-        found[f"{name}_{place}_{one.eps:.4g}"] = Property.robust(one.image, one.label, one.eps, 10)
+        eps = f"{one.eps:.4g}"
+        found[f"{name}_{counts[eps]}_{eps}"] = Property.robust(one.image, one.label, one.eps, 10)
+        counts[eps] += 1
     return found
 
 
@@ -77,6 +78,7 @@ SETS: Mapping[str, QuestionSet] = {
     "eran": QuestionSet(300.0, partial(_images, ("mnist_relu_8x200", "mnist_sigmoid_6x200"))),
     "mnist_resnet": QuestionSet(120.0, partial(_images, ("mnist_resnet",))),
     "cifar10_resnet": QuestionSet(300.0, partial(_images, ("cifar10_resnet",))),
+    "oval21": QuestionSet(720.0, partial(_images, ("oval_base", "oval_wide", "oval_deep"))),
     "acas": QuestionSet(116.0, _controllers),
 }
 

@@ -79,14 +79,15 @@ class Workshop:
         return module.eval().requires_grad_(False)
 
     def instances(self, name: str) -> list[Instance]:
-        """Its properties: for each radius the same images, held out from training and drawn with a seed."""
+        """Its properties: images held out from training and drawn with a seed, on the balls that the recipe chooses."""
         recipe = recipe_of(name)
         model, (_, held_out) = self.network(name), self._images(recipe.data)
         right = (model(held_out.inputs).argmax(1) == held_out.labels).nonzero().flatten()
         order = torch.randperm(len(right), generator=torch.Generator().manual_seed(SEED))
-        drawn = right[order[: recipe.instances]].tolist()
-        questions = [(eps, i) for eps in recipe.radii for i in drawn]
-        return [Instance(model, held_out.inputs[i], int(held_out.labels[i]), eps) for eps, i in questions]
+        drawn = right[order[: recipe.instances]]
+        images, labels = held_out.inputs[drawn], held_out.labels[drawn]
+        questions = recipe.radii.of(model, images, labels)
+        return [Instance(model, images[i], int(labels[i]), eps) for eps, i in questions]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of its images."""

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from benchmarks.vnncomp.radii import BelowAttack, Everywhere
 from benchmarks.vnncomp.recipes import RECIPES
 from benchmarks.vnncomp.workshop import HELD_OUT, Workshop, training_images
 from certtrain.networks import trace
@@ -26,8 +28,25 @@ def test_shapes(name: str) -> None:
         "mnist_sigmoid_6x200": 1200,
         "mnist_resnet": 4804,
         "cifar10_resnet": 6244,
+        "oval_base": 3172,
+        "oval_wide": 6244,
+        "oval_deep": 6756,
     }
     assert neurons == expected[name]
+
+
+def test_radii_are_a_share_of_those_at_which_an_attack_succeeds() -> None:
+    """Class 1 above 0.5, class 0 below."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2)).requires_grad_(False)
+    model[1].weight.copy_(torch.tensor([[-1.0], [1.0]]))
+    model[1].bias.copy_(torch.tensor([0.5, -0.5]))
+    images, labels = torch.tensor([0.4, 0.52, 0.1]).reshape(3, 1, 1, 1), torch.tensor([0, 1, 0])
+    found = BelowAttack(share=0.5, most=0.2).of(model, images, labels)
+    assert [i for _, i in found] == [0, 1, 2]
+    # Bisection leaves an interval of 0.2 / 256, and takes its upper end; the third cannot be changed.
+    for (eps, _), smallest in zip(found, (0.1, 0.02, 0.2), strict=True):
+        assert smallest <= eps / 0.5 <= smallest + 0.2 / 256 + 1e-6
+    assert Everywhere((0.1, 0.2)).of(model, images[:2], labels[:2]) == [(0.1, 0), (0.1, 1), (0.2, 0), (0.2, 1)]
 
 
 @pytest.mark.slow
