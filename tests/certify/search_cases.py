@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from certtrain.bounds import Box, build
 from certtrain.certify.milp import exact_minimum
 from certtrain.certify.network import Network
-from certtrain.certify.search.branching import children
+from certtrain.certify.search.branching import Split, children
 from certtrain.certify.search.relaxed import Goals
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.search import Effort, Outcome, Search
@@ -66,9 +66,9 @@ def hard_goal(seed: int, slack: float) -> tuple[Network, Root, Tensor, float]:
 def whole(root: Root) -> Subdomains:
     """The first goal on the whole box."""
     none = torch.zeros((1, root.space.size), dtype=torch.int8)
-    return Subdomains(
-        none, root.first_choice(1), torch.tensor([-math.inf]), torch.zeros(1).long(), torch.zeros(1, 0).long()
-    )
+    nobody = torch.zeros(1, 0)
+    goal = torch.zeros(1).long()
+    return Subdomains(none, root.first_choice(1), torch.tensor([-math.inf]), goal, nobody.long(), nobody)
 
 
 def fully_split(root: Root, at: Tensor) -> Subdomains:
@@ -77,7 +77,7 @@ def fully_split(root: Root, at: Tensor) -> Subdomains:
     z = root.columns(lambda part: results[part.read], at[None])
     found = whole(root)
     for column in root.free[0].nonzero().flatten().tolist():
-        pair = children(found, torch.tensor([column]))
+        pair = children(found, Split.plain(torch.tensor([column])))
         found = pair[0:1] if z[0, column] >= 0 else pair[1:2]
     return found
 

@@ -211,9 +211,9 @@ def test_goals_share_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = torch.tensor([[1.0, -1.0, 0.0], [1.0, 0.0, -1.0]]).double()
     goals = Goals.margins(spec, (network.logits(x) @ spec.T).amin(0) - 0.05)
     with torch.no_grad():
-        found = Goalwise(root_of(network, box, goals), memory=500, narrowing=Narrowing(rounds=0)).run()
+        found = Goalwise(root_of(network, box, goals), memory=430, narrowing=Narrowing(rounds=0)).run()
     assert found.ending == "memory"
-    assert asked == [0, 250, 500], "the first goal is closed, then the second has what both had"
+    assert asked == [0, 215, 430], "the first goal is closed, then the second has what both had"
 
 
 def _row(value: float) -> Tensor:

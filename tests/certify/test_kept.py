@@ -6,7 +6,7 @@ from certify.search_cases import fully_split, random_network, root_of, uniform, 
 
 from certtrain.bounds import Box
 from certtrain.bounds.optimised.choice import Choice
-from certtrain.certify.search.branching import children
+from certtrain.certify.search.branching import Split, children
 from certtrain.certify.search.kept import LARGEST, KeptChoice
 from certtrain.certify.search.relaxed import Goals
 from certtrain.certify.search.root import Root
@@ -20,14 +20,19 @@ def parts(forms: int) -> tuple[Root, Subdomains]:
     root = root_of(network, box, Goals(rows[None], torch.zeros(1, forms).double()))
     found = whole(root)
     for column in root.free[0].nonzero().flatten()[:3].tolist():
-        found = children(found, torch.full((len(found),), column))
+        found = children(found, Split.plain(torch.full((len(found),), column)))
     slopes = torch.where(
         (found.decisions == 0) & root.free, uniform(*found.decisions.shape, seed=2).float(), found.choice.slopes
     )
     multipliers = torch.where(found.decisions != 0, 3 * uniform(*slopes.shape, seed=3).float(), 0.0)
     weights = uniform(len(found), forms, seed=4).float() if forms > 1 else None
     return root, Subdomains(
-        found.decisions, Choice(slopes, multipliers, weights), found.lower, found.goal, found.candidates
+        found.decisions,
+        Choice(slopes, multipliers, weights),
+        found.lower,
+        found.goal,
+        found.candidates,
+        found.coefficients,
     )
 
 

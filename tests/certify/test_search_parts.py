@@ -19,7 +19,7 @@ from certtrain.certify.milp import exact_minimum
 from certtrain.certify.network import Network
 from certtrain.certify.search import leaves, points
 from certtrain.certify.search.bounding import bound
-from certtrain.certify.search.branching import NOT_SPLIT, candidates, children
+from certtrain.certify.search.branching import NOT_SPLIT, Split, candidates, children, choose
 from certtrain.certify.search.inputs import Halving
 from certtrain.certify.search.relaxed import Goals, outwards
 from certtrain.certify.search.root import Root
@@ -103,9 +103,9 @@ def test_float32_boxes_contain_float64_ones(value: float) -> None:
 def test_children_are_bounded_where_they_are(seed: int) -> None:
     """No point of a child is below its bound, the bound of both is not below the parent's after the ascent's start."""
     network, box, root = question(seed)
-    columns, _ = candidates(root, whole(root).decisions, torch.zeros(1).long(), whole(root).choice, 3)
+    columns = candidates(root, whole(root).decisions, torch.zeros(1).long(), whole(root).choice, 3).columns
     assert (columns != NOT_SPLIT).all()
-    pair = children(whole(root), columns[:, 0])
+    pair = children(whole(root), Split.plain(columns[:, 0]))
     assert pair.decisions[:, columns[0, 0]].tolist() == [1, -1]
     assert pair.choice.slopes[:, columns[0, 0]].tolist() == [1, 0]
     parent = root.rows(root.double, whole(root).decisions, torch.zeros(1).long())
@@ -124,13 +124,60 @@ def test_children_are_bounded_where_they_are(seed: int) -> None:
             assert values[inside].amin() >= lower[child] - 1e-9
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_children_do_not_begin_below_their_parent(seed: int) -> None:
+    """Whatever it chose: where a neuron's lower line was taken, a multiplier gives that line back."""
+    _, _, root = question(seed)
+    count = 40
+    part = whole(root)[torch.zeros(count).long()]
+    slopes = torch.where(root.undecided, uniform(count, root.space.size, seed=seed).float(), part.choice.slopes)
+    choice = replace(part.choice, slopes=slopes)
+    parent = root.rows(root.double, part.decisions, part.goal).lower(choice.map(Tensor.double)).lower
+    found = candidates(root, part.decisions, part.goal, choice, 3)
+    part = replace(part, choice=choice, lower=parent.float())
+    part = replace(part, candidates=found.columns, coefficients=found.coefficients)
+    split = choose(root, part)
+    chosen = found.columns == split.column[:, None]
+    assert chosen.any(1).all()
+    bounds = []
+    for way in (split, Split.plain(split.column)):
+        pair = children(part, way)
+        own = pair.choice.map(Tensor.double)
+        bounds.append(root.rows(root.double, pair.decisions, pair.goal).lower(own).lower.reshape(2, count))
+    lower = (found.coefficients > 0)[chosen]
+    assert len(lower) == count
+    begun, plain = (x[:, lower] for x in bounds)
+    assert (begun >= parent[lower] - 1e-5).all()
+    assert (begun >= plain - 1e-5).all()
+
+
+def test_a_sign_alone_may_be_a_loss() -> None:
+    """relu(relu(x) - relu(x - 0.5)) - 0.1: where the last one is active, those before it have to be bounded."""
+    layers = linear([[1.0], [1.0]], [0.0, -0.5]), nn.ReLU(), linear([[1.0, -1.0]]), nn.ReLU(), linear([[1.0]], [-0.1])
+    network, box = Network.traced(nn.Sequential(*layers), (1,)), Box.linf(torch.zeros(1, 1).double(), 1.0, None)
+    root = root_of(network, box, Goals(torch.ones(1, 1, 1).double(), torch.zeros(1, 1).double()))
+    slopes = torch.zeros(1, root.space.size)
+    part = replace(whole(root), choice=replace(whole(root).choice, slopes=slopes))
+    parent = root.rows(root.single, part.decisions, part.goal).lower(part.choice).lower
+    assert parent.tolist() == pytest.approx([-0.1])
+    part = replace(part, lower=parent, candidates=torch.tensor([[2]]), coefficients=torch.ones(1, 1))
+    split = choose(root, part)
+    assert split.multipliers.tolist() == [1.0, 0.0]
+    bounds = []
+    for way in (Split.plain(split.column), split):
+        pair = children(part, way)
+        bounds.append(root.rows(root.single, pair.decisions, pair.goal).lower(pair.choice).lower)
+    assert bounds[0][0] < parent[0] - 0.01
+    assert (bounds[1] >= parent - 1e-6).all()
+
+
 @pytest.mark.parametrize("forms", [1, 2])
 @pytest.mark.parametrize("seed", range(5))
 def test_leaves_are_decided(seed: int, forms: int) -> None:
     """The bound is the minimum of an affine function on a polytope: attained at the point, below all others."""
     network, box, root = question(seed, forms)
     leaf = fully_split(root, box.center[0])
-    columns, _ = candidates(root, leaf.decisions, leaf.goal, leaf.choice, 3)
+    columns = candidates(root, leaf.decisions, leaf.goal, leaf.choice, 3).columns
     assert (columns == NOT_SPLIT).all()
     (solved,) = leaves.solve(root, leaf)
     values = network.values[torch.float64]
@@ -152,7 +199,7 @@ def test_a_leaf_without_points_is_refuted() -> None:
     )
     network, box = Network.of(module, (2,)), Box.linf(torch.tensor([[0.5, 0.5]]).double(), 0.3)
     root = root_of(network, box, Goals.margins(margin_spec([0], 2)[0].double()))
-    leaf = children(children(whole(root), torch.tensor([0]))[0:1], torch.tensor([1]))
+    leaf = children(children(whole(root), Split.plain(torch.tensor([0])))[0:1], Split.plain(torch.tensor([1])))
     assert leaves.solve(root, leaf[1:2])[0].lower > 0
     assert leaves.solve(root, leaf[0:1])[0].lower < 0
 
@@ -162,7 +209,7 @@ def test_leaves_that_are_solved_together_are_solved_as_alone(forms: int) -> None
     """With different numbers of decisions, one of them with none."""
     _, box, root = question(2, forms)
     parts = [fully_split(root, x) for x in (box.center[0], box.lower[0], box.upper[0])]
-    halves = children(whole(root), root.free[0].nonzero().flatten()[:1])
+    halves = children(whole(root), Split.plain(root.free[0].nonzero().flatten()[:1]))
     several = whole(root).joined([*parts, halves])
     together = leaves.solve(root, several)
     for number, found in enumerate(together):
@@ -206,7 +253,7 @@ def test_the_worst_are_taken_first() -> None:
         count = len(bounds)
         choice = Choice(torch.zeros(count, 1), torch.zeros(count, 1))
         zeros = torch.zeros(count, 1).long()
-        pool.add(Subdomains(zeros.char(), choice, torch.tensor(bounds), zeros[:, 0], zeros))
+        pool.add(Subdomains(zeros.char(), choice, torch.tensor(bounds), zeros[:, 0], zeros, zeros))
     assert (len(pool), pool.worst) == (5, -5.0)
     before = pool.nbytes
     assert sorted(pool.take(2).lower.tolist()) == [-5, -1]
@@ -224,10 +271,8 @@ def test_what_is_taken_in_any_order_is_what_was_added(turns: list[tuple[int, int
     pool, left, numbers = Pool(), [], iter(uniform(200, seed=seed).tolist())
     for added, taken in turns:
         lower = torch.tensor([next(numbers) for _ in range(added)]).double()
-        choice = Choice(lower[:, None] * 2, lower[:, None] * 3)
-        pool.add(
-            Subdomains(torch.zeros(added, 1).char(), choice, lower, torch.arange(added), torch.zeros(added, 1).long())
-        )
+        choice, none = Choice(lower[:, None] * 2, lower[:, None] * 3), torch.zeros(added, 1)
+        pool.add(Subdomains(none.char(), choice, lower, torch.arange(added), none.long(), none))
         left = sorted(left + lower.tolist())
         assert (len(pool), pool.worst) == (len(left), left[0] if left else INFINITY)
         if left:

@@ -17,7 +17,7 @@ from certtrain.bounds.rounding import Rounding, assume, round_errors
 from certtrain.certify.arithmetic import Sound
 from certtrain.certify.network import Network
 from certtrain.certify.search import leaves
-from certtrain.certify.search.branching import children
+from certtrain.certify.search.branching import Split, children
 from certtrain.certify.search.relaxed import Goals
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.subdomains import Subdomains
@@ -106,7 +106,7 @@ def test_a_part_that_only_rounding_has_points_in_is_closed() -> None:
     root, _, _ = with_large_errors(network, box, Goals.margins(margin_spec([0], 2)[0].double()))
     part = whole(root)
     for column in (0, 1):
-        part = children(part, torch.tensor([column]))[0:1]
+        part = children(part, Split.plain(torch.tensor([column])))[0:1]
     assert 1 - 2 * ERROR - 1e-6 < leaves.solve(root, part)[0].lower <= 1 - 2 * ERROR
 
 
@@ -117,7 +117,7 @@ def test_a_decision_is_about_the_number_that_is_computed() -> None:
     )
     network, box = Network.of(module, (1,)), Box(*(torch.tensor([[x]]).double() for x in (-1.0, 1.0)))
     root, _, _ = with_large_errors(network, box, Goals.margins(margin_spec([0], 2)[0].double()))
-    part = children(whole(root), root.free[0].nonzero()[0])[0:1]
+    part = children(whole(root), Split.plain(root.free[0].nonzero()[0]))[0:1]
     assert 1 - 4 * ERROR - 1e-6 < leaves.solve(root, part)[0].lower <= 1 - 4 * ERROR
 
 

@@ -12,7 +12,13 @@ from certtrain.bounds.optimised.ascent import Best, Rates, improve
 from certtrain.bounds.optimised.choice import Choice
 from certtrain.certify.search.root import Root
 
-RATES = Rates(slopes=0.1, multipliers=0.1, decay=0.95)
+# Of multipliers, in units of the root's rows: on networks of certified training these are tens of times smaller.
+SLOPES, MULTIPLIERS, DECAY = 0.05, 0.1, 0.95
+
+
+def rates_on(root: Root) -> Rates:
+    """Of the steps on a root's parts."""
+    return Rates(slopes=SLOPES, multipliers=MULTIPLIERS * root.unit, decay=DECAY)
 
 
 @dataclass(frozen=True)
@@ -32,10 +38,9 @@ class Bounded:
     lower: Tensor
 
 
-def bound(
-    root: Root, decisions: Tensor, goal: Tensor, choice: Choice, rounds: Sequence[int], rates: Rates = RATES
-) -> Bounded:
+def bound(root: Root, decisions: Tensor, goal: Tensor, choice: Choice, rounds: Sequence[int]) -> Bounded:
     """Bounds subdomains; after every round only those that are not yet positive take further steps."""
+    rates = rates_on(root)
     left, enough = torch.arange(len(goal)), 0.0
     closed: list[Tensor] = []
     best: Best | None = None

@@ -4,11 +4,17 @@ The estimate is the gap between an activation's line and the activation itself a
 has there, times its coefficient. The trial is filtered smart branching (De Palma et al., arXiv 2104.06718): both
 children of each candidate are bounded with the parent's slopes and multipliers, and the one whose worse child is best
 is split.
+
+A child that knows a sign is not better off by itself: rows that used to take z's lower line α z now carry all of z, or
+nothing, back to layers whose lines may lose more by it. With a multiplier of λ (1 - α) where z >= 0, or λ α where
+z <= 0, for λ > 0 the coefficient of z's activation, they are the parent's rows again. So every child begins with the
+better of that multiplier and none. (Where λ < 0 the upper line is not left by a multiplier; what takes its place is
+better wherever z is within its bounds.)
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,11 +29,23 @@ from certtrain.certify.search.subdomains import Subdomains
 NOT_SPLIT = -1
 
 
-def candidates(root: Root, decisions: Tensor, goal: Tensor, choice: Choice, count: int) -> tuple[Tensor, Tensor]:
-    """Columns that promise most, best first, [subdomains, count], and the corners [subdomains, *input_shape].
+@dataclass(frozen=True)
+class Candidates:
+    """What may be split.
 
-    Where fewer are left to split, the rest are `NOT_SPLIT`.
+    Attributes:
+        columns: That promise most, best first, [subdomains, some]; `NOT_SPLIT` where fewer are left.
+        coefficients: Of their activations, at what was chosen, [subdomains, some].
+        corner: Where the subdomains have their bounds, [subdomains, *input_shape].
     """
+
+    columns: Tensor
+    coefficients: Tensor
+    corner: Tensor
+
+
+def candidates(root: Root, decisions: Tensor, goal: Tensor, choice: Choice, count: int) -> Candidates:
+    """So many of each subdomain, at most."""
     rows = root.rows(root.single, decisions, goal)
     region, found = rows.passed(choice)
     values = forward(region, found)
@@ -42,32 +60,63 @@ def candidates(root: Root, decisions: Tensor, goal: Tensor, choice: Choice, coun
     scores = rows.space.gather(cost, decisions)
     scores = torch.where(rows.free, scores + 1e-12, -1.0)
     best = scores.topk(min(count, scores.shape[1]), dim=1)
-    return torch.where(best.values > 0, best.indices, NOT_SPLIT), found.corner
+    pulls = rows.space.gather(lambda part: found.coefficients[part.activation], scores).gather(1, best.indices)
+    return Candidates(torch.where(best.values > 0, best.indices, NOT_SPLIT), pulls, found.corner)
 
 
-def children(parents: Subdomains, column: Tensor) -> Subdomains:
+@dataclass(frozen=True)
+class Split:
+    """What is split of each subdomain.
+
+    Attributes:
+        column: [subdomains].
+        multipliers: That the active children begin with, then the inactive ones, [2 subdomains].
+    """
+
+    column: Tensor
+    multipliers: Tensor
+
+    @staticmethod
+    def plain(column: Tensor) -> Split:
+        """Children begin without multipliers."""
+        return Split(column, torch.zeros(2 * len(column)))
+
+
+def children(parents: Subdomains, split: Split) -> Subdomains:
     """Both children of each, the active ones first."""
     twice = torch.arange(len(parents)).repeat(2)
     both = parents[twice]
     signs = torch.ones(len(both), dtype=torch.int8)
     signs[len(parents) :] = -1
     decisions, slopes = both.decisions.clone(), both.choice.slopes.clone()
-    at = torch.arange(len(both)), column.repeat(2)
-    decisions[at], slopes[at] = signs, (signs > 0).to(slopes.dtype)
-    return replace(both, decisions=decisions, choice=replace(both.choice, slopes=slopes))
+    assert both.choice.multipliers is not None, "subdomains have multipliers"
+    multipliers = both.choice.multipliers.clone()
+    at = torch.arange(len(both)), split.column.repeat(2)
+    decisions[at], slopes[at], multipliers[at] = signs, (signs > 0).to(slopes.dtype), split.multipliers
+    return replace(both, decisions=decisions, choice=replace(both.choice, slopes=slopes, multipliers=multipliers))
 
 
-def choose(root: Root, parents: Subdomains) -> Tensor:
-    """The column to split of each, [subdomains]; each must have a candidate."""
-    count = parents.candidates.shape[1]
-    if count == 1:
-        return parents.candidates[:, 0]
+def choose(root: Root, parents: Subdomains) -> Split:
+    """What to split; each must have a candidate."""
+    count, total = parents.candidates.shape[1], len(parents)
     usable = parents.candidates != NOT_SPLIT
     tried = parents.candidates.where(usable, parents.candidates[:, :1])
-    expanded = children(parents[torch.arange(len(parents)).repeat_interleave(count)], tried.flatten())
-    rows = root.rows(root.single, expanded.decisions, expanded.goal)
-    lower = rows.lower(expanded.choice).lower.reshape(2, len(parents), count)
-    worse, better = lower.amin(0), lower.amax(0)
+    several = parents[torch.arange(total).repeat_interleave(count)]
+    plain = children(several, Split.plain(tried.flatten()))
+    rows = root.rows(root.single, plain.decisions, plain.goal)
+    lower = rows.lower(plain.choice).lower.reshape(2, total, count)
+    inherited = torch.maximum(lower, parents.lower[:, None])
+    worse, better = inherited.amin(0), inherited.amax(0)
     # A child that is closed needs no more work: beyond that its bound does not matter.
     score = torch.where(usable, worse.clamp(max=0) + 0.1 * better.clamp(max=0), -torch.inf)
-    return tried.gather(1, score.argmax(1, keepdim=True)).squeeze(1)
+    best = score.argmax(1, keepdim=True)
+    column = tried.gather(1, best).squeeze(1)
+    without = lower.gather(2, best.expand(2, -1, -1)).squeeze(2)
+    kept = _keeping(parents, column, parents.coefficients.gather(1, best).squeeze(1))
+    return Split(column, torch.where(without < parents.lower, kept, 0.0).flatten())
+
+
+def _keeping(parents: Subdomains, column: Tensor, coefficient: Tensor) -> Tensor:
+    """Multipliers with which both children's rows are the parent's, [2, subdomains]."""
+    slope = parents.choice.slopes.gather(1, column[:, None]).squeeze(1)
+    return coefficient.clamp(min=0) * torch.stack([1 - slope, slope])

@@ -20,7 +20,7 @@ from certtrain.bounds.optimised.ascent import Rates, improve
 from certtrain.bounds.optimised.choice import Choice, Rows
 from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.space import Part
-from certtrain.certify.search.bounding import RATES
+from certtrain.certify.search.bounding import rates_on
 from certtrain.certify.search.kept import KeptChoice
 from certtrain.certify.search.relaxed import Relaxed
 from certtrain.certify.search.root import Root
@@ -128,7 +128,7 @@ def _itself(known: Narrowed, steps: int) -> tuple[float, Choice]:
     """The goal's own bound, positive only where that is proved, and what it chose."""
     root, goal = known.root, torch.tensor([known.goal])
     choice = root.first_choice(1) if known.choice is None else _with_decisions(root, known.choice)
-    best = improve(root.rows(root.single, root.decided, goal), choice, steps, RATES)
+    best = improve(root.rows(root.single, root.decided, goal), choice, steps, rates_on(root))
     lower = root.proved(root.decided, goal, best.choice) if best.lower > 0 else best.lower
     return float(lower), best.choice
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -154,6 +154,16 @@ class Root:
         forms = self.single.goals.forms.shape[1]
         weights = slopes.new_full((count, forms), 1 / forms) if forms > 1 else None
         return Choice(slopes, torch.zeros_like(slopes), weights)
+
+    @cached_property
+    def unit(self) -> float:
+        """Of what rows of goals consist of: the root mean square of coefficients of undecided neurons."""
+        count = len(self.single.goals)
+        rows = self.rows(self.single, self.decided.expand(count, -1), torch.arange(count))
+        found = rows.lower(self.first_choice(count))
+        coefficients = rows.space.gather(lambda part: found.coefficients[part.activation], rows.mask)
+        size = float(coefficients[:, self.undecided[0]].square().mean().sqrt())
+        return size if 0 < size < math.inf else 1.0
 
     @property
     def bytes_per_row(self) -> int:

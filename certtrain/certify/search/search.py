@@ -170,7 +170,7 @@ class Search:
         root, count = self._root, len(self._goals)
         decisions = root.decided.expand(count, -1).contiguous()
         unknown, none = root.single.lower.new_full((count,), -math.inf), torch.zeros((count, 0), dtype=torch.int64)
-        return Subdomains(decisions, root.first_choice(count), unknown, self._goals, none)
+        return Subdomains(decisions, root.first_choice(count), unknown, self._goals, none, none.float())
 
     def _examine(self, fresh: Subdomains) -> None:
         """Bounds subdomains; keeps what stays open, decides what cannot be split."""
@@ -185,7 +185,8 @@ class Search:
         if not len(found.open):
             return
         decisions, goal = fresh.decisions[found.open], fresh.goal[found.open]
-        columns, corner = candidates(root, decisions, goal, found.choice, effort.candidates)
+        promising = candidates(root, decisions, goal, found.choice, effort.candidates)
+        columns, corner = promising.columns, promising.corner
         worst = found.lower.argsort()[: effort.descents]
         self._point = points.deepest_unsafe(root, corner, goal)
         if self._point is None and effort.descents:
@@ -193,7 +194,7 @@ class Search:
         if self._point is None and (lost := points.lost_to_rounding(root, corner, goal)) is not None:
             self._lost, self._stuck = True, lowest(self._stuck, lost)
             return
-        still = Subdomains(decisions, found.choice, found.lower, goal, columns)
+        still = Subdomains(decisions, found.choice, found.lower, goal, columns, promising.coefficients)
         splittable = columns[:, 0] != NOT_SPLIT if columns.shape[1] else torch.zeros(len(goal), dtype=torch.bool)
         self._pool.add(still[splittable].put_away())
         self._decide(still[~splittable])

@@ -23,6 +23,7 @@ class Subdomains(Parts):
         lower: Best bounds, [count].
         goal: Of each, [count].
         candidates: Columns that promise most when split, best first, [count, some].
+        coefficients: Of their activations, [count, some].
     """
 
     decisions: Tensor
@@ -30,16 +31,17 @@ class Subdomains(Parts):
     lower: Tensor
     goal: Tensor
     candidates: Tensor
+    coefficients: Tensor
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Subdomains:
         """The same function of all of them."""
-        own = (function(x) for x in (self.lower, self.goal, self.candidates))
+        own = (function(x) for x in (self.lower, self.goal, self.candidates, self.coefficients))
         return Subdomains(function(self.decisions), self.choice.map(function), *own)
 
     def put_away(self) -> Waiting:
         """As they are kept until they are split."""
         kept = KeptChoice.of(self.choice, self.decisions)
-        return Waiting(self.decisions, kept, self.lower, self.goal, self.candidates)
+        return Waiting(self.decisions, kept, self.lower, self.goal, self.candidates, self.coefficients)
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,14 @@ class Waiting(Parts):
     lower: Tensor
     goal: Tensor
     candidates: Tensor
+    coefficients: Tensor
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Waiting:
         """The same function of all of them."""
-        own = (function(x) for x in (self.lower, self.goal, self.candidates))
+        own = (function(x) for x in (self.lower, self.goal, self.candidates, self.coefficients))
         return Waiting(function(self.decisions), self.kept.map(function), *own)
 
     def taken_up(self, root: Root) -> Subdomains:
         """To be split, parts of a root's box."""
         choice = self.kept.choice(root, self.decisions)
-        return Subdomains(self.decisions, choice, self.lower, self.goal, self.candidates)
+        return Subdomains(self.decisions, choice, self.lower, self.goal, self.candidates, self.coefficients)
