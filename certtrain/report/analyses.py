@@ -90,7 +90,7 @@ def draw_analyses(found: Sequence[Analysed]) -> Figure:
                 ax = axes[(len(BIASED) * block + row) * across + column]
                 ax.set_visible(True)
                 draw_bias(ax, one.record, estimator)
-                ax.set_title(f"{one.name}: {estimator}")
+                ax.set_title(f"{one.name}, {one.record['trained_with']}: {estimator}")
         handles, labels = axes[0].get_legend_handles_labels()
         canvas.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return canvas

@@ -88,7 +88,9 @@ def test_the_figure_has_a_plot_for_each_run_and_estimator(runs: list[Path]) -> N
     shown = [ax for ax in draw_analyses(found * 3).axes if ax.get_visible()]
     assert len(shown) == len(BIASED) * 3 * 2
     assert {ax.get_title(loc="left") or ax.get_title() for ax in shown} == {
-        f"{name}: {estimator}" for name in ("early", "late") for estimator in BIASED
+        f"{name}, {weights}: {estimator}"
+        for name, weights in (("early", "ibp"), ("late", "hbox"))
+        for estimator in BIASED
     }
 
 
