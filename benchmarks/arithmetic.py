@@ -46,7 +46,7 @@ def large() -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Trial:
     """A network, and what it is asked about.
 
     Attributes:
@@ -60,19 +60,19 @@ class Subject:
     enlarged: int = 1
 
 
-NETWORKS: Mapping[str, Subject] = {
-    "256x2": Subject(lambda: fully_connected(2)),
-    "256x4": Subject(lambda: fully_connected(4)),
-    "256x6": Subject(lambda: fully_connected(6)),
-    "convolutional": Subject(convolutional),
-    "cnn3, 32 x 32": Subject(large, images=4, enlarged=4),
+NETWORKS: Mapping[str, Trial] = {
+    "256x2": Trial(lambda: fully_connected(2)),
+    "256x4": Trial(lambda: fully_connected(4)),
+    "256x6": Trial(lambda: fully_connected(6)),
+    "convolutional": Trial(convolutional),
+    "cnn3, 32 x 32": Trial(large, images=4, enlarged=4),
 }
 
 
-def trained(subject: Subject) -> tuple[Network, Images]:
+def trained(trial: Trial) -> tuple[Network, Images]:
     """By plain cross-entropy; with test images that it classifies correctly."""
     torch.manual_seed(0)
-    module, images, factor = subject.make(), digits(), subject.enlarged
+    module, images, factor = trial.make(), digits(), trial.enlarged
     pixels = images.inputs.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     train, test = Images(pixels[:1200], images.labels[:1200]), Images(pixels[1200:], images.labels[1200:])
     optimizer = torch.optim.Adam(module.parameters(), RATE / 5)
@@ -84,7 +84,7 @@ def trained(subject: Subject) -> tuple[Network, Images]:
     network = Network.of(module.eval(), pixels.shape[1:])
     with torch.no_grad():
         correct = network.logits(test.inputs).argmax(1) == test.labels
-    return network, Images(test.inputs[correct][: subject.images], test.labels[correct][: subject.images])
+    return network, Images(test.inputs[correct][: trial.images], test.labels[correct][: trial.images])
 
 
 def measure(network: Network, images: Images, relaxation: str, eps: float) -> tuple[list[int], float, float]:
@@ -108,8 +108,8 @@ def main() -> None:
     """Prints the table."""
     columns = ("network", "images", "relaxation", "eps", *(f"proved, {name}" for name in ARITHMETICS))
     table = Table(*columns, "largest loss of margin", "time, sound / float64", title="images of digits")
-    for name, subject in NETWORKS.items():
-        network, images = trained(subject)
+    for name, trial in NETWORKS.items():
+        network, images = trained(trial)
         for relaxation in relaxations():
             for eps in RADII:
                 proved, lost, ratio = measure(network, images, relaxation, eps)

@@ -22,7 +22,7 @@ from certtrain.certify.falsify import Falsification
 from certtrain.certify.network import Network
 from certtrain.certify.properties import Property, read_vnnlib, write_vnnlib
 from certtrain.certify.questions import Question
-from certtrain.errors import CerttrainError
+from certtrain.errors import CerttrainError, ConfigError
 from certtrain.networks import to_onnx
 from certtrain.networks.onnx import Runtime, from_onnx
 
@@ -80,18 +80,17 @@ class Contest:
 
     def run(self, asked: Iterable[Asked]) -> Iterator[Answered]:
         """Yields answers, those of earlier calls with the same limit and as many threads among them."""
-        known = {(one.network, one.property): one for one in self._earlier() if self._stands(one)}
+        known = {(one.network, one.property): one for one in self._earlier() if self._asked_so(one)}
         for network, names in [(one.name, self._written(one)) for one in asked]:
             for name in names:
                 found = known.get((network, name))
-                if found is None:
+                if found is None or found.status == "error" or found.status in self.again:
                     found = self._ask(network, name)
                     self._note(found)
                 yield found
 
-    def _stands(self, one: Answered) -> bool:
-        given = (one.limit, one.threads) == (self.limit, self.threads)
-        return given and one.status != "error" and one.status not in self.again
+    def _asked_so(self, one: Answered) -> bool:
+        return (one.limit, one.threads) == (self.limit, self.threads)
 
     def _written(self, one: Asked) -> list[str]:
         """Writes a network and its properties unless they are there; returns the names of these."""
@@ -154,7 +153,10 @@ class Contest:
         if not (self.folder / "results.csv").is_file():
             return
         with (self.folder / "results.csv").open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
+            rows = csv.DictReader(file)
+            if list(rows.fieldnames or []) != (expected := [field.name for field in fields(Answered)]):
+                raise ConfigError(f"{file.name} has not the columns {', '.join(expected)}: move it away")
+            for row in rows:
                 given = row["network"], row["property"], float(row["limit"]), int(row["threads"])
                 yield Answered(*given, row["status"], float(row["seconds"]), row["wrong"])
 

@@ -34,6 +34,7 @@ class Everywhere(Radii):
     values: tuple[float, ...]
 
     def of(self, model: nn.Module, images: Tensor, labels: Tensor) -> Sequence[tuple[float, int]]:
+        """See `Radii`."""
         return [(eps, i) for eps in self.values for i in range(len(labels))]
 
 
@@ -54,6 +55,7 @@ class BelowAttack(Radii):
     attack: PGD = PGD(steps=40, restarts=3)  # noqa: RUF009  (frozen)
 
     def of(self, model: nn.Module, images: Tensor, labels: Tensor) -> Sequence[tuple[float, int]]:
+        """See `Radii`."""
         spec = margin_spec(labels, model(images[:1]).shape[1])
         low, high = torch.zeros(len(labels)), torch.full((len(labels),), self.most)
         for _ in range(self.halvings):

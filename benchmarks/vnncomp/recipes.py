@@ -48,8 +48,7 @@ def residual(channels: int, side: int) -> nn.Module:
 
 
 def convolutional(*layers: tuple[int, int, int, int]) -> nn.Module:
-    """Convolutions (channels, channels, kernel, stride) on 32 x 32 pixels, padded by one, of strides of two two in all;
-    then two matrices."""
+    """Convolutions (channels, channels, kernel, stride) on 32 x 32 pixels, two of them of stride two; two matrices."""
     convolutions = [part for size in layers for part in (nn.Conv2d(*size, padding=1), nn.ReLU())]
     features = layers[-1][1] * 8 * 8
     return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(features, 100), nn.ReLU(), nn.Linear(100, 10))

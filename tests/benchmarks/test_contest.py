@@ -13,6 +13,7 @@ from benchmarks.vnncomp.contest import Answered, Contest, check_counterexample
 from benchmarks.vnncomp.controllers import LOWER, UPPER, costs, networks, properties
 from benchmarks.vnncomp.sets import Asked
 from certtrain.certify.properties import Property, read_vnnlib
+from certtrain.errors import ConfigError
 from certtrain.networks.onnx import Runtime, from_onnx
 
 
@@ -56,6 +57,17 @@ def test_only_the_last_answer_to_a_question_stands(contest: Contest, answers: li
     again = list(once_more.run(asked()))
     assert [one.seconds == before.seconds for one, before in zip(again, answers, strict=True)] == [False, True]
     assert list(contest.run(asked())) == again
+    # What has become an error is asked again, though there is an older answer.
+    contest._note(replace(again[1], status="error"))
+    last = list(contest.run(asked()))
+    assert (last[0], last[1].status) == (again[0], "unsat")
+    assert last[1].seconds != again[1].seconds
+
+
+def test_a_file_with_other_columns_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text("network,property,limit\n")
+    with pytest.raises(ConfigError, match="has not the columns network, property, limit, threads"):
+        list(Contest(tmp_path, 1.0, 1).run([]))
 
 
 def test_what_fails_is_no_answer(contest: Contest, answers: list[Answered]) -> None:

@@ -13,9 +13,11 @@ from certtrain.bounds.optimised.space import Space
 from certtrain.bounds.optimised.windows import find_windows
 from certtrain.bounds.rounding import assume
 from certtrain.bounds.rounding.sizes import BESIDE, propagate_sizes
+from certtrain.bounds.rounding.terms import TERMS
 from certtrain.bounds.rounding.units import SINGLE, gamma
 from certtrain.networks import Normalize, parameters, trace
 from certtrain.networks.graph import Graph
+from certtrain.networks.ops import WindowMap
 
 IMAGE = (2, 12, 11)
 
@@ -138,7 +140,7 @@ def test_every_neuron_has_the_same_bounds(name: str, slack: float) -> None:
 @pytest.mark.parametrize("magnitude", [0, 8])
 @pytest.mark.parametrize("name", ["three, normalised", "batch norm", "pooled"])
 def test_roundings_of_windows_are_within_what_is_counted_layer_by_layer(name: str, magnitude: int) -> None:
-    """In float32, against float64: the counts are the same, and the unit is one that can be seen."""
+    """In float32, against float64. (What is counted is for the worst order: it is far from being reached.)"""
     graph, region, hidden = question(NETWORKS[name](), magnitude=magnitude)
     values = dict(region.values)
     box = Box(region.center - region.radius, region.center + region.radius)
@@ -154,6 +156,20 @@ def test_roundings_of_windows_are_within_what_is_counted_layer_by_layer(name: st
         allowed = gamma(terms, SINGLE) * (sizes[target].paths.flatten().repeat(3) + 1)
         assert (off <= allowed).all()
         assert (off > 0).any(), "there are roundings"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_sum_of_a_window_has_more_terms_than_are_counted(name: str) -> None:
+    graph, region, _ = question(NETWORKS[name]())
+    for target in windowed_operations(graph, region):
+        windows = find_windows(region, target)
+        assert windows is not None
+        maps = [op for op in graph.ops[: target + 1] if isinstance(op, WindowMap)]
+        for layer, op in zip(windows.layers, maps, strict=True):
+            count = TERMS.of(0, op)(op)
+            assert int((layer.weight != 0).sum(0).max()) <= count.backward
+            assert int((layer.weight != 0).sum(1).max()) <= count.forward
+            assert len(layer.bias) <= op.size, "the sum over a layer that is counted once"
 
 
 def test_what_has_no_windows() -> None:

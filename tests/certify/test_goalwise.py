@@ -179,15 +179,14 @@ def test_a_tree_goes_on_where_it_was_and_says_what_it_needs(monkeypatch: pytest.
 
 def test_a_tree_forgets_what_rows_chose_at_nodes_that_are_far_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tree, "PARTS", 0)
-    _, root, _, _ = hard_goal(1, 0.02)
+    _, root, _, _ = hard_goal(5, 0.02)
     with torch.no_grad():
-        for kept, expected in ((0, False), (PLENTY, True)):
+        for kept, expected in ((0, [False, True, True]), (PLENTY, [True] * 3)):
             grown = tree_of(root, 1)
             monkeypatch.setattr(time, "perf_counter", iter(range(10**6)).__next__)
-            assert grown.run(0.5, kept) is None
-            assert len(grown._open) > 1
-            grown._forget_beyond(kept)
-            assert any(box.nbytes > 0 for box, _ in grown._open) == expected
+            # Two nodes: each asks for the time twice.
+            assert grown.run(2.5, kept) is None
+            assert [box.nbytes > 0 for box, _ in grown._open] == expected, "the next one's are kept in any case"
             monkeypatch.undo()
             monkeypatch.setattr(tree, "PARTS", 0)
             found = grown.run(math.inf, kept)
@@ -214,6 +213,31 @@ def test_goals_share_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         found = Goalwise(root_of(network, box, goals), memory=430, narrowing=Narrowing(rounds=0)).run()
     assert found.ending == "memory"
     assert asked == [0, 215, 430], "the first goal is closed, then the second has what both had"
+
+
+def test_a_search_has_all_of_the_memory_once_there_is_no_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(goalwise, "FIRST", 0)
+    together, given = Search.run, list[tuple[str, int]]()
+
+    def full(
+        self: Search, pause: float = math.inf, most: float = math.inf, memory: int | None = None
+    ) -> Outcome | None:
+        if memory is None:
+            return together(self, pause, most)
+        given.append(("search", memory))
+        return Outcome("memory", -1.0, None, 0)
+
+    def hopeless(self: Tree, pause: float, kept: int) -> Outcome:
+        given.append(("tree", kept))
+        return Outcome("exhausted", -1.0, None, 0)
+
+    monkeypatch.setattr(Search, "run", full)
+    monkeypatch.setattr(Tree, "run", hopeless)
+    _, root, _, _ = hard_goal(1, 0.02)
+    with torch.no_grad():
+        found = Goalwise(root, memory=1000, narrowing=Narrowing(rounds=1)).run()
+    assert found.ending == "memory"
+    assert given == [("search", 500), ("tree", 500), ("search", 1000)]
 
 
 def _row(value: float) -> Tensor:

@@ -40,7 +40,7 @@ def parts(forms: int) -> tuple[Root, Subdomains]:
 def test_what_is_taken_up_is_what_was_put_away(forms: int) -> None:
     root, found = parts(forms)
     assert len(found) == 8
-    again = found.put_away().taken_up(root)
+    again = found.put_away(root).taken_up(root)
     torch.testing.assert_close(again.choice.slopes, found.choice.slopes, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(again.choice.multipliers, found.choice.multipliers, rtol=1e-3, atol=1e-6)
     assert (again.choice.weights is None) == (forms == 1)
@@ -51,8 +51,8 @@ def test_what_is_taken_up_is_what_was_put_away(forms: int) -> None:
 
 
 def test_what_is_put_away_takes_a_third() -> None:
-    _, found = parts(1)
-    kept = found.put_away()
+    root, found = parts(1)
+    kept = found.put_away(root)
     assert kept.kept.nbytes == found.decisions.numel() * 2
     assert found.choice.slopes.nbytes + found.choice.multipliers.nbytes == found.decisions.numel() * 8
 
@@ -61,12 +61,19 @@ def test_slopes_that_follow_from_signs_are_exact() -> None:
     """Whatever half precision makes of them."""
     root, _ = parts(1)
     leaf = fully_split(root, uniform(3, seed=1))
-    again = leaf.put_away().taken_up(root)
+    again = leaf.put_away(root).taken_up(root)
     assert torch.equal(again.choice.slopes, leaf.choice.slopes)
 
 
 def test_large_multipliers_stay_finite() -> None:
     root, found = parts(1)
     huge = Choice(found.choice.slopes, torch.full_like(found.choice.slopes, 1e9))
-    kept = KeptChoice.of(huge, found.decisions)
+    kept = KeptChoice.of(huge, found.decisions, 1.0)
     assert float(kept.choice(root, found.decisions).multipliers.max()) == LARGEST
+
+
+def test_multipliers_are_kept_in_units_of_the_rows() -> None:
+    root, found = parts(1)
+    tiny = Choice(found.choice.slopes, found.choice.multipliers * 1e-9)
+    again = KeptChoice.of(tiny, found.decisions, 1e-9).choice(root, found.decisions)
+    torch.testing.assert_close(again.multipliers, tiny.multipliers, rtol=1e-3, atol=1e-15)

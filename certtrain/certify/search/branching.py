@@ -8,8 +8,8 @@ is split.
 A child that knows a sign is not better off by itself: rows that used to take z's lower line α z now carry all of z, or
 nothing, back to layers whose lines may lose more by it. With a multiplier of λ (1 - α) where z >= 0, or λ α where
 z <= 0, for λ > 0 the coefficient of z's activation, they are the parent's rows again. So every child begins with the
-better of that multiplier and none. (Where λ < 0 the upper line is not left by a multiplier; what takes its place is
-better wherever z is within its bounds.)
+better of that multiplier and none. (Where λ < 0 it would have to be negative: there a child may begin below its parent,
+where lines before z let it leave its bounds.)
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ def candidates(root: Root, decisions: Tensor, goal: Tensor, choice: Choice, coun
     scores = rows.space.gather(cost, decisions)
     scores = torch.where(rows.free, scores + 1e-12, -1.0)
     best = scores.topk(min(count, scores.shape[1]), dim=1)
-    pulls = rows.space.gather(lambda part: found.coefficients[part.activation], scores).gather(1, best.indices)
-    return Candidates(torch.where(best.values > 0, best.indices, NOT_SPLIT), pulls, found.corner)
+    coefficients = rows.space.gather(lambda part: found.coefficients[part.activation], scores)
+    columns = torch.where(best.values > 0, best.indices, NOT_SPLIT)
+    return Candidates(columns, coefficients.gather(1, best.indices), found.corner)
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def choose(root: Root, parents: Subdomains) -> Split:
     plain = children(several, Split.plain(tried.flatten()))
     rows = root.rows(root.single, plain.decisions, plain.goal)
     lower = rows.lower(plain.choice).lower.reshape(2, total, count)
-    inherited = torch.maximum(lower, parents.lower[:, None])
+    inherited = torch.where(parents.coefficients >= 0, torch.maximum(lower, parents.lower[:, None]), lower)
     worse, better = inherited.amin(0), inherited.amax(0)
     # A child that is closed needs no more work: beyond that its bound does not matter.
     score = torch.where(usable, worse.clamp(max=0) + 0.1 * better.clamp(max=0), -torch.inf)
@@ -117,6 +118,6 @@ def choose(root: Root, parents: Subdomains) -> Split:
 
 
 def _keeping(parents: Subdomains, column: Tensor, coefficient: Tensor) -> Tensor:
-    """Multipliers with which both children's rows are the parent's, [2, subdomains]."""
+    """Multipliers with which both children's rows are the parent's where a coefficient is positive, [2, subdomains]."""
     slope = parents.choice.slopes.gather(1, column[:, None]).squeeze(1)
     return coefficient.clamp(min=0) * torch.stack([1 - slope, slope])

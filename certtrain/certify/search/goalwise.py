@@ -78,6 +78,7 @@ class _Goal:
         self._of, self._goal, self._known = of, goal, min(lower, 0.0)
         self._search: Search | None = None
         self._tree: Tree | None = None
+        self._examined = 0
         self.found: Outcome | None = None
 
     @property
@@ -88,7 +89,7 @@ class _Goal:
     @property
     def examined(self) -> int:
         """Subdomains that were bounded."""
-        return sum(way.examined for way in (self._search, self._tree) if way is not None)
+        return self._examined + sum(way.examined for way in (self._search, self._tree) if way is not None)
 
     @property
     def lower(self) -> float:
@@ -111,6 +112,10 @@ class _Goal:
                 self.found = self.found or self._turn(length, memory)
         except OutOfTime:
             self.found = Outcome("time", self._known, None, 0)
+        if self.found is not None and self.ending != "memory":
+            # Others have the memory now.
+            self._known, self._examined = self.lower, self.examined
+            self._search = self._tree = None
 
     def _begin(self) -> Outcome | None:
         of = self._of
@@ -136,7 +141,8 @@ class _Goal:
             return None
         if other.ending == "exhausted":
             self._tree = None
-            return found
+            # With all of the memory a search that has no more of its half goes on, next turn.
+            return None if found is not None and found.ending == "memory" else found
         return other
 
     def _share(self, now: float) -> float:

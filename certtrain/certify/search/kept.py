@@ -1,8 +1,8 @@
 """What rows chose, as it is kept until they are taken up again: a number of half precision for each column.
 
 Where nothing is decided, a row chooses a slope, and has no multiplier; where something is, a multiplier, and the slope
-follows. It is where an optimisation goes on, and no bound rests on it: rounding it costs nothing but a little of its
-progress.
+follows. Multipliers are kept in units of the root's rows, whatever units its goals are in. It is where an optimisation
+goes on, and no bound rests on it: rounding it costs nothing but a little of its progress.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ class KeptChoice:
     """A choice of rows whose decisions are known.
 
     Attributes:
-        values: float16, [rows, columns]: slopes where nothing is decided, multipliers elsewhere.
+        values: float16, [rows, columns]: slopes where nothing is decided, multipliers over `unit` elsewhere.
         weights: Of forms, as they were chosen; None where there are none.
+        unit: Of multipliers.
     """
 
     values: Tensor
     weights: Tensor | None
+    unit: float = 1.0
 
     @staticmethod
-    def of(choice: Choice, decisions: Tensor) -> KeptChoice:
-        """Of rows with decisions, [rows or 1, columns], see `Root.rows`."""
-        values = choice.slopes
-        if choice.multipliers is not None:
-            values = torch.where(decisions == 0, values, choice.multipliers)
-        return KeptChoice(values.clamp(max=LARGEST).half(), choice.weights)
+    def of(choice: Choice, decisions: Tensor, unit: float) -> KeptChoice:
+        """Of rows with decisions, [rows or 1, columns], see `Root.rows`, in units of `Root.unit`."""
+        assert choice.multipliers is not None, "rows begin with multipliers"
+        values = torch.where(decisions == 0, choice.slopes, choice.multipliers / unit)
+        return KeptChoice(values.clamp(max=LARGEST).half(), choice.weights, unit)
 
     def choice(self, root: Root, decisions: Tensor) -> Choice:
         """What was kept, float32.
@@ -49,17 +50,19 @@ class KeptChoice:
         values, undecided = self.values.float(), decisions == 0
         fixed = torch.where(undecided, root.single.lower, (decisions > 0).float())
         slopes = torch.where(undecided & root.free, values, fixed)
-        return Choice(slopes, torch.where(undecided, 0.0, values), self.weights)
+        return Choice(slopes, torch.where(undecided, 0.0, values * self.unit), self.weights)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> KeptChoice:
         """The same function of all that there is."""
-        return KeptChoice(function(self.values), None if self.weights is None else function(self.weights))
+        weights = None if self.weights is None else function(self.weights)
+        return KeptChoice(function(self.values), weights, self.unit)
 
     @staticmethod
     def joined(parts: Sequence[KeptChoice]) -> KeptChoice:
-        """Rows after rows, of which all have weights or none."""
+        """Rows after rows, in one unit, of which all have weights or none."""
         weights = [part.weights for part in parts if part.weights is not None]
-        return KeptChoice(torch.cat([part.values for part in parts]), torch.cat(weights) if weights else None)
+        values = torch.cat([part.values for part in parts])
+        return KeptChoice(values, torch.cat(weights) if weights else None, parts[0].unit)
 
     @property
     def nbytes(self) -> int:

@@ -22,6 +22,8 @@ from certtrain.deadline import check_deadline
 
 # Bytes of the values that points have, which are taken through the network together.
 MEMORY = 1 << 28
+# Numbers of a point for every element of an operation: its value, its coefficient, and three of its lines.
+COPIES = 5
 TINY = 1e-30
 
 
@@ -39,7 +41,7 @@ def looseness(region: Region, hidden: Mapping[int, Interval], found: Backward) -
     width = 2 * region.radius.flatten(1)
     inputs = (width > 0).any(0).nonzero().flatten()
     blame = torch.zeros_like(width)
-    of_point = width.element_size() * sum(op.size for op in region.graph.ops)
+    of_point = COPIES * width.element_size() * sum(op.size for op in region.graph.ops)
     together = max(1, MEMORY // (of_point * (len(inputs) + 1)))
     for rows in torch.arange(len(width), device=width.device).split(together):
         check_deadline()

@@ -205,7 +205,7 @@ class Layer:
             check_deadline()
             asked = _Asked(self.goal, at[rows], signs[rows], scale[rows])
             best = improve(asked.rows(root, root.single), start[rows], effort.steps, effort.rates).choice
-            chosen.append(KeptChoice.of(best, root.decided))
+            chosen.append(KeptChoice.of(best, root.decided, root.unit))
             found.append(asked.proved(root, best))
         below, above = torch.cat(found).split(count)
         return below, above, KeptChoice.joined(chosen)

@@ -196,7 +196,7 @@ class Search:
             return
         still = Subdomains(decisions, found.choice, found.lower, goal, columns, promising.coefficients)
         splittable = columns[:, 0] != NOT_SPLIT if columns.shape[1] else torch.zeros(len(goal), dtype=torch.bool)
-        self._pool.add(still[splittable].put_away())
+        self._pool.add(still[splittable].put_away(self._root))
         self._decide(still[~splittable])
 
     def _decide(self, left: Subdomains) -> None:

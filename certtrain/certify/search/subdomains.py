@@ -38,9 +38,9 @@ class Subdomains(Parts):
         own = (function(x) for x in (self.lower, self.goal, self.candidates, self.coefficients))
         return Subdomains(function(self.decisions), self.choice.map(function), *own)
 
-    def put_away(self) -> Waiting:
-        """As they are kept until they are split."""
-        kept = KeptChoice.of(self.choice, self.decisions)
+    def put_away(self, root: Root) -> Waiting:
+        """As they are kept until they are split, parts of a root's box."""
+        kept = KeptChoice.of(self.choice, self.decisions, root.unit)
         return Waiting(self.decisions, kept, self.lower, self.goal, self.candidates, self.coefficients)
 
 

@@ -77,11 +77,15 @@ class Tree:
         return Outcome("closed", BARELY, None, self.examined)
 
     def _forget_beyond(self, kept: int) -> None:
-        """Halves of one box share what is kept, and are counted twice."""
+        """Forgets what rows chose at the nodes whose turn is last; the next one keeps it, with its other half."""
+        seen = set()
         for place in reversed(range(len(self._open))):
             box, depth = self._open[place]
-            kept -= box.nbytes
-            if kept < 0:
+            # Halves of one box share it.
+            layers = id(box.layers)
+            kept -= 0 if layers in seen else box.nbytes
+            seen.add(layers)
+            if kept < 0 and len(seen) > 1:
                 self._open[place] = box.without_choices(), depth
 
     def _searched(self, box: Narrowed) -> Outcome | int | None:

@@ -39,7 +39,7 @@ class Bab(Verifier):
         iterations: Steps of the slopes of pre-activation bounds.
         batch: Subdomains that are split at a time.
         candidates: Neurons that are tried before one is split.
-        memory_mb: MiB that the open subdomains of an image may take.
+        memory_mb: MiB that the open subdomains of an image may take, and what narrowed boxes keep.
         splitting: "neurons", "inputs", or "auto": inputs where at most ten have a width.
         narrowing: Rounds, at most, that narrow an image's box to where a margin could be negative; 0: none.
         arithmetic: What a positive margin is worth; no option of its own, but `certify.arithmetic`.
