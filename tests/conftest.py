@@ -34,6 +34,12 @@ def usual_recursion_limit() -> None:
     sys.setrecursionlimit(1000)
 
 
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs end without pictures and a page: of a run of two steps they are most of the time."""
+    monkeypatch.setattr("certtrain.cli.job.conclusion.write_report", lambda directory: directory / "report.html")
+
+
 SHARED_MNIST = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist"
 
 

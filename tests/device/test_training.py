@@ -27,6 +27,8 @@ from certtrain.training.checkpoints import network_state, read_checkpoint
 from certtrain.training.metrics import JsonlLogger
 from certtrain.training.stopping import Stopped, StopRequest
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 CPU = torch.device("cpu")
 GPU = pytest.mark.gpu
 # Of float32, in which normal numbers are made from the same bits: logarithms and cosines are each device's own.
@@ -81,12 +83,6 @@ def test_noise_is_the_same_up_to_the_last_digit(device: torch.device, dtype: tor
     for key, e in here.items():
         assert there[key].device == device
         torch.testing.assert_close(there[key].to(CPU), e, **LAST_DIGIT)
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plots take longer than these runs."""
-    monkeypatch.setattr("certtrain.cli.job.conclusion.write_report", lambda directory: None)
 
 
 SHORT = ("trainer.max_steps=4", "data.batch_size=256", "trainer.log_every_n_steps=1", "certify.limit=20")

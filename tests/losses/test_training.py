@@ -24,6 +24,8 @@ from certtrain.training.generation import Generation
 from certtrain.training.metrics import JsonlLogger
 from certtrain.training.shards import Shard
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 QUICK = ("trainer.log_every_n_steps=1", "certify.enabled=false", "model.widths=[16,12]", "trainer.accelerator=cpu")
 METHODS = {
     "grad": ("method=grad", "relaxation=ibp", "schedule.eps={warmup: 0.02, ramp: 0.04, scale: 1.0}"),

@@ -29,14 +29,10 @@ from certtrain.training.average import Ema, Moment, NoAverage, Swa
 from certtrain.training.checkpoints import load_network, network_state, unaveraged_state
 from certtrain.training.metrics import JsonlLogger
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 NORM = ("model=cnn7", "model.convolutions=[[2,3,2,1]]", "model.widths=[8]")
 QUICK = ("method=grad", "relaxation=ibp", "data.batch_size=256", "certify.limit=20", "certify.verifiers=[ibp]")
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plots take longer than these runs."""
-    monkeypatch.setattr("certtrain.cli.job.conclusion.write_report", lambda directory: None)
 
 
 def config(*overrides: str) -> RunConfig:

@@ -24,6 +24,8 @@ from certtrain.training.metrics import JsonlLogger, drop_rows
 from certtrain.training.stopping import Stopped
 from certtrain.training.survival import BEST, LAST, newest
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 # Batches of 256 of 1,293 images: epochs of 5 generations.
@@ -55,12 +57,6 @@ RUNS = {
     "validated every other epoch": ("method=grad", "trainer.max_epochs=3", "trainer.validate_every=2"),
     "without validation": ("method=grad", *TWO, "data.validation=0"),
 }
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plots take longer than these runs."""
-    monkeypatch.setattr("certtrain.cli.job.conclusion.write_report", lambda directory: None)
 
 
 def replacing(key: str, value: Any) -> Callable[..., Any]:

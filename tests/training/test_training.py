@@ -46,6 +46,7 @@ METHODS = {
 }
 
 
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_seed_gives_the_same_numbers(tmp_path: Path, method: str) -> None:
     first, first_rows = train(tmp_path / "a", *METHODS[method])
@@ -66,6 +67,7 @@ def test_the_same_seed_gives_the_same_numbers(tmp_path: Path, method: str) -> No
     assert other["seed"] == 1
 
 
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_checkpoint_reproduces_the_metric_it_was_chosen_by(tmp_path: Path, method: str) -> None:
     """Training-time validation and evaluation of the reloaded checkpoint agree, exactly."""
@@ -117,6 +119,7 @@ def test_the_record_of_a_run(tmp_path: Path) -> None:
     assert checkpoint["global_step"] == 40
 
 
+@pytest.mark.usefixtures("no_report")
 def test_training_learns(tmp_path: Path) -> None:
     record, rows = train(
         tmp_path / "run",
@@ -132,6 +135,7 @@ def test_training_learns(tmp_path: Path) -> None:
     assert losses[-1] < losses[0] / 2
 
 
+@pytest.mark.usefixtures("no_report")
 def test_stopping_before_the_first_validation_leaves_a_checkpoint(tmp_path: Path) -> None:
     record, rows = train(tmp_path / "run", *METHODS["grad"], "trainer.max_steps=3")
     assert len([r for r in rows if "train/loss" in r]) == 3
@@ -148,6 +152,7 @@ def test_without_certification_and_without_validation(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "ledger.jsonl").exists()
 
 
+@pytest.mark.usefixtures("no_report")
 def test_batch_norm_trains_and_evaluates_alike(tmp_path: Path) -> None:
     model = ("model=cnn7", "model.convolutions=[[4,3,2,1]]", "model.widths=[8]")
     for method in ("grad", "pgpe"):

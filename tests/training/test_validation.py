@@ -44,6 +44,8 @@ from certtrain.training.metrics import JsonlLogger
 from certtrain.training.objective import Objective, Validation
 from certtrain.training.schedules import Ramp
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 QUICK = (
     "method=grad",
     "certify.enabled=false",

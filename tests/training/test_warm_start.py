@@ -18,6 +18,8 @@ from certtrain.training.checkpoints import network_state
 from certtrain.training.metrics import JsonlLogger
 from certtrain.training.phases import Phases
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 SHORT = ("relaxation=ibp", "trainer.log_every_n_steps=1", "certify.enabled=false", "data.validation=0")
 FULL_EPS = ("schedule.eps.warmup=0", "schedule.eps.ramp=0")
 PGPE = ("method=pgpe", "pgpe.strategy=vmap", "pgpe.population_size=8")

@@ -17,6 +17,8 @@ from certtrain.cli.job.preflight import preflight
 from certtrain.cli.rundir.directory import RunDirectory
 from certtrain.errors import CerttrainError, ConfigError
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 RELAXATIONS = list(choices(config_dir() / "relaxation"))
 QUICK = ("method=grad", "model.widths=[8]", "data.batch_size=8", "trainer.max_steps=1", "data.validation=0")
 FAST = ("schedule.eps.warmup=0", "schedule.eps.ramp=0", "certify.enabled=false", "eps=0.01")
