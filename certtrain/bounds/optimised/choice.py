@@ -123,12 +123,16 @@ class Rows:
     def derivatives(self, choice: Choice, found: Backward, values: Mapping[int, Tensor]) -> Choice:
         """Of bounds in what was chosen."""
         space, like = self.space, found.lower[:, None]
-        coefficients = space.gather(lambda part: found.coefficients[part.activation], like)
+        coefficients = self.coefficients(found)
         at = space.gather(lambda part: values[part.read], like)
         by_slopes = coefficients.clamp(min=0) * at * self.free
         return Choice(
             by_slopes, None if self.signs is None else -self.signs * at, self.derivatives_in_weights(choice, values)
         )
+
+    def coefficients(self, found: Backward) -> Tensor:
+        """Of the activations at columns, in the rows that were carried back, [rows, columns]."""
+        return self.space.gather(lambda part: found.coefficients[part.activation], found.lower[:, None])
 
     def derivatives_in_weights(self, choice: Choice, values: Mapping[int, Tensor]) -> Tensor | None:
         """Of bounds in the weights of forms, [rows, forms]; None where there is one form."""

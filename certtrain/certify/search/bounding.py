@@ -12,7 +12,7 @@ from certtrain.bounds.optimised.ascent import Best, Rates, improve
 from certtrain.bounds.optimised.choice import Choice
 from certtrain.certify.search.root import Root
 
-# Of multipliers, in units of the root's rows: on networks of certified training these are tens of times smaller.
+# Of multipliers in units of the root's rows, whose coefficients differ tenfold between plain and certified training.
 SLOPES, MULTIPLIERS, DECAY = 0.05, 0.1, 0.95
 
 

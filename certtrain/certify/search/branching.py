@@ -60,9 +60,8 @@ def candidates(root: Root, decisions: Tensor, goal: Tensor, choice: Choice, coun
     scores = rows.space.gather(cost, decisions)
     scores = torch.where(rows.free, scores + 1e-12, -1.0)
     best = scores.topk(min(count, scores.shape[1]), dim=1)
-    coefficients = rows.space.gather(lambda part: found.coefficients[part.activation], scores)
     columns = torch.where(best.values > 0, best.indices, NOT_SPLIT)
-    return Candidates(columns, coefficients.gather(1, best.indices), found.corner)
+    return Candidates(columns, rows.coefficients(found).gather(1, best.indices), found.corner)
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,9 @@ class KeptChoice:
             root: What the rows are bounded on.
             decisions: Those that it was kept with.
         """
-        values, undecided = self.values.float(), decisions == 0
-        fixed = torch.where(undecided, root.single.lower, (decisions > 0).float())
-        slopes = torch.where(undecided & root.free, values, fixed)
-        return Choice(slopes, torch.where(undecided, 0.0, values * self.unit), self.weights)
+        values = self.values.float()
+        slopes = root.single.slopes(decisions, values, root.free)
+        return Choice(slopes, torch.where(decisions == 0, 0.0, values * self.unit), self.weights)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> KeptChoice:
         """The same function of all that there is."""

@@ -116,6 +116,18 @@ class Relaxed:
         below = steepest * self.below
         return upper, torch.where(undecided, self.intercept, -active * self.below), below
 
+    def slopes(self, decisions: Tensor, chosen: Tensor, free: Tensor) -> Tensor:
+        """Lower slopes at the columns, [rows, columns]: those chosen, but where there is nothing to choose.
+
+        Args:
+            decisions: See `Root.rows`.
+            chosen: [rows, columns], between 0 and 1.
+            free: Which columns are of neurons that may be split, [1, columns].
+        """
+        undecided = decisions == 0
+        fixed = torch.where(undecided, self.lower, (decisions > 0).to(self.lower.dtype))
+        return torch.where(undecided & free, chosen, fixed)
+
     def rows(self, decisions: Tensor, goal: Tensor, free: Tensor, slopes: Tensor | None = None) -> Rows:
         """Subdomains as rows to bound.
 

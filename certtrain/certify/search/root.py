@@ -160,8 +160,7 @@ class Root:
         """Of what rows of goals consist of: the root mean square of coefficients of undecided neurons."""
         count = len(self.single.goals)
         rows = self.rows(self.single, self.decided.expand(count, -1), torch.arange(count))
-        found = rows.lower(self.first_choice(count))
-        coefficients = rows.space.gather(lambda part: found.coefficients[part.activation], rows.mask)
+        coefficients = rows.coefficients(rows.lower(self.first_choice(count)))
         size = float(coefficients[:, self.undecided[0]].square().mean().sqrt())
         return size if 0 < size < math.inf else 1.0
 
@@ -188,9 +187,7 @@ class Root:
 
     def admissible(self, decisions: Tensor, choice: Choice) -> Choice:
         """What a choice is in float64, whatever it has where there is nothing to choose."""
-        undecided = decisions == 0
-        fixed = torch.where(undecided, self.double.lower, (decisions > 0).double())
-        slopes = torch.where(undecided & self.free, choice.slopes.double().clamp(0, 1), fixed)
+        slopes = self.double.slopes(decisions, choice.slopes.double().clamp(0, 1), self.free)
         return Choice(
             slopes, *(None if x is None else x.double().clamp(min=0) for x in (choice.multipliers, choice.weights))
         )
