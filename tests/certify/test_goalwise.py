@@ -12,6 +12,7 @@ from certtrain.activations import Interval
 from certtrain.bounds import Box
 from certtrain.certify.arithmetic import Arithmetic, arithmetic_named
 from certtrain.certify.search import goalwise, tree
+from certtrain.certify.search.enveloping import Enveloping
 from certtrain.certify.search.goalwise import Goalwise
 from certtrain.certify.search.narrowing import Narrowed, Narrowing
 from certtrain.certify.search.relaxed import Goals
@@ -27,6 +28,7 @@ from certtrain.testing import compare_with_oracle, oracle_question
 PLENTY = 1 << 30
 # Dense, convolutional and residual networks.
 SEEDS = range(8)
+NONE = Enveloping(steps=0)
 
 
 @pytest.mark.parametrize("arithmetic", ["float64", "sound"])
@@ -70,7 +72,7 @@ def test_of_what_is_refuted_by_contradiction_no_margin_is_claimed(monkeypatch: p
     monkeypatch.setattr(goalwise, "FIRST", 0)
     root = above(diagonal(), SQUARE, [1.0], -2.5)
     root = Root.of(root.graph, root.values, SQUARE, _loose(root), Goals.margins(_row(1.0), _row(-2.5)[0]))
-    found = Goalwise(root).run()
+    found = Goalwise(root, enveloping=NONE).run()
     assert found.ending == "closed"
     assert found.lower == BARELY > 0
 
@@ -208,11 +210,13 @@ def test_goals_share_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     network, box = random_network(2, inputs=4), Box.linf(uniform(1, 4, seed=2), 0.5, None)
     x = box.lower + (box.upper - box.lower) * uniform(4000, 4, seed=2)
     spec = torch.tensor([[1.0, -1.0, 0.0], [1.0, 0.0, -1.0]]).double()
-    goals = Goals.margins(spec, (network.logits(x) @ spec.T).amin(0) - 0.05)
-    with torch.no_grad():
-        found = Goalwise(root_of(network, box, goals), memory=430, narrowing=Narrowing(rounds=0)).run()
-    assert found.ending == "memory"
-    assert asked == [0, 215, 430], "the first goal is closed, then the second has what both had"
+    root = root_of(network, box, Goals.margins(spec, (network.logits(x) @ spec.T).amin(0) - 0.05))
+    for memory, ending, expected in ((850, "closed", [0, 425, 850]), (430, "memory", [0, 215, 215])):
+        asked.clear()
+        with torch.no_grad():
+            found = Goalwise(root, memory=memory, narrowing=Narrowing(rounds=0), enveloping=NONE).run()
+        assert found.ending == ending
+        assert asked == expected, "once the first goal is closed, the second has what both had"
 
 
 def test_a_search_has_all_of_the_memory_once_there_is_no_tree(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +239,7 @@ def test_a_search_has_all_of_the_memory_once_there_is_no_tree(monkeypatch: pytes
     monkeypatch.setattr(Tree, "run", hopeless)
     _, root, _, _ = hard_goal(1, 0.02)
     with torch.no_grad():
-        found = Goalwise(root, memory=1000, narrowing=Narrowing(rounds=1)).run()
+        found = Goalwise(root, memory=1000, narrowing=Narrowing(rounds=1), enveloping=NONE).run()
     assert found.ending == "memory"
     assert given == [("search", 500), ("tree", 500), ("search", 1000)]
 

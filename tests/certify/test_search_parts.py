@@ -136,7 +136,7 @@ def test_children_do_not_begin_below_their_parent(seed: int) -> None:
     found = candidates(root, part.decisions, part.goal, choice, 3)
     part = replace(part, choice=choice, lower=parent.float())
     part = replace(part, candidates=found.columns, coefficients=found.coefficients)
-    split = choose(root, part)
+    split = choose(root, part, 4)
     chosen = found.columns == split.column[:, None]
     assert chosen.any(1).all()
     bounds = []
@@ -161,7 +161,7 @@ def test_a_sign_alone_may_be_a_loss() -> None:
     parent = root.rows(root.single, part.decisions, part.goal).lower(part.choice).lower
     assert parent.tolist() == pytest.approx([-0.1])
     part = replace(part, lower=parent, candidates=torch.tensor([[2]]), coefficients=torch.ones(1, 1))
-    split = choose(root, part)
+    split = choose(root, part, 4)
     assert split.multipliers.tolist() == [1.0, 0.0]
     bounds = []
     for way in (Split.plain(split.column), split):

@@ -64,7 +64,7 @@ def improve(rows: Rows, choice: Choice, steps: int, rates: Rates = Rates(), enou
         enough: Ends where all bounds are above this.
     """
     transformed = is_transformed(rows.start.data, choice.slopes, *rows.region.tensors)
-    state, record = _Adam(rates), _Together() if transformed else _Apart()
+    state, record = Adam(rates), _Together() if transformed else _Apart()
     for left in range(steps, -1, -1):
         found, values = rows.evaluated(choice) if left else (rows.lower(choice), {})
         record.add(found, choice)
@@ -128,7 +128,7 @@ def _put(rows: Tensor, into: Tensor, values: Tensor) -> Tensor:
     return into.index_copy(0, rows, values)
 
 
-class _Adam:
+class Adam:
     """Kingma and Ba, arXiv 1412.6980, upwards; slopes and multipliers keep to what is sound."""
 
     def __init__(self, rates: Rates) -> None:
@@ -154,7 +154,7 @@ class _Adam:
             moved = self._by_tensors(rows, choice, found, values, rates)
         weights, by_weights = choice.weights, rows.derivatives_in_weights(choice, values)
         if weights is not None and by_weights is not None:
-            weights = self._moved("weights", weights, by_weights, rates.weights).clamp(min=1e-6)
+            weights = self.moved("weights", weights, by_weights, rates.weights).clamp(min=1e-6)
             if rows.total is not None:
                 weights = weights * (rows.total / weights.sum(1, keepdim=True))
         return replace(moved, weights=weights)
@@ -163,9 +163,9 @@ class _Adam:
         self, rows: Rows, choice: Choice, found: Backward, values: Mapping[int, Tensor], rates: Rates
     ) -> Choice:
         by, multipliers = rows.derivatives(choice, found, values), choice.multipliers
-        slopes = self._moved("slopes", choice.slopes, by.slopes, rates.slopes).clamp(0, 1)
+        slopes = self.moved("slopes", choice.slopes, by.slopes, rates.slopes).clamp(0, 1)
         if multipliers is not None and by.multipliers is not None:
-            multipliers = self._moved("multipliers", multipliers, by.multipliers, rates.multipliers).clamp(min=0)
+            multipliers = self.moved("multipliers", multipliers, by.multipliers, rates.multipliers).clamp(min=0)
         return Choice(slopes, multipliers)
 
     def _fused(self, rows: Rows, choice: Choice, found: Backward, values: Mapping[int, Tensor], rates: Rates) -> Choice:
@@ -193,7 +193,8 @@ class _Adam:
         """Both moments begin at zero: what corrects for that is one factor."""
         return (1 - kernels.SCALE**self._count) ** 0.5 / (1 - kernels.MOMENTUM**self._count)
 
-    def _moved(self, name: str, x: Tensor, by: Tensor, rate: float) -> Tensor:
+    def moved(self, name: str, x: Tensor, by: Tensor, rate: float) -> Tensor:
+        """One tensor, further along its derivative, after `step` or within it; its moments go by its name."""
         mean, square = self._moments_of(name, by)
         mean, square = torch.lerp(by, mean, kernels.MOMENTUM), torch.lerp(by * by, square, kernels.SCALE)
         self._moments[name] = mean, square

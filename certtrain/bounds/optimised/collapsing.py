@@ -14,6 +14,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from certtrain.activations import Interval
 from certtrain.bounds.optimised.passes import Start, backward
 from certtrain.bounds.optimised.region import Held, Region
 from certtrain.bounds.optimised.space import Part, Space
@@ -69,6 +70,11 @@ class Collapsed:
     def space(self, whole: Space) -> Space:
         """The same columns, of the smaller network's neurons."""
         return Space(tuple(self._part(part) for part in whole.parts))
+
+    def bounds(self, whole: Mapping[int, Interval], graph: Graph) -> dict[int, Interval]:
+        """Of pre-activations that are left, from those of the whole network, the operations of a graph."""
+        reads = {site.read: (graph.ops[index].inputs[0], site) for index, site in self.sites.items()}
+        return {read: whole[before].map(site.gather) for read, (before, site) in reads.items()}
 
     def start(self, whole: Start) -> Start:
         """Rows over the outputs, from rows over the whole operation that have nothing anywhere else."""

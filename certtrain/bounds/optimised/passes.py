@@ -1,10 +1,11 @@
 """One pass back to the input, which bounds rows, and one forward again, which gives the bound's derivatives.
 
 Carried back, a positive coefficient takes an activation's lower line and a negative one the upper (CROWN, Zhang et al.,
-arXiv 1811.00866). The bound is the value of the network whose activations are replaced by the lines so chosen, at the
-corner x* of the box that minimises it. So its derivative in a lower slope is the positive part of the coefficient times
-the value of the pre-activation in that network at x*, and in what is added to rows over an operation (multipliers of
-split constraints, beta-CROWN, arXiv 2103.06624) that operation's value: no tape is needed, and no product twice.
+arXiv 1811.00866), or the envelope that there is in its place. The bound is the value of the network whose activations
+are replaced by what was so chosen, at the corner x* of the box that minimises it. So its derivative in a lower slope is
+the positive part of the coefficient times the value of the pre-activation in that network at x*, and in what is added
+to rows over an operation (multipliers of split constraints, beta-CROWN, arXiv 2103.06624) that operation's value: no
+tape is needed, and no product twice.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from certtrain.bounds.optimised.kernels import chosen, corner, follow, weighted
-from certtrain.bounds.optimised.region import Region
+from certtrain.bounds.optimised.region import Envelope, Region
 from certtrain.networks.ops import Activation, Add, LinearMap, Op
 from certtrain.networks.rules import Rules
 
@@ -71,7 +72,12 @@ class _Way:
     region: Region
     shifts: Tensors
     constant: Tensor
+    pending: dict[int, Tensor]
     coefficients: dict[int, Tensor] = field(default_factory=dict)
+
+    def add(self, index: int, rows: Tensor) -> None:
+        """Rows over an operation that are still to be carried on."""
+        self.pending[index] = self.pending[index] + rows if index in self.pending else rows
 
     def activation(self, index: int, op: Activation, rows: Tensor) -> Tensor:
         line = self.region.held[index]
@@ -79,7 +85,15 @@ class _Way:
         self.coefficients[index] = rows
         found, added = follow(rows, line, self.shifts.get(index))
         self.constant = self.constant + added
+        if index in self.region.envelopes:
+            self._envelope(self.region.envelopes[index], rows)
         return found
+
+    def _envelope(self, envelope: Envelope, rows: Tensor) -> None:
+        negative = envelope.negative(rows)
+        self.constant = self.constant + negative @ envelope.constant
+        for source, form in envelope.forms.items():
+            self.add(source, (negative @ form).reshape(-1, *self.region.graph.ops[source].shape))
 
     def linear(self, index: int, op: LinearMap, rows: Tensor) -> Tensor:
         offset = op.offset(self.region.values)
@@ -105,14 +119,14 @@ def backward(region: Region, start: Start, shifts: Tensors = NONE) -> Backward:
     Raises:
         UnsupportedOperation: Naming an operation that has no rule.
     """
-    way, pending, visited = _Way(region, shifts, start.constant), {start.index: start.data}, set()
-    while (index := max(pending)) > 0:
-        op, rows = region.graph.ops[index], pending.pop(index)
+    way, visited = _Way(region, shifts, start.constant, {start.index: start.data}), set()
+    while (index := max(way.pending)) > 0:
+        op, rows = region.graph.ops[index], way.pending.pop(index)
         visited.add(index)
         before = BACKWARD.of(index, op)(way, index, op, rows)
         for i in op.inputs:
-            pending[i] = pending[i] + before if i in pending else before
-    rows = pending[0]
+            way.add(i, before)
+    rows = way.pending[0]
     least, at = corner(rows, region.center, region.radius)
     return Backward(way.constant + least, rows, way.constant, at, way.coefficients, frozenset(visited))
 
@@ -121,10 +135,14 @@ def backward(region: Region, start: Start, shifts: Tensors = NONE) -> Backward:
 class _Values:
     region: Region
     coefficients: Tensors
+    values: Tensors
 
     def activation(self, index: int, op: Activation, z: Tensor) -> Tensor:
-        line = self.region.held[index]
-        return op.function.collect(chosen(line, self.coefficients[index], z))
+        coefficients = self.coefficients[index]
+        found = chosen(self.region.held[index], coefficients, z)
+        if index in self.region.envelopes:
+            found = self.region.envelopes[index].added(coefficients, found, self.values)
+        return op.function.collect(found)
 
     def linear(self, index: int, op: LinearMap, x: Tensor) -> Tensor:
         return op.forward(self.region.values, x)
@@ -142,7 +160,8 @@ FORWARD: Rules[Callable[..., Tensor]] = Rules(
 
 def forward(region: Region, found: Backward) -> dict[int, Tensor]:
     """Values [rows, *shape] of every operation on the rows' way, at their corners, by the lines that they chose."""
-    way, values = _Values(region, found.coefficients), {0: found.corner}
+    values = {0: found.corner}
+    way = _Values(region, found.coefficients, values)
     for index in sorted(found.visited):
         op: Op = region.graph.ops[index]
         values[index] = FORWARD.of(index, op)(way, index, op, *(values[i] for i in op.inputs))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from certtrain.activations import Activation, Interval
 from certtrain.bounds.base import Box
+from certtrain.bounds.optimised.space import Part
 from certtrain.networks.graph import Graph
 from certtrain.networks.ops import Values
 
@@ -60,6 +61,39 @@ class Held:
 
 
 @dataclass(frozen=True)
+class Envelope:
+    """Upper bounds of an activation's outputs that are affine in outputs of earlier operations, see `envelopes`.
+
+    Attributes:
+        part: The activation, and its inputs that have one.
+        forms: Operation -> coefficients, [own inputs, size of its output].
+        constant: [own inputs].
+        taken: How much of it a row takes, [rows or 1, own]; of the upper line it takes what that one is, besides.
+    """
+
+    part: Part
+    forms: Mapping[int, Tensor]
+    constant: Tensor
+    taken: Tensor
+
+    def negative(self, rows: Tensor) -> Tensor:
+        """What takes it of rows over the activation, [rows, *shape] -> [rows, own]."""
+        return self.part.gather(rows).clamp(max=0) * self.taken
+
+    def added(self, coefficients: Tensor, z: Tensor, values: Mapping[int, Tensor]) -> Tensor:
+        """Values of lines at z with those of the envelope where a row took it, [rows, *shape].
+
+        Args:
+            coefficients: Of the activation's outputs.
+            z: The values of the lines.
+            values: Of all earlier operations.
+        """
+        own = sum((values[i].flatten(1) @ form.mT for i, form in self.forms.items()), self.constant)
+        takes = (self.part.gather(coefficients) < 0).to(z.dtype) * self.taken
+        return self.part.spread(torch.addcmul(self.part.gather(z), takes, own), z)
+
+
+@dataclass(frozen=True)
 class Region:
     """What rows are carried through. The first axis of every tensor are rows; 1 where all share it.
 
@@ -69,6 +103,7 @@ class Region:
         center: Of the boxes, [rows or 1, *input_shape].
         radius: Half of their widths.
         held: Lines around activations, with slopes that may be replaced.
+        envelopes: Activation -> what some of its inputs have in place of upper lines; of one box only.
     """
 
     graph: Graph
@@ -76,6 +111,7 @@ class Region:
     center: Tensor
     radius: Tensor
     held: Mapping[int, Held]
+    envelopes: Mapping[int, Envelope] = field(default_factory=dict)
 
     @staticmethod
     def of(
@@ -105,6 +141,7 @@ class Region:
 
     def rows(self, images: Tensor) -> Region:
         """The same for rows of which each names its image, [rows]."""
+        assert not self.envelopes, "envelopes are of one box"
         held = {i: line.map(lambda x: x[images]) for i, line in self.held.items()}
         return replace(self, center=self.center[images], radius=self.radius[images], held=held)
 
@@ -116,6 +153,7 @@ class Region:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Region:
         """The same function of all of them."""
+        assert not self.envelopes, "envelopes are of one box"
         values = {name: function(x) for name, x in self.values.items()}
         held = {i: line.map(function) for i, line in self.held.items()}
         return Region(self.graph, values, function(self.center), function(self.radius), held)

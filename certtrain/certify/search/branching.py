@@ -1,9 +1,12 @@
 """What to split: neurons whose relaxation costs most at the corner that bounds, then the best of a few by trial.
 
 The estimate is the gap between an activation's line and the activation itself at the value that the pre-activation
-has there, times its coefficient. The trial is filtered smart branching (De Palma et al., arXiv 2104.06718): both
-children of each candidate are bounded with the parent's slopes and multipliers, and the one whose worse child is best
-is split.
+has there, times its coefficient λ. Gaps of lower lines (λ > 0) count little: ReLU is convex, so that the best slopes
+leave none, and what is seen at one corner is made good at another. It is upper lines that splits do away with. The
+trial is filtered smart branching (De Palma et al., arXiv 2104.06718): both children of each candidate are bounded with
+the parent's slopes and multipliers, and the one whose worse child is best is split. While there are only few
+subdomains, more candidates are tried, with some steps of optimisation: what is split first, all that comes later has to
+pay for.
 
 A child that knows a sign is not better off by itself: rows that used to take z's lower line α z now carry all of z, or
 nothing, back to layers whose lines may lose more by it. With a multiplier of λ (1 - α) where z >= 0, or λ α where
@@ -19,14 +22,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from certtrain.bounds.optimised.ascent import improve
 from certtrain.bounds.optimised.choice import Choice
-from certtrain.bounds.optimised.kernels import chosen
 from certtrain.bounds.optimised.passes import forward
 from certtrain.bounds.optimised.space import Part
+from certtrain.certify.search.bounding import rates_on
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.subdomains import Subdomains
 
 NOT_SPLIT = -1
+# What gaps of lower lines count, of those of upper lines.
+LOWER = 0.1
+# So many subdomains are few: of them so many times as many candidates are tried, with so many steps.
+FEW, TIMES, STEPS = 8, 4, 9
 
 
 @dataclass(frozen=True)
@@ -53,9 +61,9 @@ def candidates(root: Root, decisions: Tensor, goal: Tensor, choice: Choice, coun
     functions = {index: op.function for index, op in region.graph.activations}
 
     def cost(part: Part) -> Tensor:
-        coefficients, z = found.coefficients[part.activation], values[part.read]
-        line = region.held[part.activation]
-        return (coefficients * (chosen(line, coefficients, z) - functions[part.activation](z))).abs()
+        coefficients = found.coefficients[part.activation]
+        gap = coefficients * (values[part.activation] - functions[part.activation](values[part.read]))
+        return gap.abs() * torch.where(coefficients > 0, LOWER, 1.0)
 
     scores = rows.space.gather(cost, decisions)
     scores = torch.where(rows.free, scores + 1e-12, -1.0)
@@ -96,24 +104,41 @@ def children(parents: Subdomains, split: Split) -> Subdomains:
     return replace(both, decisions=decisions, choice=replace(both.choice, slopes=slopes, multipliers=multipliers))
 
 
-def choose(root: Root, parents: Subdomains) -> Split:
-    """What to split; each must have a candidate."""
-    count, total = parents.candidates.shape[1], len(parents)
-    usable = parents.candidates != NOT_SPLIT
-    tried = parents.candidates.where(usable, parents.candidates[:, :1])
-    several = parents[torch.arange(total).repeat_interleave(count)]
-    plain = children(several, Split.plain(tried.flatten()))
-    rows = root.rows(root.single, plain.decisions, plain.goal)
-    lower = rows.lower(plain.choice).lower.reshape(2, total, count)
-    inherited = torch.where(parents.coefficients >= 0, torch.maximum(lower, parents.lower[:, None]), lower)
+def choose(root: Root, parents: Subdomains, most: int) -> Split:
+    """What to split; each must have a candidate.
+
+    Args:
+        root: What they are parts of.
+        parents: Subdomains.
+        most: Candidates of each that are tried where there are many.
+    """
+    few = len(parents) <= FEW
+    columns, coefficients = (x[:, : most * TIMES if few else most] for x in (parents.candidates, parents.coefficients))
+    usable = columns != NOT_SPLIT
+    tried = columns.where(usable, columns[:, :1])
+    lower = _tried(root, parents, tried, STEPS if few else 0)
+    inherited = torch.where(coefficients >= 0, torch.maximum(lower, parents.lower[:, None]), lower)
     worse, better = inherited.amin(0), inherited.amax(0)
     # A child that is closed needs no more work: beyond that its bound does not matter.
     score = torch.where(usable, worse.clamp(max=0) + 0.1 * better.clamp(max=0), -torch.inf)
     best = score.argmax(1, keepdim=True)
     column = tried.gather(1, best).squeeze(1)
-    without = lower.gather(2, best.expand(2, -1, -1)).squeeze(2)
-    kept = _keeping(parents, column, parents.coefficients.gather(1, best).squeeze(1))
+    without = (
+        _tried(root, parents, column[:, None], 0).squeeze(2)
+        if few
+        else lower.gather(2, best.expand(2, -1, -1)).squeeze(2)
+    )
+    kept = _keeping(parents, column, coefficients.gather(1, best).squeeze(1))
     return Split(column, torch.where(without < parents.lower, kept, 0.0).flatten())
+
+
+def _tried(root: Root, parents: Subdomains, columns: Tensor, steps: int) -> Tensor:
+    """Bounds of both children of each candidate, [2, subdomains, some], after so many steps without multipliers."""
+    several = parents[torch.arange(len(parents)).repeat_interleave(columns.shape[1])]
+    plain = children(several, Split.plain(columns.flatten()))
+    rows = root.rows(root.single, plain.decisions, plain.goal)
+    best = improve(rows, plain.choice, steps, rates_on(root))
+    return best.lower.reshape(2, *columns.shape)
 
 
 def _keeping(parents: Subdomains, column: Tensor, coefficient: Tensor) -> Tensor:

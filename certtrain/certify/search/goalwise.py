@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from certtrain.certify.search.enveloping import Enveloped, Enveloping
 from certtrain.certify.search.narrowing import Narrowed, Narrowing
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.search import BARELY, Effort, Ending, Outcome, Search, lowest
@@ -22,6 +23,8 @@ TURN_S = 1.0
 # Share of a goal's turns that its tree has: one that comes to its end in the time that is left, as things go; another;
 # and one that needs more than so many times that.
 MUCH, EVEN, LITTLE, HOPE = 7 / 8, 1 / 2, 1 / 8, 16
+# Envelopes are fitted anew where narrowing leaves less than this of the width of all that is undecided.
+NARROWER = 0.9
 # Of a goal's memory, the tree's.
 TREE_MEMORY = 1 / 2
 # Endings of single goals, from that which decides what is said of all.
@@ -38,6 +41,7 @@ class Goalwise:
         effort: See `Search`.
         memory: See `Search`; all goals share it.
         narrowing: How boxes are narrowed.
+        enveloping: How envelopes are fitted.
     """
 
     root: Root
@@ -45,6 +49,7 @@ class Goalwise:
     effort: Effort = Effort()  # noqa: RUF009  (frozen)
     memory: int = 1 << 30
     narrowing: Narrowing = Narrowing()  # noqa: RUF009  (frozen)
+    enveloping: Enveloping = Enveloping()  # noqa: RUF009  (frozen)
 
     def run(self) -> Outcome:
         """The answer."""
@@ -79,6 +84,8 @@ class _Goal:
         self._search: Search | None = None
         self._tree: Tree | None = None
         self._examined = 0
+        # What is known once it is closed: where the box was narrowed before, its sign alone.
+        self._margin = BARELY
         self.found: Outcome | None = None
 
     @property
@@ -95,7 +102,7 @@ class _Goal:
     def lower(self) -> float:
         """A bound of the goal: what is proved where the box is narrowed says nothing of other inputs but a sign."""
         if self.ending == "closed":
-            return BARELY
+            return self._margin
         found = -math.inf if self._search is None else self._search.lower
         return max(self._known, min(found, 0.0)) if not math.isnan(found) else found
 
@@ -119,14 +126,28 @@ class _Goal:
 
     def _begin(self) -> Outcome | None:
         of = self._of
+        whole = of.enveloping.fit(of.root, self._goal, self._known)
+        if whole is not None and whole.margin > 0:
+            self._margin = whole.margin
+            return Outcome("closed", whole.margin, None, 0)
         narrowed = of.narrowing.narrow(Narrowed.of(of.root, self._goal))
         if narrowed is None:
             return Outcome("closed", BARELY, None, 0)
-        goals = torch.tensor([self._goal])
-        self._search = Search(narrowed.root, of.deadline, of.effort, of.memory, goals)
+        fitted = None if whole is None else self._again(whole, narrowed)
+        if fitted is not None and fitted.margin > 0:
+            return Outcome("closed", BARELY, None, 0)
+        root, start = (narrowed.root, None) if fitted is None else (fitted.root, fitted.choice)
+        self._search = Search(root, of.deadline, of.effort, of.memory, torch.tensor([self._goal]), start)
         if of.narrowing.rounds:
             self._tree = Tree(narrowed, of.narrowing, of.effort, of.deadline, of.memory)
         return None
+
+    def _again(self, whole: Enveloped, narrowed: Narrowed) -> Enveloped | None:
+        """Envelopes on the narrowed box, fitted anew where it is much narrower."""
+        of = self._of
+        if narrowed.width > NARROWER * Narrowed.of(of.root, self._goal).width:
+            return whole.on(narrowed.root)
+        return of.enveloping.fit(narrowed.root, self._goal, self._known)
 
     def _turn(self, length: float, memory: int) -> Outcome | None:
         assert self._search is not None

@@ -65,7 +65,7 @@ class Narrowing:
             OutOfTime: If the deadline passes.
         """
         for _ in range(self.rounds):
-            before = _width(known.root)
+            before = known.width
             lower, choice = _itself(known, self.steps)
             if 0 < lower < math.inf:
                 return None
@@ -81,7 +81,7 @@ class Narrowing:
                 layers.append(layer)
                 known = replace(known, root=known.root.narrowed(Interval(*ends)))
             known = replace(known, layers=tuple(layers))
-            if _width(known.root) > (1 - self.gain) * before:
+            if known.width > (1 - self.gain) * before:
                 break
         return known
 
@@ -113,6 +113,11 @@ class Narrowed:
         at, zero = (torch.tensor([0]), torch.tensor([column])), torch.zeros(1, dtype=torch.float64)
         on, off = Interval(low.index_put(at, zero), high), Interval(low, high.index_put(at, zero))
         return replace(self, root=self.root.narrowed(on)), replace(self, root=self.root.narrowed(off))
+
+    @property
+    def width(self) -> float:
+        """Of all that is undecided, together."""
+        return float((self.root.bounds.upper - self.root.bounds.lower)[self.root.undecided].sum())
 
     @property
     def nbytes(self) -> int:
@@ -267,8 +272,3 @@ class _Asked:
 def _with_decisions(root: Root, choice: Choice) -> Choice:
     """Slopes of neurons that were decided since are those of what they are."""
     return replace(choice, slopes=root.with_decisions(choice.slopes))
-
-
-def _width(root: Root) -> float:
-    """Of all that is undecided, together."""
-    return float((root.bounds.upper - root.bounds.lower)[root.undecided].sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from certtrain.activations import Interval
 from certtrain.bounds.optimised.choice import Rows
+from certtrain.bounds.optimised.envelopes import Blend, Layer, enveloped
 from certtrain.bounds.optimised.passes import Start
-from certtrain.bounds.optimised.region import Held, Region
+from certtrain.bounds.optimised.region import Envelope, Held, Region
 from certtrain.bounds.optimised.space import Space
 
 
@@ -80,7 +82,7 @@ class Relaxed:
         return Relaxed(region, space, columns("lower"), columns("upper"), columns("intercept"), below, goals)
 
     def between(self, bounds: Interval, slack: Tensor) -> Relaxed:
-        """With lines between other bounds.
+        """With lines between other bounds, and without envelopes.
 
         Args:
             bounds: At the columns, [1, columns]; where they are linear, lines stay what they were: a decision says so.
@@ -96,7 +98,20 @@ class Relaxed:
             pairs = zip(new.tensors, old.tensors, strict=True)
             found = [part.spread(torch.where(open_, x, part.gather(y)), y) for x, y in pairs]
             held[part.activation] = Held(*found)
-        return Relaxed.of(replace(self.region, held=held), self.space, self.goals)
+        return Relaxed.of(replace(self.region, held=held, envelopes={}), self.space, self.goals)
+
+    def enveloped(self, layers: Sequence[Layer], blends: Sequence[Blend], free: Tensor) -> Relaxed:
+        """With envelopes in place of upper lines.
+
+        Args:
+            layers: That have them.
+            blends: Of each.
+            free: Which columns may have one, [1, columns].
+        """
+        assert self.below is None, "envelopes have no room for rounding errors"
+        dtype = self.lower.dtype
+        own = [layer.to(dtype) for layer in layers], [blend.to(dtype) for blend in blends]
+        return Relaxed.of(enveloped(self.region, *own, free), self.space, self.goals)
 
     def lines(self, decisions: Tensor, slopes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Upper slopes, upper intercepts and lower intercepts at the columns, [subdomains, columns].
@@ -152,8 +167,15 @@ class Relaxed:
         if forms.shape[1] == 1:
             forms, constants = forms[:, 0], constants[:, 0]
         start = Start(self.output, forms, constants)
-        region = replace(self.region, held=held)
+        region = replace(self.region, held=held, envelopes=self._envelopes(decisions))
         return Rows(region, self.space, start, (decisions == 0) & free, decisions.to(self.lower.dtype))
+
+    def _envelopes(self, decisions: Tensor) -> dict[int, Envelope]:
+        """Where nothing is decided: elsewhere lines are exact."""
+        held = self.region.envelopes
+        return {
+            index: replace(own, taken=own.taken * (decisions[:, own.part.columns] == 0)) for index, own in held.items()
+        }
 
     @property
     def output(self) -> int:

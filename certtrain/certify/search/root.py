@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -15,6 +15,7 @@ from certtrain.bounds import Box
 from certtrain.bounds.analysis import Tensors
 from certtrain.bounds.optimised.choice import Choice, Rows
 from certtrain.bounds.optimised.collapsing import Collapsed, collapse
+from certtrain.bounds.optimised.envelopes import Blend, Layer, layers_of
 from certtrain.bounds.optimised.region import Region, zero_outputs
 from certtrain.bounds.optimised.space import Part, Space
 from certtrain.bounds.rounding import Rounding
@@ -43,6 +44,7 @@ class Root:
         double: In float64: what decides.
         slack: Room for rounding errors that bounds in float64 have, see `Given.slack`; empty where these do not count.
         charged: What bounds in float64 must exceed.
+        layers: That may have envelopes, float64; none where rounding is accounted for, which these have no room for.
         bounds: Of the pre-activations at columns, float64, [1, columns].
         decided: What may be taken for decided everywhere, int8, [1, columns], see `rows`.
         outer: Ends of the box, float64, [1, *input_shape].
@@ -58,6 +60,7 @@ class Root:
     double: Relaxed
     slack: Tensors
     charged: Charged
+    layers: tuple[Layer, ...]
     bounds: Interval
     decided: Tensor
     outer: tuple[Tensor, Tensor]
@@ -99,7 +102,10 @@ class Root:
         if rounding is None:
             charged = Charged.nothing(goals.constants, space)
             proved = _relaxed(small, exact, space, goals)
+            own = double if small is None else small.bounds(double, pruned.graph)
+            enveloped = layers_of(proved.region, proved.space, own)
         else:
+            enveloped = ()
             slack, charged = rounding.slack, Charged.by(rounding, goals.forms, goals.constants, space, pruned)
             # Errors are counted operation by operation, as the network has them.
             roomy = {i: pruned.layer(i, x) for i, x in slack.items()}
@@ -108,7 +114,7 @@ class Root:
         high = space.gather(lambda part: double[part.read].upper, box.lower)
         known = Interval(low, high), torch.zeros(free.shape, dtype=torch.int8)
         ends = (box.lower, box.upper), (within.lower, within.upper)
-        return Root(graph, values, pruned, space, free, searched, proved, slack, charged, *known, *ends)
+        return Root(graph, values, pruned, space, free, searched, proved, slack, charged, enveloped, *known, *ends)
 
     def narrowed(self, bounds: Interval) -> Root:
         """The same box, of which only inputs are of interest for which tighter bounds hold.
@@ -124,6 +130,11 @@ class Root:
         single = self.single.between(Interval(*outwards(bounds.lower, bounds.upper)), slack.float())
         double = self.double.between(bounds, slack)
         return replace(self, single=single, double=double, bounds=bounds, decided=decided)
+
+    def enveloped(self, blends: Sequence[Blend]) -> Root:
+        """With so much of envelopes in place of its layers' upper lines."""
+        single, double = (own.enveloped(self.layers, blends, self.free) for own in (self.single, self.double))
+        return replace(self, single=single, double=double)
 
     def _slack_at_columns(self) -> Tensor:
         if not self.slack:

@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from certtrain.bounds.optimised.choice import Choice
 from certtrain.certify.search import leaves, points
 from certtrain.certify.search.bounding import bound
-from certtrain.certify.search.branching import NOT_SPLIT, candidates, children, choose
+from certtrain.certify.search.branching import NOT_SPLIT, TIMES, candidates, children, choose
 from certtrain.certify.search.pool import Pool
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.subdomains import Subdomains, Waiting
@@ -32,7 +33,7 @@ class Effort:
     Attributes:
         batch: Subdomains that are split at a time, fewer where the rows of their children would not fit into memory.
         rounds: Steps of the children's optimisation; after each round those that are closed are left out.
-        candidates: Columns that are tried before one is split.
+        candidates: Columns that are tried before one is split; more while there are few subdomains.
         descents: Corners, of the lowest bounds, from which a counterexample is searched after each batch.
         steps: Of each such search.
     """
@@ -80,6 +81,7 @@ class Search:
         deadline: A moment of `time.perf_counter()`.
         memory: Bytes that open subdomains may take, and as many again those that are being bounded.
         goals: Which are to be refuted, int64; None for all.
+        start: What their rows choose first on the whole box; None for lines of least area.
     """
 
     def __init__(
@@ -89,7 +91,9 @@ class Search:
         effort: Effort = Effort(),
         memory: int = 1 << 30,
         goals: Tensor | None = None,
+        start: Choice | None = None,
     ) -> None:
+        self._start = start
         self._root, self._effort, self._deadline, self._memory = root, effort, deadline, memory
         self._pool: Pool[Waiting] = Pool()
         self._batch = max(1, min(effort.batch, memory // (root.bytes_per_row * 2 * effort.candidates)))
@@ -163,14 +167,15 @@ class Search:
                 return None
             parents = self._pool.take(self._batch).taken_up(self._root)
             self._taken = float(parents.lower.min())
-            self._examine(children(parents, choose(self._root, parents)))
+            self._examine(children(parents, choose(self._root, parents, self._effort.candidates)))
 
     def _whole(self) -> Subdomains:
         """One subdomain for every goal: the whole box."""
         root, count = self._root, len(self._goals)
         decisions = root.decided.expand(count, -1).contiguous()
         unknown, none = root.single.lower.new_full((count,), -math.inf), torch.zeros((count, 0), dtype=torch.int64)
-        return Subdomains(decisions, root.first_choice(count), unknown, self._goals, none, none.float())
+        choice = root.first_choice(count) if self._start is None else self._start
+        return Subdomains(decisions, choice, unknown, self._goals, none, none.float())
 
     def _examine(self, fresh: Subdomains) -> None:
         """Bounds subdomains; keeps what stays open, decides what cannot be split."""
@@ -185,7 +190,7 @@ class Search:
         if not len(found.open):
             return
         decisions, goal = fresh.decisions[found.open], fresh.goal[found.open]
-        promising = candidates(root, decisions, goal, found.choice, effort.candidates)
+        promising = candidates(root, decisions, goal, found.choice, effort.candidates * TIMES)
         columns, corner = promising.columns, promising.corner
         worst = found.lower.argsort()[: effort.descents]
         self._point = points.deepest_unsafe(root, corner, goal)

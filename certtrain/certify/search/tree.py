@@ -98,4 +98,4 @@ class Tree:
         if found is not None and found.ending != "memory":
             return found
         assert search.begun is not None, "what is left open was open at first"
-        return int(choose(box.root, search.begun).column)
+        return int(choose(box.root, search.begun, self._effort.candidates).column)

@@ -12,6 +12,7 @@ from certtrain.bounds import Box
 from certtrain.bounds.relaxation.alpha_crown import AlphaCrown
 from certtrain.bounds.relaxation.deeppoly import DeepPoly
 from certtrain.certify.arithmetic import FLOAT64, NOTHING, Arithmetic
+from certtrain.certify.search.enveloping import Enveloping
 from certtrain.certify.search.goalwise import Goalwise
 from certtrain.certify.search.inputs import Halving
 from certtrain.certify.search.narrowing import Narrowing
@@ -37,6 +38,7 @@ class BranchAndBound:
         memory_mb: MiB that open subdomains may take, and what narrowed boxes keep.
         splitting: What is split: "neurons", "inputs", or "auto": inputs where at most ten have a width.
         narrowing: How boxes are narrowed to where a goal could be met, where neurons are split.
+        enveloping: How envelopes are fitted to a goal, in place of upper lines, where neurons are split.
 
     Raises:
         ConfigError: If there is no such splitting.
@@ -47,6 +49,7 @@ class BranchAndBound:
     memory_mb: int = 1024
     splitting: str = "auto"
     narrowing: Narrowing = Narrowing()  # noqa: RUF009  (frozen)
+    enveloping: Enveloping = Enveloping()  # noqa: RUF009  (frozen)
 
     def __post_init__(self) -> None:
         if self.splitting not in SPLITTINGS:
@@ -89,7 +92,8 @@ class BranchAndBound:
             root = Root.of(graph, values, box, known.hidden, goals, known.rounding)
             if halves:
                 return Halving(root, deadline, memory=self.memory_mb << 20).run()
-            return Goalwise(root, deadline, self.effort, self.memory_mb << 20, self.narrowing).run()
+            ways = self.narrowing, self.enveloping
+            return Goalwise(root, deadline, self.effort, self.memory_mb << 20, *ways).run()
 
     def _halves(self, box: Box) -> bool:
         """Whether boxes of inputs are halved."""

@@ -12,6 +12,7 @@ from certtrain.bounds import Bounds, Box, Sides, margin_spec
 from certtrain.bounds.relaxation.alpha_crown import AlphaCrown
 from certtrain.certify.arithmetic import FLOAT64, Arithmetic
 from certtrain.certify.network import Network
+from certtrain.certify.search.enveloping import Enveloping
 from certtrain.certify.search.narrowing import Narrowing
 from certtrain.certify.search.relaxed import Goals
 from certtrain.certify.search.search import Effort
@@ -28,12 +29,13 @@ from certtrain.networks import Graph
 class Bab(Verifier):
     """Splits undecided ReLUs until every subdomain is proved or a counterexample is met.
 
-    Pre-activation bounds are alpha-CROWN's of the whole box, and where more than a few subdomains are left, those that
-    hold wherever a margin could be negative (INVPROP, Kotha et al., arXiv 2302.01404); subdomains are bounded with
-    multipliers of their splits (beta-CROWN, Wang et al., arXiv 2103.06624), in batches. Networks with other activations
-    are split at their ReLUs. Where few inputs have a width, boxes of inputs are halved instead, whatever the
-    activations. In sound arithmetic a subdomain is closed by a bound that all rounding errors leave positive
-    (docs/concepts/verdicts.md).
+    Pre-activation bounds are alpha-CROWN's of the whole box. Where more than a few subdomains are left, upper bounds of
+    ReLUs in what their layer reads are fitted to each margin (after Anderson et al., arXiv 1811.01988), and
+    pre-activation bounds are found that hold wherever it could be negative (INVPROP, Kotha et al., arXiv 2302.01404).
+    Subdomains are bounded with multipliers of their splits (beta-CROWN, Wang et al., arXiv 2103.06624), in batches.
+    Networks with other activations are split at their ReLUs. Where few inputs have a width, boxes of inputs are halved
+    instead, whatever the activations. In sound arithmetic a subdomain is closed by a bound that all rounding errors
+    leave positive (docs/concepts/verdicts.md); there upper lines stay what they are.
 
     Attributes:
         iterations: Steps of the slopes of pre-activation bounds.
@@ -42,6 +44,7 @@ class Bab(Verifier):
         memory_mb: MiB that the open subdomains of an image may take, and what narrowed boxes keep.
         splitting: "neurons", "inputs", or "auto": inputs where at most ten have a width.
         narrowing: Rounds, at most, that narrow an image's box to where a margin could be negative; 0: none.
+        envelopes: Steps, at most, that fit upper bounds in a layer's inputs to a margin; 0: none.
         arithmetic: What a positive margin is worth; no option of its own, but `certify.arithmetic`.
 
     Raises:
@@ -55,6 +58,7 @@ class Bab(Verifier):
     memory_mb: int = 1024
     splitting: str = "auto"
     narrowing: int = 8
+    envelopes: int = 300
     arithmetic: Arithmetic = field(default=FLOAT64, repr=False)
 
     def __post_init__(self) -> None:
@@ -112,4 +116,5 @@ class Bab(Verifier):
     def _search(self) -> BranchAndBound:
         effort = Effort(batch=self.batch, candidates=self.candidates)
         relaxation = AlphaCrown(iterations=self.iterations, search="single")
-        return BranchAndBound(relaxation, effort, self.memory_mb, self.splitting, Narrowing(rounds=self.narrowing))
+        ways = Narrowing(rounds=self.narrowing), Enveloping(steps=self.envelopes)
+        return BranchAndBound(relaxation, effort, self.memory_mb, self.splitting, *ways)

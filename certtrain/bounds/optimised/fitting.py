@@ -1,0 +1,88 @@
+"""Envelopes fitted to a row: they are improved together with all that the row chooses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from certtrain.bounds.optimised.ascent import Adam, Rates
+from certtrain.bounds.optimised.choice import Choice, Rows
+from certtrain.bounds.optimised.envelopes import Blend, Layer, enveloped
+from certtrain.bounds.optimised.passes import Backward
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The best that was met.
+
+    Attributes:
+        lower: The row's bound.
+        choice: Of the row, one.
+        blends: Of each layer.
+    """
+
+    lower: float
+    choice: Choice
+    blends: tuple[Blend, ...]
+
+
+class Fit:
+    """Steps of Adam; they can be gone on with.
+
+    Args:
+        rows: One, on a region without envelopes.
+        layers: In the precision of the row.
+        choice: Where the row begins.
+        blends: Where the layers begin.
+        rates: Of the steps.
+        rate: Of those of blends.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        layers: Sequence[Layer],
+        choice: Choice,
+        blends: Sequence[Blend],
+        rates: Rates,
+        rate: float,
+    ) -> None:
+        self._rows, self._layers, self._rates, self._rate = rows, layers, rates, rate
+        self._choice, self._blends = choice, tuple(blends)
+        self._adam, self._taken = Adam(rates), 0
+        self.best = Fitted(-math.inf, choice, self._blends)
+
+    def run(self, steps: int) -> Fitted:
+        """The best after so many more.
+
+        Raises:
+            OutOfTime: If the deadline passes.
+        """
+        for _ in range(steps):
+            rows = self._rows
+            rows = replace(rows, region=enveloped(rows.region, self._layers, self._blends, rows.free))
+            found, values = rows.evaluated(self._choice)
+            if (lower := float(found.lower)) > self.best.lower:
+                self.best = Fitted(lower, self._choice, self._blends)
+            by = [self._derivative(place, found, values) for place in range(len(self._layers))]
+            rate = self._rate * self._rates.decay**self._taken
+            self._choice = self._adam.step(rows, self._choice, found, values)
+            self._blends = tuple(self._moved(place, one, rate) for place, one in enumerate(by))
+            self._taken += 1
+        return self.best
+
+    def _derivative(self, place: int, found: Backward, values: Mapping[int, Tensor]) -> Blend:
+        layer, rows = self._layers[place], self._rows
+        part = layer.part
+        negative = part.gather(found.coefficients[part.activation]).clamp(max=0) * rows.mask[:, part.columns]
+        return layer.derivative(self._blends[place], negative, rows.region.held[part.activation], values)
+
+    def _moved(self, place: int, by: Blend, rate: float) -> Blend:
+        def moved(name: str, x: Tensor, own: Tensor) -> Tensor:
+            return self._adam.moved(f"{name} {place}", x, own, rate).clamp(0, 1)
+
+        old = self._blends[place]
+        return Blend(moved("shares", old.shares, by.shares), moved("taken", old.taken, by.taken))

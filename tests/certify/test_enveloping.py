@@ -1,0 +1,149 @@
+"""Goals bounded with envelopes, in a search and before it."""
+
+import math
+import time
+
+import pytest
+import torch
+from certify.search_cases import hard_goal, random_network, root_of, uniform
+from torch import Tensor
+
+from certtrain.bounds import Box
+from certtrain.certify.milp import exact_minimum
+from certtrain.certify.search import enveloping, goalwise
+from certtrain.certify.search.enveloping import Enveloped, Enveloping
+from certtrain.certify.search.goalwise import Goalwise
+from certtrain.certify.search.narrowing import Narrowing
+from certtrain.certify.search.relaxed import Goals
+from certtrain.certify.search.root import Root
+from certtrain.certify.search.search import BARELY, Outcome, Search
+from certtrain.certify.verifiers.bab import Bab
+from certtrain.deadline import OutOfTime, until
+from certtrain.errors import ConfigError
+from certtrain.testing import compare_with_oracle, oracle_question
+
+# Dense, convolutional and residual networks.
+SEEDS = range(8)
+
+
+def fitted(root: Root, known: float = -math.inf, steps: int = 300) -> Enveloped | None:
+    with torch.no_grad():
+        return Enveloping(steps=steps).fit(root, 0, known)
+
+
+def test_answers_are_those_of_the_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether envelopes close a goal, or only begin a search, that nothing is narrowed for."""
+    met: list[Enveloped | None] = []
+    original = Enveloping.fit
+
+    def counted(self: Enveloping, root: Root, goal: int, known: float) -> Enveloped | None:
+        met.append(original(self, root, goal, known))
+        return met[-1]
+
+    monkeypatch.setattr(Enveloping, "fit", counted)
+    # Whatever they are worth.
+    monkeypatch.setattr(enveloping, "LEFT", 100.0)
+    monkeypatch.setattr(goalwise, "FIRST", 0)
+    found = compare_with_oracle(Bab(splitting="neurons", narrowing=0), SEEDS, 60.0)
+    assert not found.left_open
+    assert found.verified == tuple(seed for seed in SEEDS if oracle_question(seed).minimum > 0)
+    assert sum(one is not None and one.margin > 0 for one in met) >= 2, "they close goals"
+    assert sum(one is not None and not one.margin > 0 for one in met) >= 2, "and begin searches"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_proved_is_no_more_than_the_minimum(seed: int) -> None:
+    network, box = random_network(seed, inputs=4), Box.linf(uniform(1, 4, seed=seed), 0.5, None)
+    row = torch.tensor([[1.0, -1.0, 0.0]]).double()
+    exact = float(exact_minimum(network.graph, network.values[torch.float64], box, row[None]).upper)
+    plain = root_of(network, box, Goals.margins(row))
+    without = float(plain.proved(plain.decided, torch.zeros(1).long(), plain.first_choice(1)))
+    found = fitted(plain)
+    assert found is not None
+    lower = float(found.root.proved(plain.decided, torch.zeros(1).long(), found.choice))
+    assert without < lower <= exact + 1e-9
+    # A limit far below is refuted, by as much as it is.
+    easy = fitted(root_of(network, box, Goals.margins(row, torch.tensor([without]).double())))
+    assert easy is not None
+    assert 0 < easy.margin <= exact - without + 1e-9
+
+
+def test_a_refuted_goal_has_a_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was narrowed for it: the bound is one of the whole box, not a sign alone."""
+    monkeypatch.setattr(goalwise, "FIRST", 0)
+    _, root, _, _ = hard_goal(1, 1.0)
+    with torch.no_grad():
+        found = Goalwise(root, enveloping=Enveloping(steps=300)).run()
+    assert found.ending == "closed"
+    assert BARELY < found.lower <= 1.0 + 1e-9
+
+
+def test_a_search_begins_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(goalwise, "FIRST", 0)
+    parts = []
+    for steps in (0, 300):
+        found = [_answered(seed, steps) for seed in range(6)]
+        assert {one.ending for one in found} == {"closed"}
+        parts.append(sum(one.examined for one in found))
+    assert parts[1] < 0.7 * parts[0]
+
+
+def _answered(seed: int, steps: int) -> Outcome:
+    _, root, _, _ = hard_goal(seed, 0.02)
+    with torch.no_grad():
+        return Goalwise(root, narrowing=Narrowing(rounds=0), enveloping=Enveloping(steps=steps)).run()
+
+
+def test_they_are_given_up_where_they_do_not_reach_what_is_known() -> None:
+    _, root, _, _ = hard_goal(2, 0.02)
+    assert fitted(root, -math.inf, steps=0) is None
+    assert fitted(root, known=-1e-9) is None
+    found = fitted(root, known=-10.0)
+    assert found is not None
+    assert found.margin == -math.inf, "it is open"
+    with torch.no_grad():
+        again = found.on(root.narrowed(root.bounds))
+    assert again.margin == -math.inf
+    torch.testing.assert_close(
+        *(one.root.proved(root.decided, torch.zeros(1).long(), one.choice) for one in (again, found))
+    )
+
+
+def test_roots_keep_what_they_were() -> None:
+    _, root, _, _ = hard_goal(1, 0.02)
+    before = _bound(root)
+    found = fitted(root)
+    assert found is not None
+    torch.testing.assert_close(_bound(root), before)
+    assert found.root.single.region.envelopes
+    assert not root.single.region.envelopes
+    # What is narrowed has lines again, between the same bounds.
+    torch.testing.assert_close(_bound(found.root.narrowed(root.bounds)), before)
+
+
+def _bound(root: Root) -> Tensor:
+    return root.proved(root.decided, torch.zeros(1).long(), root.first_choice(1))
+
+
+def test_a_search_with_them_meets_counterexamples() -> None:
+    network, root, row, limit = hard_goal(3, -0.05)
+    found = fitted(root)
+    assert found is not None
+    with torch.no_grad():
+        met = Search(found.root, start=found.choice).run()
+    assert met is not None
+    assert met.ending == "counterexample"
+    assert met.counterexample is not None
+    assert float(network.logits(met.counterexample[None].double())[0] @ row) <= limit
+
+
+def test_time_is_kept() -> None:
+    _, root, _, _ = hard_goal(1, 0.02)
+    with until(time.perf_counter() - 1), pytest.raises(OutOfTime), torch.no_grad():
+        Enveloping().fit(root, 0, -math.inf)
+
+
+@pytest.mark.parametrize("steps", [-1, True])
+def test_impossible_steps_are_refused(steps: int) -> None:
+    with pytest.raises(ConfigError, match="envelopes must be a whole number of steps >= 0, got"):
+        Bab(envelopes=steps)
