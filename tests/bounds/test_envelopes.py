@@ -251,6 +251,14 @@ def test_fitted_ones_come_to_the_convex_hull_of_every_neuron(seed: int) -> None:
     assert expected - plain > 1e-3, "there is something to win"
 
 
+def test_there_is_one_for_a_neuron() -> None:
+    """Upper lines that were given up once are no upper bounds that could be given up again."""
+    _, _, root = root_with("dense", 0)
+    blends = random_blends(root.layers, 1)
+    with pytest.raises(AssertionError, match="given up for other envelopes already"):
+        root.enveloped(blends).enveloped(blends)
+
+
 def test_decided_neurons_are_exact() -> None:
     """Where all are decided, there is no room for an envelope."""
     network, box, root = root_with("dense", 1)

@@ -4,8 +4,8 @@ For y in a box, max(0, Σ w_i y_i + b) <= Σ t_i w_i y_i + q, for any shares t_i
 which the right-hand side is above both zero and w y + b everywhere on the box. With all t_i = u / (u - l), for l and u
 from the box, it is the chord. The inequalities of Anderson et al. (arXiv 1811.01988), which make the convex hull of the
 neuron's graph, have t_i in {0, 1} for all inputs but one; Tjandraatmadja et al. (arXiv 2006.14076) take that of them
-which is tightest at a point. Here shares are improved like slopes: a row's bound is concave in those of the layer that
-it meets first, and its derivative is made of what the passes back and forward have anyway.
+which is tightest at a point. Here shares are improved like slopes: the derivative of a row's bound is made of what the
+passes back and forward have anyway.
 """
 
 from __future__ import annotations
@@ -119,6 +119,7 @@ def enveloped(region: Region, layers: Sequence[Layer], blends: Sequence[Blend], 
         blends: Of each.
         free: Columns where they may be, [rows or 1, columns].
     """
+    assert not region.envelopes, "upper lines were given up for other envelopes already"
     held, own = dict(region.held), {}
     for layer, blend in zip(layers, blends, strict=True):
         index, part = layer.part.activation, layer.part

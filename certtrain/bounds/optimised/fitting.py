@@ -52,7 +52,7 @@ class Fit:
     ) -> None:
         self._rows, self._layers, self._rates, self._rate = rows, layers, rates, rate
         self._choice, self._blends = choice, tuple(blends)
-        self._adam, self._taken = Adam(rates), 0
+        self._adam, self._done = Adam(rates), 0
         self.best = Fitted(-math.inf, choice, self._blends)
 
     def run(self, steps: int) -> Fitted:
@@ -68,10 +68,10 @@ class Fit:
             if (lower := float(found.lower)) > self.best.lower:
                 self.best = Fitted(lower, self._choice, self._blends)
             by = [self._derivative(place, found, values) for place in range(len(self._layers))]
-            rate = self._rate * self._rates.decay**self._taken
+            rate = self._rate * self._rates.decay**self._done
             self._choice = self._adam.step(rows, self._choice, found, values)
             self._blends = tuple(self._moved(place, one, rate) for place, one in enumerate(by))
-            self._taken += 1
+            self._done += 1
         return self.best
 
     def _derivative(self, place: int, found: Backward, values: Mapping[int, Tensor]) -> Blend:

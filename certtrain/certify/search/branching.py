@@ -116,7 +116,8 @@ def choose(root: Root, parents: Subdomains, most: int) -> Split:
     columns, coefficients = (x[:, : most * TIMES if few else most] for x in (parents.candidates, parents.coefficients))
     usable = columns != NOT_SPLIT
     tried = columns.where(usable, columns[:, :1])
-    lower = _tried(root, parents, tried, STEPS if few else 0)
+    # As many at a time as there is memory for.
+    lower = torch.cat([_tried(root, parents, some, STEPS if few else 0) for some in tried.split(most, dim=1)], dim=2)
     inherited = torch.where(coefficients >= 0, torch.maximum(lower, parents.lower[:, None]), lower)
     worse, better = inherited.amin(0), inherited.amax(0)
     # A child that is closed needs no more work: beyond that its bound does not matter.

@@ -78,7 +78,7 @@ class Enveloping:
         Args:
             root: Without envelopes.
             goal: Its number.
-            known: The bound that the goal has without them, not positive.
+            known: The bound that the goal had on the whole box without them, not positive.
 
         Raises:
             OutOfTime: If the deadline passes.

@@ -71,7 +71,7 @@ class Goalwise:
 
 
 class _Goal:
-    """One goal: its box is narrowed on its first turn; then a search and a tree share all turns, until one ends.
+    """One goal: its first turn fits envelopes and narrows its box; then a search and a tree share turns until one ends.
 
     Args:
         of: What it is a goal of.
