@@ -13,7 +13,7 @@ from certtrain.bounds import Box
 from certtrain.bounds.optimised.ascent import Rates
 from certtrain.bounds.optimised.choice import Rows
 from certtrain.bounds.optimised.envelopes import Blend, Layer
-from certtrain.bounds.optimised.fitting import Fit
+from certtrain.bounds.optimised.fitting import Fit, Fitted
 from certtrain.certify.arithmetic import arithmetic_named
 from certtrain.certify.network import Network
 from certtrain.certify.search.relaxed import Goals, Relaxed
@@ -157,26 +157,34 @@ def test_derivatives_are_those_of_autograd(name: str, seed: int) -> None:
     assert moved
 
 
+def fitted(root: Root, steps: int) -> Fitted:
+    """To the first goal, float64."""
+    rows = rows_of(root, root.double)
+    blends = [layer.blend(rows.region.held[layer.part.activation], 0.9) for layer in root.layers]
+    choice = root.first_choice(1).map(lambda x: x.double())
+    with torch.no_grad():
+        return Fit(rows, root.layers, choice, blends, Rates(slopes=0.1, multipliers=0.1, decay=0.99), 0.1).run(steps)
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("name", NAMES)
 def test_bounds_of_parts_hold(name: str, seed: int) -> None:
     network, box, root = root_with(name, seed)
-    enveloped = root.enveloped(random_blends(root.layers, seed))
-    x = points(box, 1000, seed + 7)
+    best = fitted(root, 60)
+    x = points(box, 4000, seed + 7)
     results = network.graph.results(dict(network.values[torch.float64]), x)
     z = root.columns(lambda part: results[part.read], x)
     logits = results[len(network.graph.ops) - 1]
     margin = logits[:, 0] - logits[:, 1]
-    for at in range(5):
-        # Signs of a point, at some of the neurons.
-        signs = torch.where(uniform(1, root.space.size, seed=at) < 0.2 * at, z[at : at + 1].sign(), 0.0) * root.free
-        decisions = signs.to(torch.int8)
-        inside = ((z * signs) >= 0).all(1)
-        choice = root.first_choice(1)
-        choice = choice.map(lambda x, at=at: uniform(*x.shape, seed=at).float())
-        lower = float(enveloped.proved(decisions, torch.zeros(1).long(), choice))
-        assert inside[at]
-        assert lower <= float(margin[inside].min()) + 1e-9
+    for blends in (best.blends, random_blends(root.layers, seed)):
+        enveloped = root.enveloped(blends)
+        for at in range(5):
+            # Signs of a point, at some of the neurons; of none at first.
+            signs = torch.where(uniform(1, root.space.size, seed=at) < 0.1 * at, z[at : at + 1].sign(), 0.0) * root.free
+            inside = ((z * signs) >= 0).all(1)
+            lower = float(enveloped.proved(signs.to(torch.int8), torch.zeros(1).long(), best.choice))
+            assert inside[at]
+            assert lower <= float(margin[inside].min()) + 1e-9
 
 
 def convex_hull_bound(layer: Layer, coefficients: Tensor, row: Tensor, offset: Tensor, box: Box) -> float:

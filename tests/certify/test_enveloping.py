@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from certtrain.certify.milp import exact_minimum
 from certtrain.certify.search import enveloping, goalwise
 from certtrain.certify.search.enveloping import Enveloped, Enveloping
 from certtrain.certify.search.goalwise import Goalwise
-from certtrain.certify.search.narrowing import Narrowing
+from certtrain.certify.search.narrowing import Narrowed, Narrowing
 from certtrain.certify.search.relaxed import Goals
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.search import BARELY, Outcome, Search
@@ -76,6 +77,30 @@ def test_a_refuted_goal_has_a_margin(monkeypatch: pytest.MonkeyPatch) -> None:
         found = Goalwise(root, enveloping=Enveloping(steps=300)).run()
     assert found.ending == "closed"
     assert BARELY < found.lower <= 1.0 + 1e-9
+
+
+def test_of_what_is_refuted_on_a_narrowed_box_no_margin_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(goalwise, "FIRST", 0)
+    _, root, _, _ = hard_goal(2, 0.02)
+    original, asked = Enveloping.fit, list[Root]()
+
+    def proved_where_narrowed(self: Enveloping, on: Root, goal: int, known: float) -> Enveloped | None:
+        asked.append(on)
+        found = original(self, on, goal, -10.0)
+        assert found is not None
+        return found if on is root else replace(found, margin=0.5)
+
+    def halved(self: Narrowing, known: Narrowed) -> Narrowed:
+        return known.halves(int(root.free[0].nonzero()[0]))[0]
+
+    monkeypatch.setattr(Enveloping, "fit", proved_where_narrowed)
+    monkeypatch.setattr(Narrowing, "narrow", halved)
+    with torch.no_grad():
+        found = Goalwise(root).run()
+    assert len(asked) == 2
+    assert asked[1] is not root
+    assert found.ending == "closed"
+    assert found.lower == BARELY
 
 
 def test_a_search_begins_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
