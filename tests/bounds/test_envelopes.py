@@ -1,5 +1,6 @@
 """Upper bounds of ReLUs in what a layer reads."""
 
+from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
@@ -34,6 +35,20 @@ class Residual(nn.Module):
         return self.last(torch.relu(self.second(y) + self.third(y) + self.beside(x)))
 
 
+class Mixed(nn.Sequential):
+    """Sigmoid, then ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(4, 6), nn.Sigmoid(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
+
+
+class OneConvolution(nn.Sequential):
+    """Too much is undecided for matrices."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(1, 1, 2), nn.ReLU(), nn.Flatten(), nn.Linear(25, 3))
+
+
 class Convolutional(nn.Sequential):
     """Of which only undecided neurons are left where it is searched."""
 
@@ -46,9 +61,7 @@ def network_of(name: str, seed: int) -> tuple[Network, Box]:
     if name == "dense":
         return random_network(seed, inputs=4), Box.linf(uniform(1, 4, seed=seed), 0.5, None)
     if name == "sigmoid first":
-        activations = nn.Sigmoid(), nn.ReLU()
-        layers = nn.Linear(4, 6), activations[0], nn.Linear(6, 6), activations[1], nn.Linear(6, 3)
-        module, shape, radius = _seeded(seed, lambda: nn.Sequential(*layers)), (4,), 1.0
+        module, shape, radius = _seeded(seed, Mixed), (4,), 1.0
     elif name == "residual":
         module, shape, radius = _seeded(seed, Residual), (4,), 0.5
     else:
@@ -58,12 +71,10 @@ def network_of(name: str, seed: int) -> tuple[Network, Box]:
     return Network.of(module.requires_grad_(False), shape), Box.linf(uniform(1, *shape, seed=seed), radius, None)
 
 
-def _seeded(seed: int, make: object) -> nn.Module:
+def _seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = make()  # type: ignore[operator]
-    assert isinstance(module, nn.Module)
-    return module
+        return make()
 
 
 def root_with(name: str, seed: int, row: list[float] | None = None) -> tuple[Network, Box, Root]:
@@ -279,8 +290,7 @@ def test_decided_neurons_are_exact() -> None:
 
 
 def test_there_are_none_behind_convolutions_that_stay() -> None:
-    layers = nn.Conv2d(1, 1, 2), nn.ReLU(), nn.Flatten(), nn.Linear(25, 3)
-    network = Network.of(_seeded(0, lambda: nn.Sequential(*layers)).requires_grad_(False), (1, 6, 6))
+    network = Network.of(_seeded(0, OneConvolution).requires_grad_(False), (1, 6, 6))
     root = root_of(network, Box.linf(uniform(1, 1, 6, 6, seed=0), 0.5, None), Goals.margins(torch.eye(3).double()[:1]))
     assert root.space.parts
     assert root.layers == ()

@@ -145,8 +145,8 @@ class Adam:
             found: Bounds at it.
             values: See `Rows.evaluated`.
         """
-        decay = self._rates.decay**self._count
         self._count += 1
+        decay = self.decay
         rates = Rates(*(decay * rate for rate in (self._rates.slopes, self._rates.multipliers, self._rates.weights)))
         if kernels.covers(choice.slopes, *found.coefficients.values(), *values.values()):
             moved = self._fused(rows, choice, found, values, rates)
@@ -189,12 +189,17 @@ class Adam:
         return Choice(slopes, multipliers if multipliers is not None else choice.multipliers)
 
     @property
+    def decay(self) -> float:
+        """What is left of the rates in the step that was taken last."""
+        return self._rates.decay ** (self._count - 1)
+
+    @property
     def _correction(self) -> float:
         """Both moments begin at zero: what corrects for that is one factor."""
         return (1 - kernels.SCALE**self._count) ** 0.5 / (1 - kernels.MOMENTUM**self._count)
 
     def moved(self, name: str, x: Tensor, by: Tensor, rate: float) -> Tensor:
-        """One tensor, further along its derivative, after `step` or within it; its moments go by its name."""
+        """One tensor, further along its derivative, as part of the last `step`; its moments go by its name."""
         mean, square = self._moments_of(name, by)
         mean, square = torch.lerp(by, mean, kernels.MOMENTUM), torch.lerp(by * by, square, kernels.SCALE)
         self._moments[name] = mean, square

@@ -50,9 +50,9 @@ class Fit:
         rates: Rates,
         rate: float,
     ) -> None:
-        self._rows, self._layers, self._rates, self._rate = rows, layers, rates, rate
+        self._rows, self._layers, self._rate = rows, layers, rate
         self._choice, self._blends = choice, tuple(blends)
-        self._adam, self._done = Adam(rates), 0
+        self._adam = Adam(rates)
         self.best = Fitted(-math.inf, choice, self._blends)
 
     def run(self, steps: int) -> Fitted:
@@ -68,10 +68,8 @@ class Fit:
             if (lower := float(found.lower)) > self.best.lower:
                 self.best = Fitted(lower, self._choice, self._blends)
             by = [self._derivative(place, found, values) for place in range(len(self._layers))]
-            rate = self._rate * self._rates.decay**self._done
             self._choice = self._adam.step(rows, self._choice, found, values)
-            self._blends = tuple(self._moved(place, one, rate) for place, one in enumerate(by))
-            self._done += 1
+            self._blends = tuple(self._moved(place, one) for place, one in enumerate(by))
         return self.best
 
     def _derivative(self, place: int, found: Backward, values: Mapping[int, Tensor]) -> Blend:
@@ -80,7 +78,9 @@ class Fit:
         negative = part.gather(found.coefficients[part.activation]).clamp(max=0) * rows.mask[:, part.columns]
         return layer.derivative(self._blends[place], negative, rows.region.held[part.activation], values)
 
-    def _moved(self, place: int, by: Blend, rate: float) -> Blend:
+    def _moved(self, place: int, by: Blend) -> Blend:
+        rate = self._rate * self._adam.decay
+
         def moved(name: str, x: Tensor, own: Tensor) -> Tensor:
             return self._adam.moved(f"{name} {place}", x, own, rate).clamp(0, 1)
 

@@ -7,7 +7,7 @@ lines leave, and often all of it. Elsewhere they are left alone after a few step
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -47,8 +47,7 @@ class Enveloped:
 
     def on(self, root: Root) -> Enveloped:
         """The same envelopes on another root of the same box, of which nothing is proved by them."""
-        choice = replace(self.choice, slopes=root.with_decisions(self.choice.slopes))
-        return Enveloped(root.enveloped(self.blends), self.blends, choice, -math.inf)
+        return Enveloped(root.enveloped(self.blends), self.blends, root.taken_over(self.choice), -math.inf)
 
 
 @dataclass(frozen=True)

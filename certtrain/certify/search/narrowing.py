@@ -132,7 +132,7 @@ class Narrowed:
 def _itself(known: Narrowed, steps: int) -> tuple[float, Choice]:
     """The goal's own bound, positive only where that is proved, and what it chose."""
     root, goal = known.root, torch.tensor([known.goal])
-    choice = root.first_choice(1) if known.choice is None else _with_decisions(root, known.choice)
+    choice = root.first_choice(1) if known.choice is None else root.taken_over(known.choice)
     best = improve(root.rows(root.single, root.decided, goal), choice, steps, rates_on(root))
     lower = root.proved(root.decided, goal, best.choice) if best.lower > 0 else best.lower
     return float(lower), best.choice
@@ -220,7 +220,7 @@ class Layer:
         if self.chosen is None:
             count, forms = 2 * len(columns), root.single.goals.forms.shape[1]
             return replace(root.first_choice(count), weights=root.single.lower.new_zeros((count, forms)))
-        return _with_decisions(root, self.chosen.of(root, columns))
+        return root.taken_over(self.chosen.of(root, columns))
 
 
 @dataclass(frozen=True)
@@ -267,8 +267,3 @@ class _Asked:
     @property
     def _which(self) -> Tensor:
         return torch.full((len(self.columns),), self.goal)
-
-
-def _with_decisions(root: Root, choice: Choice) -> Choice:
-    """Slopes of neurons that were decided since are those of what they are."""
-    return replace(choice, slopes=root.with_decisions(choice.slopes))

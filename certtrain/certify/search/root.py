@@ -159,6 +159,10 @@ class Root:
         """Slopes, float32 [rows, columns], but for neurons that are decided everywhere: of these, what they are."""
         return torch.where(self.decided == 0, slopes, (self.decided > 0).float())
 
+    def taken_over(self, choice: Choice) -> Choice:
+        """A choice of other bounds of the same box: slopes of neurons that were decided since are what these are."""
+        return replace(choice, slopes=self.with_decisions(choice.slopes))
+
     def first_choice(self, count: int) -> Choice:
         """Of rows of a goal on the whole box, before anything was optimised: lines of least area, equal weights."""
         slopes = self.with_decisions(self.single.lower).expand(count, -1).contiguous()
