@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from certtrain.bounds import Box
 from certtrain.bounds.optimised.ascent import Rates
 from certtrain.bounds.optimised.choice import Rows
-from certtrain.bounds.optimised.envelopes import Blend, Layer
+from certtrain.bounds.optimised.envelopes import Blend, Neurons
 from certtrain.bounds.optimised.fitting import Fit, Fitted
 from certtrain.certify.arithmetic import arithmetic_named
 from certtrain.certify.network import Network
@@ -83,7 +83,7 @@ def root_with(name: str, seed: int, row: list[float] | None = None) -> tuple[Net
     return network, box, root_of(network, box, goals)
 
 
-def random_blends(layers: tuple[Layer, ...], seed: int) -> list[Blend]:
+def random_blends(layers: tuple[Neurons, ...], seed: int) -> list[Blend]:
     """Most of them at an end, as the best ones are."""
     ends = [(3 * uniform(layer.weight.numel() + 1, len(layer.bias), seed=seed) - 1).clamp(0, 1) for layer in layers]
     shares = [end[1 : 1 + layer.weight.shape[1]].T for end, layer in zip(ends, layers, strict=True)]
@@ -105,7 +105,7 @@ NAMES = ("dense", "residual", "sigmoid first", "convolutional")
 def test_they_are_above_the_activation_whatever_the_shares(name: str, seed: int) -> None:
     network, box, root = root_with(name, seed)
     expected = {"dense": 2, "residual": 2, "sigmoid first": 1, "convolutional": 2}[name]
-    assert len(root.layers) == expected
+    assert len(root.neurons) == expected
     # Where few neurons are undecided, of the network that is left when the others are put into matrices.
     region, x = root.double.region, points(box, 500, seed)
     values = region.graph.results(dict(region.values), x)
@@ -113,7 +113,7 @@ def test_they_are_above_the_activation_whatever_the_shares(name: str, seed: int)
     torch.testing.assert_close(
         values[root.double.output].flatten(1)[:, 0] - values[root.double.output].flatten(1)[:, 1], margin
     )
-    for layer, blend in zip(root.layers, random_blends(root.layers, seed), strict=True):
+    for layer, blend in zip(root.neurons, random_blends(root.neurons, seed), strict=True):
         envelope = layer.envelope(blend, torch.ones(1, len(layer.bias)).double())
         above = sum((values[i].flatten(1) @ form.mT for i, form in envelope.forms.items()), envelope.constant)
         assert (above >= layer.part.gather(values[layer.part.activation])).all()
@@ -121,7 +121,7 @@ def test_they_are_above_the_activation_whatever_the_shares(name: str, seed: int)
 
 def test_with_equal_shares_they_are_the_chord() -> None:
     _, _, root = root_with("dense", 0)
-    layer = root.layers[0]
+    layer = root.neurons[0]
     line = root.double.region.held[layer.part.activation]
     low, high = layer.least.sum(1) + layer.bias, layer.most.sum(1) + layer.bias
     open_ = (low < 0) & (high > 0)
@@ -146,21 +146,21 @@ def test_derivatives_are_those_of_autograd(name: str, seed: int) -> None:
         # Within: at the ends a row's coefficients may be zero, where there is no derivative.
         tensors = [
             uniform(*shape, seed=seed).requires_grad_()
-            for layer in root.layers
+            for layer in root.neurons
             for shape in (layer.weight.shape, layer.bias.shape)
         ]
         blends = [Blend(*tensors[at : at + 2]) for at in range(0, len(tensors), 2)]
         choice = root.first_choice(1).map(lambda x: x.double())
         plain = rows_of(root, root.double)
         with torch.no_grad():
-            found, values = rows_of(root, root.double.enveloped(root.layers, blends, root.free)).evaluated(choice)
+            found, values = rows_of(root, root.double.with_envelopes(root.neurons, blends, root.free)).evaluated(choice)
             by_hand: list[Tensor] = []
-            for layer, blend in zip(root.layers, blends, strict=True):
+            for layer, blend in zip(root.neurons, blends, strict=True):
                 part = layer.part
                 negative = part.gather(found.coefficients[part.activation]).clamp(max=0) * plain.mask[:, part.columns]
                 by = layer.derivative(blend, negative, plain.region.held[part.activation], values)
                 by_hand += [by.shares, by.taken]
-        recorded = rows_of(root, root.double.enveloped(root.layers, blends, root.free)).lower(choice).lower
+        recorded = rows_of(root, root.double.with_envelopes(root.neurons, blends, root.free)).lower(choice).lower
         torch.testing.assert_close(recorded, found.lower)
         by_autograd = torch.autograd.grad(recorded.sum(), tensors)
         torch.testing.assert_close(tuple(by_hand), by_autograd)
@@ -171,10 +171,10 @@ def test_derivatives_are_those_of_autograd(name: str, seed: int) -> None:
 def fitted(root: Root, steps: int) -> Fitted:
     """To the first goal, float64."""
     rows = rows_of(root, root.double)
-    blends = [layer.blend(rows.region.held[layer.part.activation], 0.9) for layer in root.layers]
+    blends = [layer.blend(rows.region.held[layer.part.activation], 0.9) for layer in root.neurons]
     choice = root.first_choice(1).map(lambda x: x.double())
     with torch.no_grad():
-        return Fit(rows, root.layers, choice, blends, Rates(slopes=0.1, multipliers=0.1, decay=0.99), 0.1).run(steps)
+        return Fit(rows, root.neurons, choice, blends, Rates(slopes=0.1, multipliers=0.1, decay=0.99), 0.1).run(steps)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -187,8 +187,8 @@ def test_bounds_of_parts_hold(name: str, seed: int) -> None:
     z = root.columns(lambda part: results[part.read], x)
     logits = results[len(network.graph.ops) - 1]
     margin = logits[:, 0] - logits[:, 1]
-    for blends in (best.blends, random_blends(root.layers, seed)):
-        enveloped = root.enveloped(blends)
+    for blends in (best.blends, random_blends(root.neurons, seed)):
+        enveloped = root.with_envelopes(blends)
         for at in range(5):
             # Signs of a point, at some of the neurons; of none at first.
             signs = torch.where(uniform(1, root.space.size, seed=at) < 0.1 * at, z[at : at + 1].sign(), 0.0) * root.free
@@ -198,7 +198,7 @@ def test_bounds_of_parts_hold(name: str, seed: int) -> None:
             assert lower <= float(margin[inside].min()) + 1e-9
 
 
-def convex_hull_bound(layer: Layer, coefficients: Tensor, row: Tensor, offset: Tensor, box: Box) -> float:
+def convex_hull_bound(layer: Neurons, coefficients: Tensor, row: Tensor, offset: Tensor, box: Box) -> float:
     """The least value of a hidden layer's form where each neuron is in the convex hull of its graph.
 
     By linear programming over all inequalities of Anderson et al., in x and the neurons' outputs.
@@ -251,8 +251,8 @@ def test_fitted_ones_come_to_the_convex_hull_of_every_neuron(seed: int) -> None:
         module[0].weight.data.mul_(2.0)
     network, box = Network.of(module.requires_grad_(False), (5,)), Box.linf(uniform(1, 5, seed=seed), 0.7, None)
     root = root_of(network, box, Goals.margins(torch.tensor([[1.0, -1.0]]).double()))
-    assert len(root.layers) == 1
-    layer = root.layers[0]
+    assert len(root.neurons) == 1
+    layer = root.neurons[0]
     assert layer.part.elements is None
     last = network.values[torch.float64]
     weight, bias = (next(x for name, x in last.items() if name.endswith(f"2.{end}")) for end in ("weight", "bias"))
@@ -263,7 +263,7 @@ def test_fitted_ones_come_to_the_convex_hull_of_every_neuron(seed: int) -> None:
         blends = [layer.blend(rows.region.held[layer.part.activation], 0.9)]
         choice = root.first_choice(1).map(lambda x: x.double())
         plain = float(rows.lower(choice).lower)
-        fit = Fit(rows, root.layers, choice, blends, Rates(slopes=0.1, multipliers=0.1, decay=0.99), 0.1)
+        fit = Fit(rows, root.neurons, choice, blends, Rates(slopes=0.1, multipliers=0.1, decay=0.99), 0.1)
         found = fit.run(800).lower
     assert found <= expected + 1e-9
     assert found >= expected - 0.01 * (expected - plain)
@@ -273,15 +273,15 @@ def test_fitted_ones_come_to_the_convex_hull_of_every_neuron(seed: int) -> None:
 def test_there_is_one_for_a_neuron() -> None:
     """Upper lines that were given up once are no upper bounds that could be given up again."""
     _, _, root = root_with("dense", 0)
-    blends = random_blends(root.layers, 1)
+    blends = random_blends(root.neurons, 1)
     with pytest.raises(AssertionError, match="given up for other envelopes already"):
-        root.enveloped(blends).enveloped(blends)
+        root.with_envelopes(blends).with_envelopes(blends)
 
 
 def test_decided_neurons_are_exact() -> None:
     """Where all are decided, there is no room for an envelope."""
     network, box, root = root_with("dense", 1)
-    enveloped = root.enveloped(random_blends(root.layers, 1))
+    enveloped = root.with_envelopes(random_blends(root.neurons, 1))
     x = box.center
     results = network.graph.results(dict(network.values[torch.float64]), x)
     signs = (root.columns(lambda part: results[part.read], x).sign() * root.free).to(torch.int8)
@@ -293,7 +293,7 @@ def test_there_are_none_behind_convolutions_that_stay() -> None:
     network = Network.of(_seeded(0, OneConvolution).requires_grad_(False), (1, 6, 6))
     root = root_of(network, Box.linf(uniform(1, 1, 6, 6, seed=0), 0.5, None), Goals.margins(torch.eye(3).double()[:1]))
     assert root.space.parts
-    assert root.layers == ()
+    assert root.neurons == ()
 
 
 def test_there_are_none_where_rounding_is_accounted_for() -> None:
@@ -301,4 +301,4 @@ def test_there_are_none_where_rounding_is_accounted_for() -> None:
     judged = arithmetic_named("sound", "arithmetic")
     known = judged.known(BranchAndBound().relaxation, network.graph, network.values[torch.float64], box)
     goals = Goals.margins(torch.tensor([[1.0, -1.0, 0.0]]).double())
-    assert Root.of(network.graph, network.values, box, known.hidden, goals, known.rounding).layers == ()
+    assert Root.of(network.graph, network.values, box, known.hidden, goals, known.rounding).neurons == ()

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -37,8 +38,8 @@ def test_answers_are_those_of_the_oracle(monkeypatch: pytest.MonkeyPatch) -> Non
     met: list[Enveloped | None] = []
     original = Enveloping.fit
 
-    def counted(self: Enveloping, root: Root, goal: int, known: float) -> Enveloped | None:
-        met.append(original(self, root, goal, known))
+    def counted(self: Enveloping, *asked: Any) -> Enveloped | None:
+        met.append(original(self, *asked))
         return met[-1]
 
     monkeypatch.setattr(Enveloping, "fit", counted)
@@ -84,7 +85,7 @@ def test_of_what_is_refuted_on_a_narrowed_box_no_margin_is_claimed(monkeypatch: 
     _, root, _, _ = hard_goal(2, 0.02)
     original, asked = Enveloping.fit, list[Root]()
 
-    def proved_where_narrowed(self: Enveloping, on: Root, goal: int, known: float) -> Enveloped | None:
+    def proved_where_narrowed(self: Enveloping, on: Root, goal: int, *_: float) -> Enveloped | None:
         asked.append(on)
         found = original(self, on, goal, -10.0)
         assert found is not None
@@ -132,6 +133,73 @@ def test_they_are_given_up_where_they_do_not_reach_what_is_known() -> None:
     torch.testing.assert_close(
         *(one.root.proved(root.decided, torch.zeros(1).long(), one.choice) for one in (again, found))
     )
+
+
+def test_they_are_left_alone_where_memory_is_short() -> None:
+    """And nothing of what they need is made: neither then, nor where nobody asks."""
+    _, root, _, _ = hard_goal(2, 0.02)
+    needed = enveloping.FITTED * root.weights
+    assert Enveloping().fit(root, 0, -10.0, needed - 1) is None
+    assert Enveloping().shared(root, needed - 1) == 0
+    assert Enveloping(steps=0).shared(root, needed) == 0
+    assert root.sources is not None
+    assert "neurons" not in vars(root.sources)
+    with torch.no_grad():
+        found = Enveloping().fit(root, 0, -10.0, needed)
+    assert found is not None
+    made = [x for one in root.neurons for x in vars(one).values() if isinstance(x, Tensor)]
+    assert 0 < sum(x.nbytes for x in made) <= 1.2 * Enveloping().shared(root, needed)
+    roots = found.root.single, found.root.double
+    forms = [x for own in roots for one in own.region.envelopes.values() for x in one.forms.values()]
+    assert 0 < sum(x.nbytes for x in forms) <= found.nbytes
+    narrowed = root.narrowed(root.bounds)
+    assert narrowed.neurons is root.neurons, "they are of the whole box"
+
+
+@pytest.mark.parametrize("share", [1 / 4, 0.0])
+def test_goals_that_have_no_room_for_them_are_searched_without(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(goalwise, "FIRST", 0)
+    monkeypatch.setattr(goalwise, "ENVELOPES", share)
+    # Whatever they are worth.
+    monkeypatch.setattr(enveloping, "LEFT", 100.0)
+    _, root, _, _ = hard_goal(2, 0.02)
+    searched: list[Root] = []
+
+    def search(on: Root, *rest: Any) -> Search:
+        searched.append(on)
+        return Search(on, *rest)
+
+    monkeypatch.setattr(goalwise, "Search", search)
+    with torch.no_grad():
+        found = Goalwise(root, narrowing=Narrowing(rounds=0)).run()
+    assert found.ending == "closed"
+    _, begun = searched
+    assert bool(begun.single.region.envelopes) == (share > 0)
+
+
+def test_no_stage_of_a_goal_begins_after_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others wait: what comes after fitting, comes in the goal's next turn."""
+    _, root, _, _ = hard_goal(2, 0.02)
+    stages: list[str] = []
+    narrow = Narrowing.narrow
+
+    def slow(self: Enveloping, *_: object) -> None:
+        stages.append("fit")
+        time.sleep(0.05)
+
+    def narrowed(self: Narrowing, known: Narrowed) -> Narrowed | None:
+        stages.append("narrow")
+        return narrow(self, known)
+
+    monkeypatch.setattr(Enveloping, "fit", slow)
+    monkeypatch.setattr(Narrowing, "narrow", narrowed)
+    goal = goalwise._Goal(Goalwise(root), 0, -1.0)
+    with torch.no_grad():
+        goal.go_on(0.01, 1 << 30)
+        assert (goal.found, stages) == (None, ["fit"])
+        goal.go_on(60.0, 1 << 30)
+    assert goal.ending == "closed"
+    assert stages[:2] == ["fit", "narrow"]
 
 
 def test_roots_keep_what_they_were() -> None:

@@ -19,7 +19,7 @@ from certtrain.certify.milp import exact_minimum
 from certtrain.certify.network import Network
 from certtrain.certify.search import leaves, points
 from certtrain.certify.search.bounding import bound
-from certtrain.certify.search.branching import NOT_SPLIT, Split, candidates, children, choose
+from certtrain.certify.search.branching import NOT_SPLIT, Split, Trial, candidates, children, choose
 from certtrain.certify.search.inputs import Halving
 from certtrain.certify.search.relaxed import Goals, outwards
 from certtrain.certify.search.root import Root
@@ -136,7 +136,7 @@ def test_children_do_not_begin_below_their_parent(seed: int) -> None:
     found = candidates(root, part.decisions, part.goal, choice, 3)
     part = replace(part, choice=choice, lower=parent.float())
     part = replace(part, candidates=found.columns, coefficients=found.coefficients)
-    split = choose(root, part, 4)
+    split = choose(root, part, Trial.among(len(part), 4), 4)
     chosen = found.columns == split.column[:, None]
     assert chosen.any(1).all()
     bounds = []
@@ -151,6 +151,32 @@ def test_children_do_not_begin_below_their_parent(seed: int) -> None:
     assert (begun >= plain - 1e-5).all()
 
 
+@pytest.mark.parametrize("trial", [Trial(3, 0), Trial(6, 4)])
+def test_parts_are_split_as_each_is_alone(trial: Trial) -> None:
+    """However many there are, and however many candidates are tried together."""
+    _, _, root = question(1)
+    parents = whole(root)[torch.zeros(1).long()]
+    for _ in range(4):
+        found = candidates(root, parents.decisions, parents.goal, parents.choice, 6)
+        lower = root.rows(root.single, parents.decisions, parents.goal).lower(parents.choice).lower
+        parents = replace(parents, lower=lower, candidates=found.columns, coefficients=found.coefficients)
+        split = choose(root, parents, trial, 2)
+        alone = [choose(root, parents[at : at + 1], trial, 6) for at in range(len(parents))]
+        assert split.column.tolist() == [int(one.column) for one in alone]
+        on, off = split.multipliers.split(len(parents))
+        torch.testing.assert_close(torch.stack([on, off], 1), torch.stack([one.multipliers for one in alone]))
+        parents = children(parents, split)
+    assert len(parents) == 16
+    assert len(set(split.column.tolist())) > 1
+
+
+def test_few_are_tried_thoroughly() -> None:
+    assert Trial.among(9, 3) == Trial(3, 0)
+    thorough = Trial.among(8, 3)
+    assert thorough.candidates > 3
+    assert thorough.steps > 0
+
+
 def test_a_sign_alone_may_be_a_loss() -> None:
     """relu(relu(x) - relu(x - 0.5)) - 0.1: where the last one is active, those before it have to be bounded."""
     layers = linear([[1.0], [1.0]], [0.0, -0.5]), nn.ReLU(), linear([[1.0, -1.0]]), nn.ReLU(), linear([[1.0]], [-0.1])
@@ -161,7 +187,7 @@ def test_a_sign_alone_may_be_a_loss() -> None:
     parent = root.rows(root.single, part.decisions, part.goal).lower(part.choice).lower
     assert parent.tolist() == pytest.approx([-0.1])
     part = replace(part, lower=parent, candidates=torch.tensor([[2]]), coefficients=torch.ones(1, 1))
-    split = choose(root, part, 4)
+    split = choose(root, part, Trial.among(len(part), 4), 4)
     assert split.multipliers.tolist() == [1.0, 0.0]
     bounds = []
     for way in (Split.plain(split.column), split):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from certtrain.bounds.optimised.ascent import Adam, Rates
 from certtrain.bounds.optimised.choice import Choice, Rows
-from certtrain.bounds.optimised.envelopes import Blend, Layer, enveloped
+from certtrain.bounds.optimised.envelopes import Blend, Neurons, envelopes_of
 from certtrain.bounds.optimised.passes import Backward
 
 
@@ -34,7 +34,7 @@ class Fit:
 
     Args:
         rows: One, on a region without envelopes.
-        layers: In the precision of the row.
+        neurons: Of the layers that have envelopes, in the precision of the row.
         choice: Where the row begins.
         blends: Where the layers begin.
         rates: Of the steps.
@@ -44,13 +44,13 @@ class Fit:
     def __init__(
         self,
         rows: Rows,
-        layers: Sequence[Layer],
+        neurons: Sequence[Neurons],
         choice: Choice,
         blends: Sequence[Blend],
         rates: Rates,
         rate: float,
     ) -> None:
-        self._rows, self._layers, self._rate = rows, layers, rate
+        self._rows, self._neurons, self._rate = rows, neurons, rate
         self._choice, self._blends = choice, tuple(blends)
         self._adam = Adam(rates)
         self.best = Fitted(-math.inf, choice, self._blends)
@@ -63,20 +63,21 @@ class Fit:
         """
         for _ in range(steps):
             rows = self._rows
-            rows = replace(rows, region=enveloped(rows.region, self._layers, self._blends, rows.free))
+            envelopes = envelopes_of(self._neurons, self._blends, rows.free)
+            rows = replace(rows, region=rows.region.with_envelopes(envelopes))
             found, values = rows.evaluated(self._choice)
             if (lower := float(found.lower)) > self.best.lower:
                 self.best = Fitted(lower, self._choice, self._blends)
-            by = [self._derivative(place, found, values) for place in range(len(self._layers))]
+            by = [self._derivative(place, found, values) for place in range(len(self._neurons))]
             self._choice = self._adam.step(rows, self._choice, found, values)
             self._blends = tuple(self._moved(place, one) for place, one in enumerate(by))
         return self.best
 
     def _derivative(self, place: int, found: Backward, values: Mapping[int, Tensor]) -> Blend:
-        layer, rows = self._layers[place], self._rows
-        part = layer.part
-        negative = part.gather(found.coefficients[part.activation]).clamp(max=0) * rows.mask[:, part.columns]
-        return layer.derivative(self._blends[place], negative, rows.region.held[part.activation], values)
+        own, rows = self._neurons[place], self._rows
+        part = own.part
+        asked = part.gather(found.coefficients[part.activation]).clamp(max=0) * rows.mask[:, part.columns]
+        return own.derivative(self._blends[place], asked, rows.region.held[part.activation], values)
 
     def _moved(self, place: int, by: Blend) -> Blend:
         rate = self._rate * self._adam.decay

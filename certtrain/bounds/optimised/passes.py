@@ -90,10 +90,10 @@ class _Way:
         return found
 
     def _envelope(self, envelope: Envelope, rows: Tensor) -> None:
-        negative = envelope.negative(rows)
-        self.constant = self.constant + negative @ envelope.constant
+        taken = envelope.taken_from(rows)
+        self.constant = self.constant + taken @ envelope.constant
         for source, form in envelope.forms.items():
-            self.add(source, (negative @ form).reshape(-1, *self.region.graph.ops[source].shape))
+            self.add(source, (taken @ form).reshape(-1, *self.region.graph.ops[source].shape))
 
     def linear(self, index: int, op: LinearMap, rows: Tensor) -> Tensor:
         offset = op.offset(self.region.values)

@@ -76,9 +76,14 @@ class Envelope:
     constant: Tensor
     taken: Tensor
 
-    def negative(self, rows: Tensor) -> Tensor:
+    def taken_from(self, rows: Tensor) -> Tensor:
         """What takes it of rows over the activation, [rows, *shape] -> [rows, own]."""
         return self.part.gather(rows).clamp(max=0) * self.taken
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that there are."""
+        return [self.constant, self.taken, *self.forms.values()]
 
     def added(self, coefficients: Tensor, z: Tensor, values: Mapping[int, Tensor]) -> Tensor:
         """Values of lines at z with those of the envelope where a row took it, [rows, *shape].
@@ -149,7 +154,8 @@ class Region:
     def tensors(self) -> list[Tensor]:
         """All that there are."""
         lines = [x for line in self.held.values() for x in line.tensors]
-        return [self.center, self.radius, *self.values.values(), *lines]
+        envelopes = [x for envelope in self.envelopes.values() for x in envelope.tensors]
+        return [self.center, self.radius, *self.values.values(), *lines, *envelopes]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Region:
         """The same function of all of them."""
@@ -161,6 +167,18 @@ class Region:
     def with_lower_slopes(self, slopes: Mapping[int, Tensor]) -> Region:
         """With other slopes of lower lines through the origin, activation -> [rows, *shape of its input]."""
         return replace(self, held={**self.held, **{i: replace(self.held[i], lower=x) for i, x in slopes.items()}})
+
+    def with_envelopes(self, envelopes: Mapping[int, Envelope]) -> Region:
+        """With as much of them as they are taken in place of upper lines, activation -> its envelopes."""
+        assert not self.envelopes, "upper lines were given up for other envelopes already"
+        held = dict(self.held)
+        for index, envelope in envelopes.items():
+            line, part = held[index], envelope.part
+            upper, intercept = (
+                part.spread(part.gather(x) * (1 - envelope.taken), x) for x in (line.upper, line.intercept)
+            )
+            held[index] = replace(line, upper=upper, intercept=intercept)
+        return replace(self, held=held, envelopes=dict(envelopes))
 
 
 def zero_outputs(graph: Graph, hidden: Mapping[int, Interval]) -> dict[int, Tensor]:

@@ -25,6 +25,8 @@ ROUND = 10
 LEFT, MORE = 0.6, 4
 # Rounds go on while the last few brought the bound nearer to zero by this share.
 LAST, GAIN = 3, 0.01
+# Bytes for each weight of the layers: that a fit takes, that all goals share then, that a root with envelopes keeps.
+FITTED, SHARED, KEPT = 100, 32, 12
 # How much of upper bounds they are at first. Of none there would be no derivative, and all of them is best for some.
 TAKEN = 0.9
 
@@ -45,9 +47,14 @@ class Enveloped:
     choice: Choice
     margin: float
 
+    @property
+    def nbytes(self) -> int:
+        """What the root takes besides what it was made of."""
+        return KEPT * self.root.weights
+
     def on(self, root: Root) -> Enveloped:
         """The same envelopes on another root of the same box, of which nothing is proved by them."""
-        return Enveloped(root.enveloped(self.blends), self.blends, root.taken_over(self.choice), -math.inf)
+        return Enveloped(root.with_envelopes(self.blends), self.blends, root.taken_over(self.choice), -math.inf)
 
 
 @dataclass(frozen=True)
@@ -71,18 +78,19 @@ class Enveloping:
         if not (type(self.steps) is int and self.steps >= 0):
             raise ConfigError(f"envelopes must be a whole number of steps >= 0, got {self.steps!r}")
 
-    def fit(self, root: Root, goal: int, known: float) -> Enveloped | None:
-        """None where envelopes are of no use.
+    def fit(self, root: Root, goal: int, known: float, memory: int = 1 << 30) -> Enveloped | None:
+        """None where envelopes are of no use, or there is not enough memory.
 
         Args:
             root: Without envelopes.
             goal: Its number.
-            known: The bound that the goal had on the whole box without them, not positive.
+            known: The bound that the goal had there without them, not positive.
+            memory: Bytes that it may take until it is done.
 
         Raises:
             OutOfTime: If the deadline passes.
         """
-        if not (self.steps and root.layers):
+        if not self._fits(root, memory):
             return None
         fit, met = self._begun(root, goal), [-math.inf]
         for done in range(0, self.steps, ROUND):
@@ -96,15 +104,22 @@ class Enveloping:
                 break
         return _proved(root, goal, best) if best.lower > LEFT * known else None
 
+    def shared(self, root: Root, memory: int) -> int:
+        """Bytes that goals of a root share, of so many."""
+        return SHARED * root.weights if self._fits(root, memory) else 0
+
+    def _fits(self, root: Root, memory: int) -> bool:
+        return self.steps > 0 and 0 < FITTED * root.weights <= memory
+
     def _begun(self, root: Root, goal: int) -> Fit:
         rows = root.rows(root.single, root.decided, torch.tensor([goal]))
-        layers = [layer.to(torch.float32) for layer in root.layers]
-        blends = [layer.blend(root.single.region.held[layer.part.activation], TAKEN) for layer in layers]
+        neurons = [own.to(torch.float32) for own in root.neurons]
+        blends = [own.blend(root.single.region.held[own.part.activation], TAKEN) for own in neurons]
         rates = Rates(self.rates.slopes, self.rates.multipliers * root.unit, self.rates.weights, self.rates.decay)
-        return Fit(rows, layers, root.first_choice(1), blends, rates, self.blends)
+        return Fit(rows, neurons, root.first_choice(1), blends, rates, self.blends)
 
 
 def _proved(root: Root, goal: int, best: Fitted) -> Enveloped:
-    found = root.enveloped(best.blends)
+    found = root.with_envelopes(best.blends)
     lower = float(found.proved(root.decided, torch.tensor([goal]), best.choice))
     return Enveloped(found, best.blends, best.choice, lower if 0 < lower < math.inf else -math.inf)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,8 +25,8 @@ TURN_S = 1.0
 MUCH, EVEN, LITTLE, HOPE = 7 / 8, 1 / 2, 1 / 8, 16
 # Envelopes are fitted anew where narrowing leaves less than this of the width of all that is undecided.
 NARROWER = 0.9
-# Of a goal's memory, the tree's.
-TREE_MEMORY = 1 / 2
+# Of a goal's memory, what envelopes may take, and the tree's of what is left.
+ENVELOPES, TREE_MEMORY = 1 / 4, 1 / 2
 # Endings of single goals, from that which decides what is said of all.
 ORDER: Sequence[Ending] = ("counterexample", "time", "memory", "exhausted", "closed")
 
@@ -61,7 +61,7 @@ class Goalwise:
         bounds = {goal: float(left.lower[left.goal == goal].min()) for goal in left.goal.unique().tolist()}
         # The worst first: if there is a counterexample, it is likely to be one of these.
         each = [_Goal(self, goal, bounds[goal]) for goal in sorted(bounds, key=bounds.__getitem__)]
-        _take_turns(each, self.memory)
+        _take_turns(each, self.memory - self.enveloping.shared(self.root, self.memory))
         # A part that was stuck is none of those that are left.
         before: list[Ending] = ["exhausted"] if together.is_stuck else []
         ending = min([*before, *(goal.ending for goal in each)], key=ORDER.index)
@@ -71,7 +71,7 @@ class Goalwise:
 
 
 class _Goal:
-    """One goal: its first turn fits envelopes and narrows its box; then a search and a tree share turns until one ends.
+    """One goal: envelopes are fitted, its box is narrowed; then a search and a tree share turns until one ends.
 
     Args:
         of: What it is a goal of.
@@ -81,8 +81,11 @@ class _Goal:
 
     def __init__(self, of: Goalwise, goal: int, lower: float) -> None:
         self._of, self._goal, self._known = of, goal, min(lower, 0.0)
+        self._stages, self._memory = self._begin(), of.memory
         self._search: Search | None = None
         self._tree: Tree | None = None
+        # Bytes of envelopes.
+        self._kept = 0
         self._examined = 0
         # What is known once it is closed: where the box was narrowed before, its sign alone.
         self._margin = BARELY
@@ -113,45 +116,57 @@ class _Goal:
             length: Seconds.
             memory: Bytes that it may take.
         """
+        end, self._memory, self.found = time.perf_counter() + length, memory, None
         try:
             with until(self._of.deadline):
-                self.found = self._begin() if self._search is None else None
-                self.found = self.found or self._turn(length, memory)
+                while self.found is None and time.perf_counter() < end:
+                    self.found = next(self._stages) if self._search is None else self._turn(end)
         except OutOfTime:
             self.found = Outcome("time", self._known, None, 0)
         if self.found is not None and self.ending != "memory":
             # Others have the memory now.
             self._known, self._examined = self.lower, self.examined
             self._search = self._tree = None
+            self._stages.close()
 
-    def _begin(self) -> Outcome | None:
+    def _begin(self) -> Generator[Outcome | None, None, None]:
+        """An answer, or None, after each of the stages; the last one makes a search."""
         of = self._of
-        whole = of.enveloping.fit(of.root, self._goal, self._known)
+        whole = of.enveloping.fit(of.root, self._goal, self._known, of.memory)
         if whole is not None and whole.margin > 0:
             self._margin = whole.margin
-            return Outcome("closed", whole.margin, None, 0)
+            yield Outcome("closed", whole.margin, None, 0)
+            return
+        yield None
         narrowed = of.narrowing.narrow(Narrowed.of(of.root, self._goal))
         if narrowed is None:
-            return Outcome("closed", BARELY, None, 0)
-        fitted = None if whole is None else self._again(whole, narrowed)
+            yield Outcome("closed", BARELY, None, 0)
+            return
+        yield None
+        fitted = None if whole is None or whole.nbytes > self._memory * ENVELOPES else self._again(whole, narrowed)
         if fitted is not None and fitted.margin > 0:
-            return Outcome("closed", BARELY, None, 0)
+            yield Outcome("closed", BARELY, None, 0)
+            return
         root, start = (narrowed.root, None) if fitted is None else (fitted.root, fitted.choice)
-        self._search = Search(root, of.deadline, of.effort, of.memory, torch.tensor([self._goal]), start)
+        self._kept = 0 if fitted is None else fitted.nbytes
         if of.narrowing.rounds:
             self._tree = Tree(narrowed, of.narrowing, of.effort, of.deadline, of.memory)
-        return None
+        self._search = Search(root, of.deadline, of.effort, of.memory, torch.tensor([self._goal]), start)
+        del whole, narrowed, fitted
+        yield None
 
     def _again(self, whole: Enveloped, narrowed: Narrowed) -> Enveloped | None:
         """Envelopes on the narrowed box, fitted anew where it is much narrower."""
         of = self._of
         if narrowed.width > NARROWER * Narrowed.of(of.root, self._goal).width:
             return whole.on(narrowed.root)
-        return of.enveloping.fit(narrowed.root, self._goal, self._known)
+        lower, _ = narrowed.bounded(of.narrowing.steps)
+        return of.enveloping.fit(narrowed.root, self._goal, min(lower, 0.0), of.memory)
 
-    def _turn(self, length: float, memory: int) -> Outcome | None:
+    def _turn(self, end: float) -> Outcome | None:
         assert self._search is not None
-        start, kept = time.perf_counter(), 0 if self._tree is None else int(memory * TREE_MEMORY)
+        start, memory = time.perf_counter(), self._memory - self._kept
+        length, kept = end - start, 0 if self._tree is None else int(memory * TREE_MEMORY)
         found = self._search.run(start + length * (1 - self._share(start)), memory=memory - kept)
         if self._tree is None or (found is not None and found.ending not in ("memory", "exhausted")):
             return found

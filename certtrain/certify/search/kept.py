@@ -38,7 +38,7 @@ class KeptChoice:
         """Of rows with decisions, [rows or 1, columns], see `Root.rows`, in units of `Root.unit`."""
         assert choice.multipliers is not None, "rows begin with multipliers"
         values = torch.where(decisions == 0, choice.slopes, choice.multipliers / unit)
-        return KeptChoice(values.clamp(max=LARGEST).half(), choice.weights, unit)
+        return KeptChoice(half(values), choice.weights, unit)
 
     def choice(self, root: Root, decisions: Tensor) -> Choice:
         """What was kept, float32.
@@ -67,3 +67,8 @@ class KeptChoice:
     def nbytes(self) -> int:
         """What it takes."""
         return self.values.nbytes + (0 if self.weights is None else self.weights.nbytes)
+
+
+def half(x: Tensor) -> Tensor:
+    """In half precision; of what is larger than that goes, the largest number there is."""
+    return x.clamp(-LARGEST, LARGEST).half()

@@ -66,7 +66,7 @@ class Narrowing:
         """
         for _ in range(self.rounds):
             before = known.width
-            lower, choice = _itself(known, self.steps)
+            lower, choice = known.bounded(self.steps)
             if 0 < lower < math.inf:
                 return None
             known, layers = replace(known, choice=choice), []
@@ -107,6 +107,14 @@ class Narrowed:
         """Nothing is narrowed yet."""
         return Narrowed(root, goal, tuple(Layer(goal, part) for part in root.space.parts))
 
+    def bounded(self, steps: int) -> tuple[float, Choice]:
+        """The goal's own bound after so many steps, positive only where that is proved, and what it chose."""
+        root, goal = self.root, torch.tensor([self.goal])
+        choice = root.first_choice(1) if self.choice is None else root.taken_over(self.choice)
+        best = improve(root.rows(root.single, root.decided, goal), choice, steps, rates_on(root))
+        lower = root.proved(root.decided, goal, best.choice) if best.lower > 0 else best.lower
+        return float(lower), best.choice
+
     def halves(self, column: int) -> tuple[Narrowed, Narrowed]:
         """Split at a neuron: where it is not negative, and where it is not positive."""
         low, high = self.root.bounds.lower, self.root.bounds.upper
@@ -127,15 +135,6 @@ class Narrowed:
     def without_choices(self) -> Narrowed:
         """The same bounds; what its rows chose is forgotten, which costs the next round some of its progress."""
         return replace(self, layers=tuple(replace(layer, chosen=None) for layer in self.layers))
-
-
-def _itself(known: Narrowed, steps: int) -> tuple[float, Choice]:
-    """The goal's own bound, positive only where that is proved, and what it chose."""
-    root, goal = known.root, torch.tensor([known.goal])
-    choice = root.first_choice(1) if known.choice is None else root.taken_over(known.choice)
-    best = improve(root.rows(root.single, root.decided, goal), choice, steps, rates_on(root))
-    lower = root.proved(root.decided, goal, best.choice) if best.lower > 0 else best.lower
-    return float(lower), best.choice
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from certtrain.activations import Interval
 from certtrain.bounds.optimised.choice import Rows
-from certtrain.bounds.optimised.envelopes import Blend, Layer, enveloped
+from certtrain.bounds.optimised.envelopes import Blend, Neurons, envelopes_of
 from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Envelope, Held, Region
 from certtrain.bounds.optimised.space import Space
@@ -100,18 +100,18 @@ class Relaxed:
             held[part.activation] = Held(*found)
         return Relaxed.of(replace(self.region, held=held, envelopes={}), self.space, self.goals)
 
-    def enveloped(self, layers: Sequence[Layer], blends: Sequence[Blend], free: Tensor) -> Relaxed:
+    def with_envelopes(self, neurons: Sequence[Neurons], blends: Sequence[Blend], free: Tensor) -> Relaxed:
         """With envelopes in place of upper lines.
 
         Args:
-            layers: That have them.
+            neurons: Of each layer that has some.
             blends: Of each.
             free: Which columns may have one, [1, columns].
         """
         assert self.below is None, "envelopes have no room for rounding errors"
         dtype = self.lower.dtype
-        own = [layer.to(dtype) for layer in layers], [blend.to(dtype) for blend in blends]
-        return Relaxed.of(enveloped(self.region, *own, free), self.space, self.goals)
+        own = envelopes_of([one.to(dtype) for one in neurons], [one.to(dtype) for one in blends], free)
+        return Relaxed.of(self.region.with_envelopes(own), self.space, self.goals)
 
     def lines(self, decisions: Tensor, slopes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Upper slopes, upper intercepts and lower intercepts at the columns, [subdomains, columns].

@@ -15,7 +15,8 @@ from certtrain.bounds import Box
 from certtrain.bounds.analysis import Tensors
 from certtrain.bounds.optimised.choice import Choice, Rows
 from certtrain.bounds.optimised.collapsing import Collapsed, collapse
-from certtrain.bounds.optimised.envelopes import Blend, Layer, layers_of
+from certtrain.bounds.optimised.envelopes import Blend, Neurons
+from certtrain.bounds.optimised.neurons import Sources
 from certtrain.bounds.optimised.region import Region, zero_outputs
 from certtrain.bounds.optimised.space import Part, Space
 from certtrain.bounds.rounding import Rounding
@@ -44,7 +45,7 @@ class Root:
         double: In float64: what decides.
         slack: Room for rounding errors that bounds in float64 have, see `Given.slack`; empty where these do not count.
         charged: What bounds in float64 must exceed.
-        layers: That may have envelopes, float64; none where rounding is accounted for, which these have no room for.
+        sources: Of envelopes on the whole box; None where rounding is accounted for, which these have no room for.
         bounds: Of the pre-activations at columns, float64, [1, columns].
         decided: What may be taken for decided everywhere, int8, [1, columns], see `rows`.
         outer: Ends of the box, float64, [1, *input_shape].
@@ -60,7 +61,7 @@ class Root:
     double: Relaxed
     slack: Tensors
     charged: Charged
-    layers: tuple[Layer, ...]
+    sources: Sources | None
     bounds: Interval
     decided: Tensor
     outer: tuple[Tensor, Tensor]
@@ -103,9 +104,9 @@ class Root:
             charged = Charged.nothing(goals.constants, space)
             proved = _relaxed(small, exact, space, goals)
             own = double if small is None else small.bounds(double, pruned.graph)
-            enveloped = layers_of(proved.region, proved.space, own)
+            sources = Sources(proved.region, proved.space, own)
         else:
-            enveloped = ()
+            sources = None
             slack, charged = rounding.slack, Charged.by(rounding, goals.forms, goals.constants, space, pruned)
             # Errors are counted operation by operation, as the network has them.
             roomy = {i: pruned.layer(i, x) for i, x in slack.items()}
@@ -114,7 +115,7 @@ class Root:
         high = space.gather(lambda part: double[part.read].upper, box.lower)
         known = Interval(low, high), torch.zeros(free.shape, dtype=torch.int8)
         ends = (box.lower, box.upper), (within.lower, within.upper)
-        return Root(graph, values, pruned, space, free, searched, proved, slack, charged, enveloped, *known, *ends)
+        return Root(graph, values, pruned, space, free, searched, proved, slack, charged, sources, *known, *ends)
 
     def narrowed(self, bounds: Interval) -> Root:
         """The same box, of which only inputs are of interest for which tighter bounds hold.
@@ -131,9 +132,10 @@ class Root:
         double = self.double.between(bounds, slack)
         return replace(self, single=single, double=double, bounds=bounds, decided=decided)
 
-    def enveloped(self, blends: Sequence[Blend]) -> Root:
-        """With so much of envelopes in place of its layers' upper lines."""
-        single, double = (own.enveloped(self.layers, blends, self.free) for own in (self.single, self.double))
+    def with_envelopes(self, blends: Sequence[Blend]) -> Root:
+        """With so much of envelopes in place of its upper lines, of each layer of its sources."""
+        own = self.neurons, blends, self.free
+        single, double = self.single.with_envelopes(*own), self.double.with_envelopes(*own)
         return replace(self, single=single, double=double)
 
     def _slack_at_columns(self) -> Tensor:
@@ -178,6 +180,16 @@ class Root:
         coefficients = rows.coefficients(rows.lower(self.first_choice(count)))
         size = float(coefficients[:, self.undecided[0]].square().mean().sqrt())
         return size if 0 < size < math.inf else 1.0
+
+    @property
+    def neurons(self) -> tuple[Neurons, ...]:
+        """Of each layer that can have envelopes, float64."""
+        return () if self.sources is None else self.sources.neurons
+
+    @property
+    def weights(self) -> int:
+        """How many these have."""
+        return 0 if self.sources is None else self.sources.weights
 
     @property
     def bytes_per_row(self) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 from certtrain.bounds.optimised.choice import Choice
 from certtrain.certify.search import leaves, points
 from certtrain.certify.search.bounding import bound
-from certtrain.certify.search.branching import NOT_SPLIT, TIMES, candidates, children, choose
+from certtrain.certify.search.branching import NOT_SPLIT, Trial, candidates, children, choose
 from certtrain.certify.search.pool import Pool
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.subdomains import Subdomains, Waiting
@@ -165,9 +165,13 @@ class Search:
                 return "memory"
             if self._examined >= most or time.perf_counter() > pause:
                 return None
+            trial = self._trial(len(self._pool))
             parents = self._pool.take(self._batch).taken_up(self._root)
             self._taken = float(parents.lower.min())
-            self._examine(children(parents, choose(self._root, parents, self._effort.candidates)))
+            self._examine(children(parents, choose(self._root, parents, trial, self._effort.candidates)))
+
+    def _trial(self, count: int) -> Trial:
+        return Trial.among(count, self._effort.candidates)
 
     def _whole(self) -> Subdomains:
         """One subdomain for every goal: the whole box."""
@@ -190,7 +194,7 @@ class Search:
         if not len(found.open):
             return
         decisions, goal = fresh.decisions[found.open], fresh.goal[found.open]
-        promising = candidates(root, decisions, goal, found.choice, effort.candidates * TIMES)
+        promising = candidates(root, decisions, goal, found.choice, self._trial(0).candidates)
         columns, corner = promising.columns, promising.corner
         worst = found.lower.argsort()[: effort.descents]
         self._point = points.deepest_unsafe(root, corner, goal)

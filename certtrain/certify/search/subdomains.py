@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from certtrain.bounds.optimised.choice import Choice
-from certtrain.certify.search.kept import KeptChoice
+from certtrain.certify.search.kept import KeptChoice, half
 from certtrain.certify.search.pool import Parts
 from certtrain.certify.search.root import Root
 
@@ -41,12 +41,13 @@ class Subdomains(Parts):
     def put_away(self, root: Root) -> Waiting:
         """As they are kept until they are split, parts of a root's box."""
         kept = KeptChoice.of(self.choice, self.decisions, root.unit)
-        return Waiting(self.decisions, kept, self.lower, self.goal, self.candidates, self.coefficients)
+        coefficients = half(self.coefficients / root.unit)
+        return Waiting(self.decisions, kept, self.lower, self.goal, self.candidates.int(), coefficients)
 
 
 @dataclass(frozen=True)
 class Waiting(Parts):
-    """Open subdomains that take little room, see `Subdomains`."""
+    """Open subdomains that take little room, see `Subdomains`; coefficients in units of `Root.unit`."""
 
     decisions: Tensor
     kept: KeptChoice
@@ -62,5 +63,5 @@ class Waiting(Parts):
 
     def taken_up(self, root: Root) -> Subdomains:
         """To be split, parts of a root's box."""
-        choice = self.kept.choice(root, self.decisions)
-        return Subdomains(self.decisions, choice, self.lower, self.goal, self.candidates, self.coefficients)
+        choice, coefficients = self.kept.choice(root, self.decisions), self.coefficients.float() * root.unit
+        return Subdomains(self.decisions, choice, self.lower, self.goal, self.candidates.long(), coefficients)

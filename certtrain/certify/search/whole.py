@@ -35,7 +35,7 @@ class BranchAndBound:
     Attributes:
         relaxation: Gives the pre-activation bounds of the whole box where neurons are split.
         effort: Of the search over neurons.
-        memory_mb: MiB that open subdomains may take, and what narrowed boxes keep.
+        memory_mb: MiB that open subdomains may take, what narrowed boxes keep, and envelopes.
         splitting: What is split: "neurons", "inputs", or "auto": inputs where at most ten have a width.
         narrowing: How boxes are narrowed to where a goal could be met, where neurons are split.
         enveloping: How envelopes are fitted to a goal, in place of upper lines, where neurons are split.

@@ -41,7 +41,7 @@ class Bab(Verifier):
         iterations: Steps of the slopes of pre-activation bounds.
         batch: Subdomains that are split at a time.
         candidates: Neurons that are tried before one is split.
-        memory_mb: MiB that the open subdomains of an image may take, and what narrowed boxes keep.
+        memory_mb: MiB that the open subdomains of an image may take, what narrowed boxes keep, and envelopes.
         splitting: "neurons", "inputs", or "auto": inputs where at most ten have a width.
         narrowing: Rounds, at most, that narrow an image's box to where a margin could be negative; 0: none.
         envelopes: Steps, at most, that fit upper bounds in a layer's inputs to a margin; 0: none.
