@@ -148,14 +148,14 @@ def test_a_study_runs_its_sweeps_and_collects_them(tmp_path: Path) -> None:
     sweeps = {"seeds": ["method=grad", "seed=0,1"], "sigma": ["method=pgpe", "pgpe.sigma=0.1"]}
     study = {"directory": "study", "common": common, "sweeps": sweeps}
     (tmp_path / "study.yaml").write_text(json.dumps(study))
-    code, output, errors = certtrain("study", "study.yaml", "trainer.max_steps=2", cwd=tmp_path)
+    code, _, errors = certtrain("study", "study.yaml", "trainer.max_steps=2", cwd=tmp_path)
     assert code == 0, errors
     assert len(list(tmp_path.glob("study/*/*/summary.json"))) == 3
     lines = (tmp_path / "study" / "collected.md").read_text().splitlines()
     assert [line.split("|")[2].strip() for line in lines if line.startswith("| ibp")] == ["grad", "pgpe"]
     page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
     assert "2 settings in 3 runs" in page
-    code, output, errors = certtrain("study", "study.yaml", "trainer.max_steps=2", cwd=tmp_path)
+    code, _, errors = certtrain("study", "study.yaml", "trainer.max_steps=2", cwd=tmp_path)
     assert code == 0, errors
     told = [row["status"] for sweep in sweeps for row in recorded(tmp_path / "study" / sweep)]
     assert told == ["done before"] * 3
