@@ -81,6 +81,6 @@ def test_cross_entropy_weighs_all_classes() -> None:
 
 
 @pytest.mark.parametrize("options", [{"queries": -1}, {"queries": 1.0}, {"restarts": True}])
-def test_options_out_of_range_are_refused(options: dict) -> None:
+def test_options_out_of_range_are_refused(options: dict, as_users_call: None) -> None:
     with pytest.raises(ConfigError, match="queries and restarts must be whole numbers"):
         Square(**options)

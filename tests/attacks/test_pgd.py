@@ -100,6 +100,6 @@ def test_numbers_that_are_not_finite_win_nothing() -> None:
 @pytest.mark.parametrize(
     "options", [{"steps": -1}, {"restarts": 1.5}, {"step_size": 0.0}, {"step_size": float("nan")}, {"step_share": 0.0}]
 )
-def test_options_out_of_range_are_refused(options: dict) -> None:
+def test_options_out_of_range_are_refused(options: dict, as_users_call: None) -> None:
     with pytest.raises(ConfigError, match="attack: "):
         PGD(**options)

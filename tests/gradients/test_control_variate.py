@@ -23,7 +23,8 @@ from certtrain.gradients.smoothed_gradient import SmoothedGradient
 from certtrain.networks.graph import Params
 from certtrain.testing.ranks import on_threads
 
-SIGMA, PAIRS = 0.3, 8
+# A generation of many pairs takes hardly longer than one of few.
+SIGMA, PAIRS, MANY = 0.3, 8, 64
 SLOPE = torch.linspace(-1, 2, 12, dtype=torch.float64)
 
 
@@ -49,9 +50,11 @@ def step(params: Params) -> Tensor:
     return (total > 0.9).double() + 0 * total
 
 
-def estimates(loss: LossFunction, control: ControlVariate | None, count: int, shrinkage: str = "none") -> Tensor:
+def estimates(
+    loss: LossFunction, control: ControlVariate | None, count: int, shrinkage: str = "none", pairs: int = PAIRS
+) -> Tensor:
     """[count, 12]."""
-    made = PGPE(SIGMA, 2 * PAIRS, control_variate=control, shrinkage=shrinkage)
+    made = PGPE(SIGMA, 2 * pairs, control_variate=control, shrinkage=shrinkage)
     return torch.stack([flat(made.estimate(loss, centre(), g).gradient) for g in range(count)])
 
 
@@ -98,7 +101,7 @@ GUESSES: dict[str, ControlVariate] = {
 @pytest.mark.parametrize("name", GUESSES)
 @pytest.mark.parametrize(("loss", "exact"), [(cubic, gradient_of_smoothed_cubic), (step, gradient_of_smoothed_step)])
 def test_no_guess_brings_bias(name: str, loss: LossFunction, exact: Callable[[], Tensor]) -> None:
-    found = estimates(loss, GUESSES[name], 1500)
+    found = estimates(loss, GUESSES[name], 200, pairs=MANY)
     error = found.std(0) / math.sqrt(len(found))
     assert ((found.mean(0) - exact()).abs() < 4.5 * error).all()
     assert error.norm() < 0.35 * exact().norm(), "too noisy to say anything"
@@ -108,8 +111,8 @@ def test_what_is_left_of_the_noise_is_that_of_the_part_that_the_guess_misses() -
     """Of a linear loss with slope a, exactly (d+1)/n |a - h|²: fourth moments of the normal distribution."""
     for part in (0.0, 0.5, 0.9):
         guess = Fixed({"w": part * SLOPE[:8].reshape(2, 4), "b": part * SLOPE[8:]})
-        squares = (estimates(linear, guess, 600) - SLOPE).square().sum(1)
-        expected = (len(SLOPE) + 1) / PAIRS * float(((1 - part) * SLOPE).square().sum())
+        squares = (estimates(linear, guess, 150, pairs=MANY) - SLOPE).square().sum(1)
+        expected = (len(SLOPE) + 1) / MANY * float(((1 - part) * SLOPE).square().sum())
         assert float(squares.mean()) == pytest.approx(expected, rel=0.15)
 
 

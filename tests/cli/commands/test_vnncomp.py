@@ -89,12 +89,12 @@ def test_the_time_limit_covers_the_start(folder: Path, tmp_path: Path) -> None:
     model, property = undecided()
     to_onnx(model, property.input_shape, tmp_path / "network.onnx")
     write_vnnlib(property, tmp_path / "property.vnnlib")
-    for seconds in (0.5, 15.0):
+    for seconds in (0.5, 8.0):
         result, began = tmp_path / f"{seconds}.txt", time.perf_counter()
         done = process(tmp_path / "network.onnx", tmp_path / "property.vnnlib", result, seconds)
         taken = time.perf_counter() - began
         assert (done.returncode, result.read_text()) == (0, "timeout\n")
-        if seconds > 10:
+        if seconds > 1:
             assert taken < 1.1 * seconds + 1
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 RUN = (
     *("data=arrays", "model=mlp", "model.widths=[4]", "method=grad", "relaxation=ibp", "data.validation=0.25"),
@@ -39,6 +40,7 @@ def write(path: Path, order: np.ndarray) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_same_images_in_another_folder_and_others_under_either(tmp_path: Path) -> None:
     there, here, shuffled = tmp_path / "there.npz", tmp_path / "here.npz", tmp_path / "shuffled.npz"
     write(there, np.arange(40))

@@ -103,6 +103,7 @@ def test_a_rank_that_is_killed_ends_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+@pytest.mark.slow
 def test_a_signal_to_one_rank_stops_all_with_their_state_saved(tmp_path: Path) -> None:
     process = start(tmp_path)
     os.kill(ranks_of(tmp_path / "run")[1], signal.SIGTERM)
