@@ -11,17 +11,9 @@ import jaxtyping
 import pytest
 import torch
 from jaxtyping import install_import_hook
+from stated_shapes import with_shapes
 
 torch.set_num_threads(1)
-PACKAGE = Path(__file__).resolve().parents[1] / "certtrain"
-
-
-def with_shapes() -> list[str]:
-    """Modules that state shapes: elsewhere mypy has checked all that annotations say, and a checked call is dear."""
-    found = [path for path in PACKAGE.rglob("*.py") if "from jaxtyping import" in path.read_text(encoding="utf-8")]
-    return [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in sorted(found)]
-
-
 install_import_hook(with_shapes(), "beartype.beartype")
 
 

@@ -4,8 +4,8 @@ import importlib
 
 import pytest
 import torch
-from conftest import with_shapes
 from jaxtyping import TypeCheckError
+from stated_shapes import with_shapes
 
 from certtrain.certify.network import Network
 

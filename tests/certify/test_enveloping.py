@@ -1,7 +1,10 @@
 """Goals bounded with envelopes, in a search and before it."""
 
+import gc
 import math
 import time
+import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -138,7 +141,7 @@ def test_they_are_given_up_where_they_do_not_reach_what_is_known() -> None:
 def test_they_are_left_alone_where_memory_is_short() -> None:
     """And nothing of what they need is made: neither then, nor where nobody asks."""
     _, root, _, _ = hard_goal(2, 0.02)
-    needed = enveloping.FITTED * root.weights
+    needed = enveloping.FITTED * root.weight_count
     assert Enveloping().fit(root, 0, -10.0, needed - 1) is None
     assert Enveloping().shared(root, needed - 1) == 0
     assert Enveloping(steps=0).shared(root, needed) == 0
@@ -177,6 +180,55 @@ def test_goals_that_have_no_room_for_them_are_searched_without(share: float, mon
     assert bool(begun.single.region.envelopes) == (share > 0)
 
 
+def test_what_goals_share_and_keep_is_none_of_a_searchs_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(goalwise, "FIRST", 0)
+    monkeypatch.setattr(enveloping, "LEFT", 100.0)
+    asked: list[int] = []
+    run = Search.run
+
+    def noted(self: Search, pause: float = math.inf, most: float = math.inf, memory: int | None = None) -> object:
+        asked.append(0 if memory is None else memory)
+        return run(self, pause, most, memory)
+
+    monkeypatch.setattr(Search, "run", noted)
+    _, root, _, _ = hard_goal(2, 0.02)
+    for memory in (1 << 20, 1 << 30):
+        asked.clear()
+        with torch.no_grad():
+            Goalwise(root, memory=memory, narrowing=Narrowing(rounds=0)).run()
+        counted = enveloping.SHARED + enveloping.KEPT
+        assert asked[1:] == [memory - counted * root.weight_count] * (len(asked) - 1)
+        assert len(asked) > 1
+
+
+def test_nothing_is_kept_of_goals_that_were_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not until somebody collects: what has begun refers to itself."""
+    _, root, _, _ = hard_goal(2, 0.02)
+    searches: list[weakref.ref[Search]] = []
+
+    def search(*given: Any) -> Search:
+        made = Search(*given)
+        searches.append(weakref.ref(made))
+        return made
+
+    def begun(goals: Sequence[goalwise._Goal], memory: int) -> None:
+        for goal in goals:
+            while goal._search is None:
+                goal.go_on(1e-3, memory)
+
+    monkeypatch.setattr(goalwise, "Search", search)
+    monkeypatch.setattr(goalwise, "FIRST", 0)
+    monkeypatch.setattr(goalwise, "_take_turns", begun)
+    gc.disable()
+    try:
+        with torch.no_grad():
+            found = Goalwise(root, narrowing=Narrowing(rounds=0), enveloping=Enveloping(steps=0)).run()
+        assert [one() for one in searches] == [None, None]
+    finally:
+        gc.enable()
+    assert found.ending == "time"
+
+
 def test_no_stage_of_a_goal_begins_after_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Others wait: what comes after fitting, comes in the goal's next turn."""
     _, root, _, _ = hard_goal(2, 0.02)
@@ -185,7 +237,7 @@ def test_no_stage_of_a_goal_begins_after_its_turn(monkeypatch: pytest.MonkeyPatc
 
     def slow(self: Enveloping, *_: object) -> None:
         stages.append("fit")
-        time.sleep(0.05)
+        time.sleep(0.6)
 
     def narrowed(self: Narrowing, known: Narrowed) -> Narrowed | None:
         stages.append("narrow")
@@ -195,7 +247,7 @@ def test_no_stage_of_a_goal_begins_after_its_turn(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Narrowing, "narrow", narrowed)
     goal = goalwise._Goal(Goalwise(root), 0, -1.0)
     with torch.no_grad():
-        goal.go_on(0.01, 1 << 30)
+        goal.go_on(0.5, 1 << 30)
         assert (goal.found, stages) == (None, ["fit"])
         goal.go_on(60.0, 1 << 30)
     assert goal.ending == "closed"

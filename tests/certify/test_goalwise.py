@@ -186,8 +186,8 @@ def test_a_tree_forgets_what_rows_chose_at_nodes_that_are_far_away(monkeypatch: 
         for kept, expected in ((0, [False, True, True]), (PLENTY, [True] * 3)):
             grown = tree_of(root, 1)
             monkeypatch.setattr(time, "perf_counter", iter(range(10**6)).__next__)
-            # Two nodes: each asks for the time twice.
-            assert grown.run(2.5, kept) is None
+            # Two nodes: each asks for the time four times, its search among it.
+            assert grown.run(4.5, kept) is None
             assert [box.nbytes > 0 for box, _ in grown._open] == expected, "the next one's are kept in any case"
             monkeypatch.undo()
             monkeypatch.setattr(tree, "PARTS", 0)

@@ -1,12 +1,14 @@
 """What rows chose, put away and taken up again."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from certify.search_cases import fully_split, random_network, root_of, uniform, whole
 
 from certtrain.bounds import Box
 from certtrain.bounds.optimised.choice import Choice
-from certtrain.certify.search.branching import Split, children
+from certtrain.certify.search.branching import NOT_SPLIT, Split, children
 from certtrain.certify.search.kept import LARGEST, KeptChoice
 from certtrain.certify.search.relaxed import Goals
 from certtrain.certify.search.root import Root
@@ -26,13 +28,16 @@ def parts(forms: int) -> tuple[Root, Subdomains]:
     )
     multipliers = torch.where(found.decisions != 0, 3 * uniform(*slopes.shape, seed=3).float(), 0.0)
     weights = uniform(len(found), forms, seed=4).float() if forms > 1 else None
+    columns = torch.full((len(found), 3), NOT_SPLIT)
+    columns[:, :2] = torch.tensor([70_000, 1])
+    coefficients = root.unit * torch.tensor([2.5, -0.3, 0.0]).expand(len(found), 3)
     return root, Subdomains(
         found.decisions,
         Choice(slopes, multipliers, weights),
         found.lower,
         found.goal,
-        found.candidates,
-        found.coefficients,
+        columns,
+        coefficients,
     )
 
 
@@ -44,8 +49,9 @@ def test_what_is_taken_up_is_what_was_put_away(forms: int) -> None:
     torch.testing.assert_close(again.choice.slopes, found.choice.slopes, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(again.choice.multipliers, found.choice.multipliers, rtol=1e-3, atol=1e-6)
     assert (again.choice.weights is None) == (forms == 1)
-    for one, other in zip(again.tensors[:1] + again.tensors[-3:], found.tensors[:1] + found.tensors[-3:], strict=True):
-        assert torch.equal(one, other)
+    for name in ("decisions", "lower", "goal", "candidates"):
+        assert torch.equal(getattr(again, name), getattr(found, name)), name
+    torch.testing.assert_close(again.coefficients, found.coefficients, rtol=1e-3, atol=0)
     bounds = [root.rows(root.single, x.decisions, x.goal).lower(x.choice).lower for x in (found, again)]
     torch.testing.assert_close(*bounds, rtol=0, atol=1e-3)
 
@@ -54,6 +60,7 @@ def test_what_is_put_away_takes_a_third() -> None:
     root, found = parts(1)
     kept = found.put_away(root)
     assert kept.kept.nbytes == found.decisions.numel() * 2
+    assert kept.candidates.nbytes + kept.coefficients.nbytes == 6 * found.candidates.numel()
     assert found.choice.slopes.nbytes + found.choice.multipliers.nbytes == found.decisions.numel() * 8
 
 
@@ -70,6 +77,8 @@ def test_large_multipliers_stay_finite() -> None:
     huge = Choice(found.choice.slopes, torch.full_like(found.choice.slopes, 1e9))
     kept = KeptChoice.of(huge, found.decisions, 1.0)
     assert float(kept.choice(root, found.decisions).multipliers.max()) == LARGEST
+    steep = replace(found, coefficients=-1e9 * torch.ones_like(found.coefficients)).put_away(root)
+    assert (steep.coefficients == -LARGEST).all()
 
 
 def test_multipliers_are_kept_in_units_of_the_rows() -> None:

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 import torch
 from certify.fakes import diagonal, linear
-from certify.search_cases import decide, fully_split, random_network, root_of, uniform, whole
+from certify.search_cases import decide, fully_split, hard_goal, random_network, root_of, uniform, whole
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -19,11 +19,11 @@ from certtrain.certify.milp import exact_minimum
 from certtrain.certify.network import Network
 from certtrain.certify.search import leaves, points
 from certtrain.certify.search.bounding import bound
-from certtrain.certify.search.branching import NOT_SPLIT, Split, Trial, candidates, children, choose
+from certtrain.certify.search.branching import NOT_SPLIT, Probing, Split, candidates, children, choose
 from certtrain.certify.search.inputs import Halving
 from certtrain.certify.search.relaxed import Goals, outwards
 from certtrain.certify.search.root import Root
-from certtrain.certify.search.search import Pool
+from certtrain.certify.search.search import Effort, Pool, Search
 from certtrain.certify.search.subdomains import Subdomains
 from certtrain.deadline import OutOfTime, until
 
@@ -136,7 +136,7 @@ def test_children_do_not_begin_below_their_parent(seed: int) -> None:
     found = candidates(root, part.decisions, part.goal, choice, 3)
     part = replace(part, choice=choice, lower=parent.float())
     part = replace(part, candidates=found.columns, coefficients=found.coefficients)
-    split = choose(root, part, Trial.among(len(part), 4), 4)
+    split = choose(root, part, Probing.among(len(part), 4), 4)
     chosen = found.columns == split.column[:, None]
     assert chosen.any(1).all()
     bounds = []
@@ -151,8 +151,8 @@ def test_children_do_not_begin_below_their_parent(seed: int) -> None:
     assert (begun >= plain - 1e-5).all()
 
 
-@pytest.mark.parametrize("trial", [Trial(3, 0), Trial(6, 4)])
-def test_parts_are_split_as_each_is_alone(trial: Trial) -> None:
+@pytest.mark.parametrize("probing", [Probing(3, 0), Probing(6, 4)])
+def test_parts_are_split_as_each_is_alone(probing: Probing) -> None:
     """However many there are, and however many candidates are tried together."""
     _, _, root = question(1)
     parents = whole(root)[torch.zeros(1).long()]
@@ -160,8 +160,8 @@ def test_parts_are_split_as_each_is_alone(trial: Trial) -> None:
         found = candidates(root, parents.decisions, parents.goal, parents.choice, 6)
         lower = root.rows(root.single, parents.decisions, parents.goal).lower(parents.choice).lower
         parents = replace(parents, lower=lower, candidates=found.columns, coefficients=found.coefficients)
-        split = choose(root, parents, trial, 2)
-        alone = [choose(root, parents[at : at + 1], trial, 6) for at in range(len(parents))]
+        split = choose(root, parents, probing, 2)
+        alone = [choose(root, parents[at : at + 1], probing, 6) for at in range(len(parents))]
         assert split.column.tolist() == [int(one.column) for one in alone]
         on, off = split.multipliers.split(len(parents))
         torch.testing.assert_close(torch.stack([on, off], 1), torch.stack([one.multipliers for one in alone]))
@@ -170,9 +170,26 @@ def test_parts_are_split_as_each_is_alone(trial: Trial) -> None:
     assert len(set(split.column.tolist())) > 1
 
 
+def test_few_are_what_is_open_not_what_is_split_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory makes batches of one part, there may be thousands open."""
+    met: list[tuple[int, int]] = []
+
+    def noted(root: Root, parents: Subdomains, probing: Probing, together: int) -> Split:
+        met.append((len(search._pool) + len(parents), probing.steps))
+        return choose(root, parents, probing, together)
+
+    monkeypatch.setattr("certtrain.certify.search.search.choose", noted)
+    _, root, _, _ = hard_goal(1, 0.001)
+    search = Search(root, effort=Effort(batch=1, rounds=(0,), descents=0))
+    with torch.no_grad():
+        search.run(most=60)
+    assert {steps > 0 for count, steps in met if count <= 8} == {True}
+    assert {steps for count, steps in met if count > 8} == {0}
+
+
 def test_few_are_tried_thoroughly() -> None:
-    assert Trial.among(9, 3) == Trial(3, 0)
-    thorough = Trial.among(8, 3)
+    assert Probing.among(9, 3) == Probing(3, 0)
+    thorough = Probing.among(8, 3)
     assert thorough.candidates > 3
     assert thorough.steps > 0
 
@@ -187,7 +204,7 @@ def test_a_sign_alone_may_be_a_loss() -> None:
     parent = root.rows(root.single, part.decisions, part.goal).lower(part.choice).lower
     assert parent.tolist() == pytest.approx([-0.1])
     part = replace(part, lower=parent, candidates=torch.tensor([[2]]), coefficients=torch.ones(1, 1))
-    split = choose(root, part, Trial.among(len(part), 4), 4)
+    split = choose(root, part, Probing.among(len(part), 4), 4)
     assert split.multipliers.tolist() == [1.0, 0.0]
     bounds = []
     for way in (Split.plain(split.column), split):

@@ -42,7 +42,7 @@ class Sources:
         return tuple(self._neurons(part, matrices) for part, matrices in self._parts)
 
     @cached_property
-    def weights(self) -> int:
+    def weight_count(self) -> int:
         """How many weights they have, zeros included: what `neurons` and envelopes take is so many times a constant."""
         ops = self.region.graph.ops
         return sum(

@@ -33,10 +33,12 @@ from certtrain.certify.search.subdomains import Subdomains
 NOT_SPLIT = -1
 # What gaps of lower lines count, of those of upper lines.
 LOWER = 0.1
+# So many subdomains are few: of them so many times as many candidates are tried, with so many steps.
+FEW, TIMES, STEPS = 8, 4, 9
 
 
 @dataclass(frozen=True)
-class Trial:
+class Probing:
     """How thoroughly splits are tried.
 
     Attributes:
@@ -48,9 +50,9 @@ class Trial:
     steps: int
 
     @staticmethod
-    def among(count: int, usual: int) -> Trial:
+    def among(count: int, usual: int) -> Probing:
         """Where so many subdomains are open: of few it is more candidates than usual, and some steps."""
-        return Trial(4 * usual, 9) if count <= 8 else Trial(usual, 0)
+        return Probing(TIMES * usual, STEPS) if count <= FEW else Probing(usual, 0)
 
 
 @dataclass(frozen=True)
@@ -120,19 +122,19 @@ def children(parents: Subdomains, split: Split) -> Subdomains:
     return replace(both, decisions=decisions, choice=replace(both.choice, slopes=slopes, multipliers=multipliers))
 
 
-def choose(root: Root, parents: Subdomains, trial: Trial, together: int) -> Split:
+def choose(root: Root, parents: Subdomains, probing: Probing, together: int) -> Split:
     """What to split; each must have a candidate.
 
     Args:
         root: What they are parts of.
         parents: Subdomains.
-        trial: How.
+        probing: How.
         together: Candidates of each that there is memory for at a time.
     """
-    columns, coefficients = (x[:, : trial.candidates] for x in (parents.candidates, parents.coefficients))
+    columns, coefficients = (x[:, : probing.candidates] for x in (parents.candidates, parents.coefficients))
     usable = columns != NOT_SPLIT
     tried = columns.where(usable, columns[:, :1])
-    lower = torch.cat([_tried(root, parents, some, trial.steps) for some in tried.split(together, dim=1)], dim=2)
+    lower = torch.cat([_tried(root, parents, some, probing.steps) for some in tried.split(together, dim=1)], dim=2)
     inherited = torch.where(coefficients >= 0, torch.maximum(lower, parents.lower[:, None]), lower)
     worse, better = inherited.amin(0), inherited.amax(0)
     # A child that is closed needs no more work: beyond that its bound does not matter.
@@ -141,7 +143,7 @@ def choose(root: Root, parents: Subdomains, trial: Trial, together: int) -> Spli
     column = tried.gather(1, best).squeeze(1)
     without = (
         _tried(root, parents, column[:, None], 0).squeeze(2)
-        if trial.steps
+        if probing.steps
         else lower.gather(2, best.expand(2, -1, -1)).squeeze(2)
     )
     kept = _keeping(parents, column, coefficients.gather(1, best).squeeze(1))

@@ -26,7 +26,7 @@ LEFT, MORE = 0.6, 4
 # Rounds go on while the last few brought the bound nearer to zero by this share.
 LAST, GAIN = 3, 0.01
 # Bytes for each weight of the layers: that a fit takes, that all goals share then, that a root with envelopes keeps.
-FITTED, SHARED, KEPT = 100, 32, 12
+FITTED, SHARED, KEPT = 100, 32, 16
 # How much of upper bounds they are at first. Of none there would be no derivative, and all of them is best for some.
 TAKEN = 0.9
 
@@ -49,8 +49,8 @@ class Enveloped:
 
     @property
     def nbytes(self) -> int:
-        """What the root takes besides what it was made of."""
-        return KEPT * self.root.weights
+        """What the root takes besides what it was made of, and what was chosen for it."""
+        return KEPT * self.root.weight_count
 
     def on(self, root: Root) -> Enveloped:
         """The same envelopes on another root of the same box, of which nothing is proved by them."""
@@ -105,11 +105,11 @@ class Enveloping:
         return _proved(root, goal, best) if best.lower > LEFT * known else None
 
     def shared(self, root: Root, memory: int) -> int:
-        """Bytes that goals of a root share, of so many."""
-        return SHARED * root.weights if self._fits(root, memory) else 0
+        """Bytes that all goals of a root share; none where a fit does not fit into so many."""
+        return SHARED * root.weight_count if self._fits(root, memory) else 0
 
     def _fits(self, root: Root, memory: int) -> bool:
-        return self.steps > 0 and 0 < FITTED * root.weights <= memory
+        return self.steps > 0 and 0 < FITTED * root.weight_count <= memory
 
     def _begun(self, root: Root, goal: int) -> Fit:
         rows = root.rows(root.single, root.decided, torch.tensor([goal]))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from certtrain.certify.search.enveloping import Enveloped, Enveloping
+from certtrain.certify.search.enveloping import Enveloping
 from certtrain.certify.search.narrowing import Narrowed, Narrowing
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.search import BARELY, Effort, Ending, Outcome, Search, lowest
@@ -20,9 +20,10 @@ from certtrain.deadline import OutOfTime, until
 FIRST = 64
 # Seconds of a goal's first turn; each next one is twice as long.
 TURN_S = 1.0
-# Share of a goal's turns that its tree has: one that comes to its end in the time that is left, as things go; another;
-# and one that needs more than so many times that.
-MUCH, EVEN, LITTLE, HOPE = 7 / 8, 1 / 2, 1 / 8, 16
+# A way that needs more than so many times what time is left is taken for lost, as things go.
+HOPE = 16
+# Share of a goal's turns that its tree has, by how much more hope there is for it than for the search.
+SHARES = {2: 7 / 8, 1: 7 / 8, 0: 1 / 2, -1: 1 / 8, -2: 1 / 8}
 # Envelopes are fitted anew where narrowing leaves less than this of the width of all that is undecided.
 NARROWER = 0.9
 # Of a goal's memory, what envelopes may take, and the tree's of what is left.
@@ -61,7 +62,14 @@ class Goalwise:
         bounds = {goal: float(left.lower[left.goal == goal].min()) for goal in left.goal.unique().tolist()}
         # The worst first: if there is a counterexample, it is likely to be one of these.
         each = [_Goal(self, goal, bounds[goal]) for goal in sorted(bounds, key=bounds.__getitem__)]
-        _take_turns(each, self.memory - self.enveloping.shared(self.root, self.memory))
+        try:
+            _take_turns(each, self.memory - self.enveloping.shared(self.root, self.memory))
+            return self._outcome(together, each)
+        finally:
+            for goal in each:
+                goal.end()
+
+    def _outcome(self, together: Search, each: Sequence[_Goal]) -> Outcome:
         # A part that was stuck is none of those that are left.
         before: list[Ending] = ["exhausted"] if together.is_stuck else []
         ending = min([*before, *(goal.ending for goal in each)], key=ORDER.index)
@@ -126,8 +134,12 @@ class _Goal:
         if self.found is not None and self.ending != "memory":
             # Others have the memory now.
             self._known, self._examined = self.lower, self.examined
-            self._search = self._tree = None
-            self._stages.close()
+            self.end()
+
+    def end(self) -> None:
+        """Gives up all that is open: what has begun refers to this goal, and would be kept until it is collected."""
+        self._search = self._tree = None
+        self._stages.close()
 
     def _begin(self) -> Generator[Outcome | None, None, None]:
         """An answer, or None, after each of the stages; the last one makes a search."""
@@ -137,58 +149,67 @@ class _Goal:
             self._margin = whole.margin
             yield Outcome("closed", whole.margin, None, 0)
             return
+        if whole is not None and whole.nbytes > self._memory * ENVELOPES:
+            whole = None
+        self._kept = 0 if whole is None else whole.nbytes
         yield None
-        narrowed = of.narrowing.narrow(Narrowed.of(of.root, self._goal))
+        narrowed = of.narrowing.narrow(start := Narrowed.of(of.root, self._goal))
         if narrowed is None:
             yield Outcome("closed", BARELY, None, 0)
             return
         yield None
-        fitted = None if whole is None or whole.nbytes > self._memory * ENVELOPES else self._again(whole, narrowed)
+        if whole is not None and narrowed.width <= NARROWER * start.width:
+            lower, whole = narrowed.bounded(of.narrowing.steps)[0], None
+            if 0 < lower < math.inf:
+                yield Outcome("closed", BARELY, None, 0)
+                return
+            fitted = of.enveloping.fit(narrowed.root, self._goal, lower, of.memory)
+        else:
+            fitted = None if whole is None else whole.on(narrowed.root)
         if fitted is not None and fitted.margin > 0:
             yield Outcome("closed", BARELY, None, 0)
             return
-        root, start = (narrowed.root, None) if fitted is None else (fitted.root, fitted.choice)
+        root, choice = (narrowed.root, None) if fitted is None else (fitted.root, fitted.choice)
         self._kept = 0 if fitted is None else fitted.nbytes
         if of.narrowing.rounds:
             self._tree = Tree(narrowed, of.narrowing, of.effort, of.deadline, of.memory)
-        self._search = Search(root, of.deadline, of.effort, of.memory, torch.tensor([self._goal]), start)
-        del whole, narrowed, fitted
+        self._search = Search(root, of.deadline, of.effort, of.memory, torch.tensor([self._goal]), choice)
+        # It is not looked at again, but stays in the frame.
+        del whole, start, narrowed, fitted
         yield None
-
-    def _again(self, whole: Enveloped, narrowed: Narrowed) -> Enveloped | None:
-        """Envelopes on the narrowed box, fitted anew where it is much narrower."""
-        of = self._of
-        if narrowed.width > NARROWER * Narrowed.of(of.root, self._goal).width:
-            return whole.on(narrowed.root)
-        lower, _ = narrowed.bounded(of.narrowing.steps)
-        return of.enveloping.fit(narrowed.root, self._goal, min(lower, 0.0), of.memory)
 
     def _turn(self, end: float) -> Outcome | None:
         assert self._search is not None
         start, memory = time.perf_counter(), self._memory - self._kept
-        length, kept = end - start, 0 if self._tree is None else int(memory * TREE_MEMORY)
-        found = self._search.run(start + length * (1 - self._share(start)), memory=memory - kept)
+        length, of_tree = end - start, 0 if self._tree is None else int(memory * TREE_MEMORY)
+        found = self._search.run(start + length * (1 - self._share(start)), memory=memory - of_tree)
         if self._tree is None or (found is not None and found.ending not in ("memory", "exhausted")):
             return found
         now = time.perf_counter()
-        other = self._tree.run(now + length * self._share(now), kept)
+        other = self._tree.run(now + length * self._share(now), of_tree)
         if other is None:
             # Nor does it end with a search that has no memory left, or nothing left to split.
             return None
         if other.ending == "exhausted":
             self._tree = None
-            # With all of the memory a search that has no more of its half goes on, next turn.
+            # With all of the memory a search that has no more of its half goes on.
             return None if found is not None and found.ending == "memory" else found
         return other
 
     def _share(self, now: float) -> float:
         """Of a turn, the tree's."""
-        if self._tree is None:
+        if self._tree is None or self._search is None:
             return 0.0
         left = self._of.deadline - now
-        if (needed := self._tree.seconds_left) is None:
-            return EVEN
-        return MUCH if needed <= left else EVEN if needed <= HOPE * left else LITTLE
+        ways = [_hope(way.seconds_left, left) for way in (self._tree, self._search)]
+        return SHARES[ways[0] - ways[1]]
+
+
+def _hope(needed: float | None, left: float) -> int:
+    """Of a way that needs so many seconds: 1 where they are there, 0 where that is unknown or not yet lost, else -1."""
+    if needed is None:
+        return 0
+    return 1 if needed <= left else 0 if needed <= HOPE * left else -1
 
 
 def _take_turns(goals: Sequence[_Goal], memory: int) -> None:

@@ -187,9 +187,9 @@ class Root:
         return () if self.sources is None else self.sources.neurons
 
     @property
-    def weights(self) -> int:
-        """How many these have."""
-        return 0 if self.sources is None else self.sources.weights
+    def weight_count(self) -> int:
+        """How many weights layers have that can have envelopes."""
+        return 0 if self.sources is None else self.sources.weight_count
 
     @property
     def bytes_per_row(self) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 from certtrain.bounds.optimised.choice import Choice
 from certtrain.certify.search import leaves, points
 from certtrain.certify.search.bounding import bound
-from certtrain.certify.search.branching import NOT_SPLIT, Trial, candidates, children, choose
+from certtrain.certify.search.branching import NOT_SPLIT, Probing, candidates, children, choose
 from certtrain.certify.search.pool import Pool
 from certtrain.certify.search.root import Root
 from certtrain.certify.search.subdomains import Subdomains, Waiting
@@ -102,7 +102,7 @@ class Search:
         self._closed = self._stuck = math.inf
         self._taken = -math.inf
         self._lost = False
-        self._examined = 0
+        self._examined, self._seconds = 0, 0.0
         self._point: Tensor | None = None
         # Parts were taken out of it, or lost with the time: it can answer nothing any more.
         self._over = False
@@ -119,17 +119,32 @@ class Search:
         """
         assert not self._over, "of what was taken out nothing would be said"
         ending: Ending | None
+        start = time.perf_counter()
         try:
             with until(self._deadline):
                 ending = self._split(pause, most, self._memory if memory is None else memory)
         except OutOfTime:
             ending, self._over = "time", True
+        self._seconds += time.perf_counter() - start
         return None if ending is None else Outcome(ending, self.lower, self._point, self._examined)
 
     @property
     def examined(self) -> int:
         """Subdomains that were bounded."""
         return self._examined
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What it needs to its end, if bounds rise with every doubling of parts as they did so far.
+
+        None where nothing was split.
+        """
+        if self.begun is None or self._examined <= len(self.begun):
+            return None
+        gain = (self.lower - float(self.begun.lower.min())) / math.log2(self._examined / len(self.begun))
+        # Beyond some doublings it is nothing that anybody would wait for.
+        doublings = -self.lower / gain if gain > 0 else math.inf
+        return self._seconds * (2**doublings - 1) if doublings < 64 else math.inf
 
     @property
     def is_stuck(self) -> bool:
@@ -165,13 +180,14 @@ class Search:
                 return "memory"
             if self._examined >= most or time.perf_counter() > pause:
                 return None
-            trial = self._trial(len(self._pool))
+            probing = self._probing(len(self._pool))
             parents = self._pool.take(self._batch).taken_up(self._root)
             self._taken = float(parents.lower.min())
-            self._examine(children(parents, choose(self._root, parents, trial, self._effort.candidates)))
+            self._examine(children(parents, choose(self._root, parents, probing, self._effort.candidates)))
 
-    def _trial(self, count: int) -> Trial:
-        return Trial.among(count, self._effort.candidates)
+    def _probing(self, count: int) -> Probing:
+        """Where so many are open: of one there are as many candidates as there ever are."""
+        return Probing.among(count, self._effort.candidates)
 
     def _whole(self) -> Subdomains:
         """One subdomain for every goal: the whole box."""
@@ -194,7 +210,7 @@ class Search:
         if not len(found.open):
             return
         decisions, goal = fresh.decisions[found.open], fresh.goal[found.open]
-        promising = candidates(root, decisions, goal, found.choice, self._trial(0).candidates)
+        promising = candidates(root, decisions, goal, found.choice, self._probing(1).candidates)
         columns, corner = promising.columns, promising.corner
         worst = found.lower.argsort()[: effort.descents]
         self._point = points.deepest_unsafe(root, corner, goal)

@@ -12,12 +12,12 @@ import time
 
 import torch
 
-from certtrain.certify.search.branching import Trial, choose
+from certtrain.certify.search.branching import Probing, choose
 from certtrain.certify.search.narrowing import Narrowed, Narrowing
 from certtrain.certify.search.search import BARELY, Effort, Outcome, Search
 
 # Subdomains that are examined at each node, before it is split.
-PARTS = 64
+PARTS = 4
 # Nodes before a tree is judged.
 NODES = 16
 
@@ -99,4 +99,4 @@ class Tree:
             return found
         assert search.begun is not None, "what is left open was open at first"
         usual = self._effort.candidates
-        return int(choose(box.root, search.begun, Trial.among(1, usual), usual).column)
+        return int(choose(box.root, search.begun, Probing.among(1, usual), usual).column)
