@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from certify.fakes import linear
 from torch import Tensor, nn
@@ -61,6 +62,26 @@ def hard_goal(seed: int, slack: float) -> tuple[Network, Root, Tensor, float]:
     exact = exact_minimum(network.graph, network.values[torch.float64], box, row[None, None])
     limit = float(exact.upper) - slack
     return network, root_of(network, box, Goals.margins(row[None], torch.tensor([limit]).double())), row, limit
+
+
+def question(seed: int, forms: int = 1) -> tuple[Network, Box, Root]:
+    """A network, a box, and one goal of so many forms."""
+    network, box = random_network(seed), Box.linf(uniform(1, 3, seed=seed), 0.4)
+    data = uniform(1, forms, 3, seed=seed) - 0.5
+    return network, box, root_of(network, box, Goals(data, uniform(1, forms, seed=seed + 1) - 0.5))
+
+
+def memory_given(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What searches may take, in the order of their turns from now on; 0 where nobody says."""
+    asked: list[int] = []
+    run = Search.run
+
+    def noted(self: Search, pause: float = math.inf, most: float = math.inf, memory: int | None = None) -> object:
+        asked.append(0 if memory is None else memory)
+        return run(self, pause, most, memory)
+
+    monkeypatch.setattr(Search, "run", noted)
+    return asked
 
 
 def whole(root: Root) -> Subdomains:

@@ -6,11 +6,12 @@ import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from certify.search_cases import hard_goal, random_network, root_of, uniform
+from certify.search_cases import hard_goal, memory_given, random_network, root_of, uniform
 from torch import Tensor
 
 from certtrain.bounds import Box
@@ -183,14 +184,7 @@ def test_goals_that_have_no_room_for_them_are_searched_without(share: float, mon
 def test_what_goals_share_and_keep_is_none_of_a_searchs_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(goalwise, "FIRST", 0)
     monkeypatch.setattr(enveloping, "LEFT", 100.0)
-    asked: list[int] = []
-    run = Search.run
-
-    def noted(self: Search, pause: float = math.inf, most: float = math.inf, memory: int | None = None) -> object:
-        asked.append(0 if memory is None else memory)
-        return run(self, pause, most, memory)
-
-    monkeypatch.setattr(Search, "run", noted)
+    asked = memory_given(monkeypatch)
     _, root, _, _ = hard_goal(2, 0.02)
     for memory in (1 << 20, 1 << 30):
         asked.clear()
@@ -233,21 +227,22 @@ def test_no_stage_of_a_goal_begins_after_its_turn(monkeypatch: pytest.MonkeyPatc
     """Others wait: what comes after fitting, comes in the goal's next turn."""
     _, root, _, _ = hard_goal(2, 0.02)
     stages: list[str] = []
-    narrow = Narrowing.narrow
+    narrow, now, late = Narrowing.narrow, time.perf_counter, [0.0]
 
     def slow(self: Enveloping, *_: object) -> None:
         stages.append("fit")
-        time.sleep(0.6)
+        late[0] = 100.0
 
     def narrowed(self: Narrowing, known: Narrowed) -> Narrowed | None:
         stages.append("narrow")
         return narrow(self, known)
 
+    monkeypatch.setattr(goalwise, "time", SimpleNamespace(perf_counter=lambda: now() + late[0]))
     monkeypatch.setattr(Enveloping, "fit", slow)
     monkeypatch.setattr(Narrowing, "narrow", narrowed)
     goal = goalwise._Goal(Goalwise(root), 0, -1.0)
     with torch.no_grad():
-        goal.go_on(0.5, 1 << 30)
+        goal.go_on(60.0, 1 << 30)
         assert (goal.found, stages) == (None, ["fit"])
         goal.go_on(60.0, 1 << 30)
     assert goal.ending == "closed"

@@ -5,7 +5,7 @@ import time
 
 import pytest
 import torch
-from certify.search_cases import SQUARE, above, diagonal, hard_goal, random_network, root_of, uniform
+from certify.search_cases import SQUARE, above, diagonal, hard_goal, memory_given, random_network, root_of, uniform
 from torch import Tensor
 
 from certtrain.activations import Interval
@@ -199,14 +199,7 @@ def test_a_tree_forgets_what_rows_chose_at_nodes_that_are_far_away(monkeypatch: 
 def test_goals_share_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(goalwise, "FIRST", 0)
     monkeypatch.setattr(goalwise, "TURN_S", 1e9)
-    asked: list[int] = []
-    original = Search.run
-
-    def noted(self: Search, pause: float = math.inf, most: float = math.inf, memory: int | None = None) -> object:
-        asked.append(0 if memory is None else memory)
-        return original(self, pause, most, memory)
-
-    monkeypatch.setattr(Search, "run", noted)
+    asked = memory_given(monkeypatch)
     network, box = random_network(2, inputs=4), Box.linf(uniform(1, 4, seed=2), 0.5, None)
     x = box.lower + (box.upper - box.lower) * uniform(4000, 4, seed=2)
     spec = torch.tensor([[1.0, -1.0, 0.0], [1.0, 0.0, -1.0]]).double()

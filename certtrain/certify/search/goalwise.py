@@ -128,7 +128,7 @@ class _Goal:
         try:
             with until(self._of.deadline):
                 while self.found is None and time.perf_counter() < end:
-                    self.found = next(self._stages) if self._search is None else self._turn(end)
+                    self.found = next(self._stages, None) if self._search is None else self._turn(end)
         except OutOfTime:
             self.found = Outcome("time", self._known, None, 0)
         if self.found is not None and self.ending != "memory":
@@ -174,9 +174,6 @@ class _Goal:
         if of.narrowing.rounds:
             self._tree = Tree(narrowed, of.narrowing, of.effort, of.deadline, of.memory)
         self._search = Search(root, of.deadline, of.effort, of.memory, torch.tensor([self._goal]), choice)
-        # It is not looked at again, but stays in the frame.
-        del whole, start, narrowed, fitted
-        yield None
 
     def _turn(self, end: float) -> Outcome | None:
         assert self._search is not None

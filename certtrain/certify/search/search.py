@@ -44,6 +44,10 @@ class Effort:
     descents: int = 8
     steps: int = 10
 
+    def probing(self, count: int) -> Probing:
+        """How splits are tried where so many subdomains are open."""
+        return Probing.among(count, self.candidates)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -180,14 +184,10 @@ class Search:
                 return "memory"
             if self._examined >= most or time.perf_counter() > pause:
                 return None
-            probing = self._probing(len(self._pool))
+            probing = self._effort.probing(len(self._pool))
             parents = self._pool.take(self._batch).taken_up(self._root)
             self._taken = float(parents.lower.min())
             self._examine(children(parents, choose(self._root, parents, probing, self._effort.candidates)))
-
-    def _probing(self, count: int) -> Probing:
-        """Where so many are open: of one there are as many candidates as there ever are."""
-        return Probing.among(count, self._effort.candidates)
 
     def _whole(self) -> Subdomains:
         """One subdomain for every goal: the whole box."""
@@ -210,7 +210,8 @@ class Search:
         if not len(found.open):
             return
         decisions, goal = fresh.decisions[found.open], fresh.goal[found.open]
-        promising = candidates(root, decisions, goal, found.choice, self._probing(1).candidates)
+        # As many as there ever are of each.
+        promising = candidates(root, decisions, goal, found.choice, effort.probing(1).candidates)
         columns, corner = promising.columns, promising.corner
         worst = found.lower.argsort()[: effort.descents]
         self._point = points.deepest_unsafe(root, corner, goal)

@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from certtrain.certify.search.branching import Probing, choose
+from certtrain.certify.search.branching import choose
 from certtrain.certify.search.narrowing import Narrowed, Narrowing
 from certtrain.certify.search.search import BARELY, Effort, Outcome, Search
 
@@ -98,5 +98,4 @@ class Tree:
         if found is not None and found.ending != "memory":
             return found
         assert search.begun is not None, "what is left open was open at first"
-        usual = self._effort.candidates
-        return int(choose(box.root, search.begun, Probing.among(1, usual), usual).column)
+        return int(choose(box.root, search.begun, self._effort.probing(1), self._effort.candidates).column)
