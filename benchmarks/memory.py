@@ -105,14 +105,14 @@ def measure(case: Case, backend: str, method: str, grad: bool) -> Peak:
     options = METHODS[method].options if backend == AUTO_LIRPA else {}
     Case(case.graph, case.params, images).lower(build("ibp", backend, **options))
     call = case.call(relaxation, grad)
-    _forget_peak()
-    before, start = _peak_bytes(), time.perf_counter()
+    forget_peak()
+    before, start = peak_bytes(), time.perf_counter()
     call()
     seconds = time.perf_counter() - start
-    return Peak((_peak_bytes() - before) / MEGABYTE, seconds)
+    return Peak((peak_bytes() - before) / MEGABYTE, seconds)
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
     """Makes the peak what the process uses now. Only Linux can; elsewhere the peak of the preparation counts."""
     try:
         # Freed memory that the process kept would serve the computation without being counted.
@@ -122,8 +122,8 @@ def _forget_peak() -> None:
         return
 
 
-def _peak_bytes() -> int:
-    """What the process has held at most since `_forget_peak`; where that is not known, since it began.
+def peak_bytes() -> int:
+    """What the process has held at most since `forget_peak`; where that is not known, since it began.
 
     Not `ru_maxrss` on Linux: a process begins with that of the one that started it, and nothing resets it.
     """

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from certtrain.bounds import Box, build
 from certtrain.bounds.optimised import collapsing
 from certtrain.bounds.optimised.choice import Choice, Rows
-from certtrain.bounds.optimised.collapsing import Collapsed, collapse
+from certtrain.bounds.optimised.collapsing import Collapsed, collapse, products
 from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.optimised.space import Space
-from certtrain.networks.ops import Linear
+from certtrain.networks import trace
+from certtrain.networks.ops import Add, Linear
 from certtrain.testing import Subject
 
 IMAGE = (2, 6, 5)
@@ -153,6 +154,18 @@ def test_nothing_is_made_smaller_where_that_is_no_less_work(monkeypatch: pytest.
     case = Subject.of(module.double(), IMAGE)
     assert collapse(*whole(case, case.box(10.0)[slice(0, 1)])) is None
     assert all(isinstance(op, Linear) for op in made(*whole(case, case.box(1e-6)[slice(0, 1)])).graph.ops[2:])
+
+
+def test_products_are_counted_behind_the_first_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To these rows are carried once. A branch is counted, whether its matrix is met before an activation or not."""
+    monkeypatch.undo()
+    dense = nn.Sequential(nn.Linear(60, 12), nn.ReLU(), nn.Linear(12, 7), nn.ReLU(), nn.Linear(7, 5), nn.Linear(5, 3))
+    graph = trace(dense, (60,))
+    assert [products(graph, index) for index in (1, 3, 5, 6)] == [0, 60 * 12, 60 * 12 + 12 * 7, 60 * 12 + 12 * 7]
+    branches = trace(Parallel(), (60,))
+    total = next(index for index, op in enumerate(branches.ops) if isinstance(op, Add))
+    assert products(branches, total) == 60 * 8 + 8 * 9 + 8 * 9
+    assert products(branches, len(branches.ops) - 1) == 60 * 8 + 8 * 9 + 9 * 9 + 8 * 9
 
 
 @pytest.mark.parametrize("size", [1, 2])

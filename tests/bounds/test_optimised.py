@@ -11,16 +11,19 @@ from torch import Tensor, nn
 import certtrain
 from certtrain.activations import Interval
 from certtrain.bounds import Box, build, margin_spec
+from certtrain.bounds.analysis import Given
+from certtrain.bounds.optimised import hidden as hidden_bounds
 from certtrain.bounds.optimised import kernels
 from certtrain.bounds.optimised.ascent import Best, improve
 from certtrain.bounds.optimised.choice import Choice, Rows
-from certtrain.bounds.optimised.passes import Backward, Start
+from certtrain.bounds.optimised.passes import Backward, Start, backward, carry
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.optimised.space import Space
 from certtrain.bounds.relaxation.alpha_crown import AlphaCrown
 from certtrain.certify.milp import exact_minimum
 from certtrain.errors import ConfigError
 from certtrain.networks import parameters, trace
+from certtrain.networks.ops import Activation
 from certtrain.testing import Subject
 
 IMAGE = (2, 6, 5)
@@ -184,6 +187,43 @@ def test_rows_over_inner_operations_choose_what_they_pass(network: Case) -> None
         start = Start(index, ones, ones.flatten(1)[:, 0] * 0)
         found = improve(Rows(region, space, start, space.free(network.graph, hidden, box.lower)), Choice(slopes), 2)
         assert (found.lower <= results[index].flatten(1).sum(1) + 1e-9).all()
+
+
+def test_rows_are_carried_to_where_lines_matter(network: Case) -> None:
+    """That is where every pass begins, and what it finds is what it finds from the outputs."""
+    question = Question.of(network, forms=1)
+    rows, ops = question.rows, network.graph.ops
+    start = Start(rows.start.index, rows.start.data[:, 0], rows.start.constant[:, 0])
+    carried = carry(rows.region, start)
+    assert carried.pending
+    assert all(index == 0 or isinstance(ops[index], Activation) for index in carried.pending)
+    whole, begun = (backward(rows.region, given) for given in (start, carried))
+    torch.testing.assert_close(begun.lower, whole.lower, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(begun.form, whole.form, rtol=1e-12, atol=1e-12)
+    assert begun.coefficients.keys() == whole.coefficients.keys()
+    for index, own in whole.coefficients.items():
+        torch.testing.assert_close(begun.coefficients[index], own, rtol=1e-12, atol=1e-12)
+    assert begun.visited < whole.visited
+
+
+@pytest.mark.parametrize("arithmetic", ["float64", "sound"])
+def test_images_one_by_one_have_the_same_bounds(
+    network: Case, arithmetic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each then has undecided neurons of its own; images of which nothing is asked are left out."""
+    box = Box(*(torch.cat([network.inputs[:1], end[1:3]]) for end in (network.box(0.1).lower, network.box(0.1).upper)))
+    reads = {op.inputs[0] for _, op in network.graph.activations}
+    room = {i: torch.full((3, *network.graph.ops[i].shape), 0.01).double() for i in reads}
+    given = Given(slack=room if arithmetic == "sound" else {})
+    alpha_crown, found = AlphaCrown(iterations=3, search="double"), []
+    for many in (10**9, 1):
+        monkeypatch.setattr(hidden_bounds, "MANY", many)
+        found.append(alpha_crown.analyse(network.graph, network.params, box, network.spec[:3], given=given))
+    together, apart = found
+    torch.testing.assert_close(apart.bounds.lower, together.bounds.lower, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(apart.bounds.upper, together.bounds.upper, rtol=1e-9, atol=1e-10)
+    for index, z in together.hidden.items():
+        torch.testing.assert_close(apart.hidden[index].lower, z.lower, rtol=1e-9, atol=1e-10)
 
 
 def test_alpha_crown_lies_between_deeppoly_and_the_truth(network: Case) -> None:

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from certtrain.bounds import Box, Given, build
 from certtrain.bounds.optimised import ways
+from certtrain.bounds.optimised.asked import Elements
 from certtrain.bounds.optimised.choice import Choice, Rows
-from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.optimised.space import Space
 from certtrain.bounds.optimised.windows import find_windows
@@ -108,11 +108,10 @@ def rows_of(graph: Graph, region: Region, hidden: dict, target: int) -> tuple[Ro
     space, size = Space.of(graph, before, many=0.0, output=target), graph.ops[target].size
     places, images = torch.arange(size).repeat(3), torch.arange(3).repeat_interleave(size)
     signs = drawn(len(places), seed=2).sub(0.5).sign()
-    data = torch.zeros(len(places), size, dtype=torch.float64).scatter(1, places[:, None], signs[:, None])
-    start = Start(target, *(x.to(region.center.dtype) for x in (data.reshape(-1, *graph.ops[target].shape), signs / 3)))
+    asked = Elements(places, signs.to(region.center.dtype))
     free = space.free(graph, before, region.center)
-    whole = Rows(region.rows(images), space, start, free[images])
-    return whole, windows.rows(region, hidden, images, places, start)
+    whole = Rows(region.rows(images), space, asked.start(target, graph.ops[target].shape), free[images])
+    return whole, windows.rows(region, hidden, images, asked)
 
 
 def held_slopes(rows: Rows) -> Choice:

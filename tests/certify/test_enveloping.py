@@ -6,16 +6,20 @@ import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from certify.search_cases import hard_goal, memory_given, random_network, root_of, uniform
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmarks.memory import forget_peak, peak_bytes
 from certtrain.bounds import Box
 from certtrain.certify.milp import exact_minimum
+from certtrain.certify.network import Network
 from certtrain.certify.search import enveloping, goalwise
 from certtrain.certify.search.enveloping import Enveloped, Enveloping
 from certtrain.certify.search.goalwise import Goalwise
@@ -146,8 +150,8 @@ def test_they_are_left_alone_where_memory_is_short() -> None:
     assert Enveloping().fit(root, 0, -10.0, needed - 1) is None
     assert Enveloping().shared(root, needed - 1) == 0
     assert Enveloping(steps=0).shared(root, needed) == 0
-    assert root.sources is not None
-    assert "neurons" not in vars(root.sources)
+    assert root.envelopable is not None
+    assert "neurons" not in vars(root.envelopable)
     with torch.no_grad():
         found = Enveloping().fit(root, 0, -10.0, needed)
     assert found is not None
@@ -275,6 +279,22 @@ def test_a_search_with_them_meets_counterexamples() -> None:
     assert met.ending == "counterexample"
     assert met.counterexample is not None
     assert float(network.logits(met.counterexample[None].double())[0] @ row) <= limit
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets what was the peak")
+def test_a_fit_takes_no_more_memory_than_is_counted() -> None:
+    """What goals share then is made by the first fit, and counts in what it takes."""
+    sizes = (512, 768, 768)
+    hidden = [layer for sides in pairwise(sizes) for layer in (nn.Linear(*sides), nn.ReLU())]
+    network = Network.traced(nn.Sequential(*hidden, nn.Linear(sizes[-1], 3)).requires_grad_(False), sizes[:1])
+    box = Box.linf(uniform(1, sizes[0], seed=0), 0.01, None)
+    root = root_of(network, box, Goals.margins(torch.tensor([[1.0, -1.0, 0.0]]).double()))
+    forget_peak()
+    before = peak_bytes()
+    found = fitted(root, steps=10)
+    taken = (peak_bytes() - before) / root.weight_count
+    assert found is not None
+    assert enveloping.SHARED + enveloping.KEPT <= taken <= enveloping.FITTED
 
 
 def test_time_is_kept() -> None:

@@ -204,7 +204,7 @@ def test_goals_share_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     x = box.lower + (box.upper - box.lower) * uniform(4000, 4, seed=2)
     spec = torch.tensor([[1.0, -1.0, 0.0], [1.0, 0.0, -1.0]]).double()
     root = root_of(network, box, Goals.margins(spec, (network.logits(x) @ spec.T).amin(0) - 0.05))
-    for memory, ending, expected in ((850, "closed", [0, 425, 850]), (430, "memory", [0, 215, 215])):
+    for memory, ending, expected in ((850, "closed", [0, 425, 850]), (300, "memory", [0, 150, 150])):
         asked.clear()
         with torch.no_grad():
             found = Goalwise(root, memory=memory, narrowing=Narrowing(rounds=0), enveloping=NONE).run()

@@ -51,10 +51,15 @@ def step(params: Params) -> Tensor:
 
 
 def estimates(
-    loss: LossFunction, control: ControlVariate | None, count: int, shrinkage: str = "none", pairs: int = PAIRS
+    loss: LossFunction,
+    control: ControlVariate | None,
+    count: int,
+    shrinkage: str = "none",
+    pairs: int = PAIRS,
+    strategy: str = "loop",
 ) -> Tensor:
     """[count, 12]."""
-    made = PGPE(SIGMA, 2 * pairs, control_variate=control, shrinkage=shrinkage)
+    made = PGPE(SIGMA, 2 * pairs, control_variate=control, shrinkage=shrinkage, strategy=strategy)
     return torch.stack([flat(made.estimate(loss, centre(), g).gradient) for g in range(count)])
 
 
@@ -101,7 +106,7 @@ GUESSES: dict[str, ControlVariate] = {
 @pytest.mark.parametrize("name", GUESSES)
 @pytest.mark.parametrize(("loss", "exact"), [(cubic, gradient_of_smoothed_cubic), (step, gradient_of_smoothed_step)])
 def test_no_guess_brings_bias(name: str, loss: LossFunction, exact: Callable[[], Tensor]) -> None:
-    found = estimates(loss, GUESSES[name], 200, pairs=MANY)
+    found = estimates(loss, GUESSES[name], 200, pairs=MANY, strategy="vmap")
     error = found.std(0) / math.sqrt(len(found))
     assert ((found.mean(0) - exact()).abs() < 4.5 * error).all()
     assert error.norm() < 0.35 * exact().norm(), "too noisy to say anything"
@@ -111,7 +116,7 @@ def test_what_is_left_of_the_noise_is_that_of_the_part_that_the_guess_misses() -
     """Of a linear loss with slope a, exactly (d+1)/n |a - h|²: fourth moments of the normal distribution."""
     for part in (0.0, 0.5, 0.9):
         guess = Fixed({"w": part * SLOPE[:8].reshape(2, 4), "b": part * SLOPE[8:]})
-        squares = (estimates(linear, guess, 150, pairs=MANY) - SLOPE).square().sum(1)
+        squares = (estimates(linear, guess, 150, pairs=MANY, strategy="vmap") - SLOPE).square().sum(1)
         expected = (len(SLOPE) + 1) / MANY * float(((1 - part) * SLOPE).square().sum())
         assert float(squares.mean()) == pytest.approx(expected, rel=0.15)
 

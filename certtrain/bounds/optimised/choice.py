@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from certtrain.bounds.optimised.passes import Backward, Start, backward, forward
+from certtrain.bounds.optimised.passes import Backward, Carried, Start, backward, carry, forward
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.optimised.space import Space
 from certtrain.deadline import check_deadline
@@ -98,11 +98,16 @@ class Rows:
         over = torch.mul(choice.multipliers, self.signs).neg_()
         return over if self.added is None else over + self.added
 
-    def begun(self, choice: Choice) -> Start:
+    @cached_property
+    def _carried(self) -> Carried:
+        """The rows, where what may be chosen begins to matter: every pass begins there."""
+        return carry(self.region, self.start)
+
+    def begun(self, choice: Choice) -> Start | Carried:
         """The rows, made of their forms where there are several."""
         start, weights = self.start, choice.weights
         if weights is None:
-            return start
+            return self._carried
         data = (weights[:, None] @ start.data.flatten(2)).reshape(len(weights), *start.data.shape[2:])
         return Start(start.index, data, (weights * start.constant).sum(1))
 

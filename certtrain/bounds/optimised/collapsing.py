@@ -17,7 +17,7 @@ from torch import Tensor
 from certtrain.activations import Interval
 from certtrain.bounds.optimised.passes import Start, backward
 from certtrain.bounds.optimised.region import Held, Region
-from certtrain.bounds.optimised.space import Part, Space
+from certtrain.bounds.optimised.space import Part, Space, passed
 from certtrain.bounds.rows.chunks import rows_at_once
 from certtrain.networks.graph import Graph, Params
 from certtrain.networks.ops import Activation, Add, Conv2d, Input, Linear, Op, Reshape
@@ -113,24 +113,26 @@ def collapse(
     graph = region.graph
     target = len(graph.ops) - 1 if target is None else target
     outputs = torch.arange(graph.ops[target].size, device=region.center.device) if outputs is None else outputs
-    passed = [index for index in region.held if index <= target]
-    if not all(op.function.element_wise for index, op in graph.activations if index in passed):
+    lines = {index: line for index, line in region.held.items() if index <= target}
+    if not all(op.function.element_wise for index, op in graph.activations if index in lines):
         return None
-    left = {index: _left(region.held[index]) for index in passed}
+    left = {index: _left(line) for index, line in lines.items()}
     for part in space.parts:
         left[part.activation][slice(None) if part.elements is None else part.elements] = True
     elements = {index: mask.nonzero().flatten() for index, mask in left.items()}
     widths = [prod(graph.input_shape), *map(len, elements.values()), len(outputs)]
-    # Every layer is reached from all before it.
-    own = sum(sum(widths[:place]) * width for place, width in enumerate(widths))
+    # Every layer is reached from all before it; outputs once, as of `products`.
+    own = sum(sum(widths[:place]) * width for place, width in enumerate(widths[:-1]))
     if own >= (products(graph, target) if limit is None else limit):
         return None
     return _Builder(graph).built(dict(_forms(region, elements, target, outputs)), elements, outputs)
 
 
 def products(graph: Graph, target: int) -> int:
-    """What it costs a row to be carried from an operation's output back to the input, about."""
-    return sum(map(_products, graph.ops[: target + 1]))
+    """What a pass costs a row over an operation's output, about: from the activations before it back to the input."""
+    met = [index for index in passed(graph, target) if isinstance(graph.ops[index], Activation)]
+    behind = set[int]().union(*(passed(graph, index) for index in met))
+    return sum(_products(graph.ops[index]) for index in behind)
 
 
 def _left(line: Held) -> Tensor:

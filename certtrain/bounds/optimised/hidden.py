@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -12,15 +12,18 @@ from torch import Tensor
 from certtrain.activations import Interval
 from certtrain.bounds.base import Box
 from certtrain.bounds.optimised.ascent import Best, improve
+from certtrain.bounds.optimised.asked import Asked, Elements, Forms
 from certtrain.bounds.optimised.choice import Choice, Rows
-from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Region, zero_outputs
 from certtrain.bounds.optimised.space import Space
-from certtrain.bounds.optimised.ways import Layers, choose_ways, plain_ways
+from certtrain.bounds.optimised.ways import choose_ways, plain_ways
 from certtrain.bounds.rows.chunks import rows_at_once
 from certtrain.bounds.substitution.preactivation import Substitution
 from certtrain.deadline import check_deadline
 from certtrain.networks.pruning import Pruned, prune
+
+# From so many rows of each image on, a CPU bounds one image after the other, each without what is decided on its box.
+MANY = 128
 
 
 @dataclass(frozen=True)
@@ -60,15 +63,8 @@ class Tightening:
             elements = torch.stack(masks).any(0).flatten().nonzero().flatten()
         if not len(elements):
             return found
-        images, places = elements // size, elements % size
-        one = torch.ones_like(places, dtype=found.lower.dtype)
-
-        def forms(rows: slice) -> Tensor:
-            """The elements, then their negatives."""
-            signed, at = torch.cat([one, -one])[rows], places.repeat(2)[rows]
-            return signed.new_zeros((len(at), size)).scatter(1, at[:, None], signed[:, None]).reshape(-1, *shape[1:])
-
-        lower = self._lower(index, images.repeat(2), places.repeat(2), forms)
+        asked = Elements.both_sides(elements % size, found.lower)
+        lower = self._lower(index, (elements // size).repeat(2), asked)
         own = Interval(lower[: len(elements)], -lower[len(elements) :])
 
         def put(old: Tensor, new: Callable[[Tensor], Tensor]) -> Tensor:
@@ -88,32 +84,51 @@ class Tightening:
             images: Of each row.
             forms: Coefficients [rows, *shape].
         """
-        return self._lower(index, images, None, lambda rows: forms[rows])
+        return self._lower(index, images, Forms(forms))
 
-    def _lower(self, index: int, images: Tensor, places: Tensor | None, forms: Callable[[slice], Tensor]) -> Tensor:
+    def _lower(self, index: int, images: Tensor, asked: Asked) -> Tensor:
+        """Of all images together, or one by one."""
+        if self.substitution.passage.is_transformed or images.device.type != "cpu" or self._is_windowed(index):
+            return self._together(index, images, asked)
+        own = [rows for image in range(len(self.box)) if len(rows := (images == image).nonzero().flatten())]
+        if len(own) == 1 or len(images) < MANY * len(own):
+            return self._together(index, images, asked)
+        lower = [self._on(int(images[rows[0]]))._together(index, torch.zeros_like(rows), asked[rows]) for rows in own]
+        return torch.cat(lower)[torch.cat(own).argsort()]
+
+    def _is_windowed(self, index: int) -> bool:
+        """Whether rows over an operation have windows perhaps, which are the same for all images."""
+        return len(self.substitution.graph.ops[index].shape) == 3
+
+    def _on(self, image: int) -> Tightening:
+        """Of one image."""
+        one = slice(image, image + 1)
+        given = self.substitution.given
+        slack = {i: x if len(x) == 1 else x[one] for i, x in given.slack.items()}
+        substitution = replace(self.substitution, given=replace(given, slack=slack))
+        hidden = {i: z.map(lambda x: x[one]) for i, z in self.hidden.items()}
+        return replace(self, substitution=substitution, box=self.box[one], hidden=hidden)
+
+    def _together(self, index: int, images: Tensor, asked: Asked) -> Tensor:
+        """As `_lower`, through one network for all images."""
         passage, pruned = self.substitution.passage, self._pruned()
         graph, hidden = pruned.graph, {i: z.map(partial(pruned.layer, i)) for i, z in self.hidden.items()}
         slack = {i: pruned.layer(i, x) for i, x in self.substitution.given.slack.items()}
         region = Region.of(graph, pruned.values(self.substitution.values), self.box, hidden, slack)
-        space = Space.of(graph, hidden, everywhere=passage.is_transformed, output=index)
-        whole = Layers.of(region, space, space.free(graph, hidden, self.box.lower), index)
         if passage.is_transformed:
-            ways = plain_ways(whole, self.precision)
+            ways = plain_ways(region, hidden, index, self.precision)
         else:
-            ways = choose_ways(whole, hidden, index, places, self.precision)
-        # Steps read a chunk's layers again long after they were written, as a backward pass does. Rows begin whole.
-        step = rows_at_once(max(ways.width, graph.ops[index].size), self.box.lower, passage.memory_mb, recorded=True)
+            ways = choose_ways(region, hidden, index, asked, self.precision)
+        step = rows_at_once(ways.width, self.box.lower, passage.memory_mb, recorded=False)
         own, found = partial(Tensor.to, dtype=self.box.lower.dtype), []
         for first in range(0, len(images), step):
             check_deadline()
             part = slice(first, first + step)
-            data, at = forms(part), None if places is None else places[part]
-            start = Start(index, data, data.flatten(1)[:, 0] * 0)
-            best = self._best(ways.searched.rows(images[part], at, start))
+            best = self._best(ways.searched.rows(images[part], asked[part]))
             if ways.decides is None:
                 found.append(best.lower)
             else:
-                found.append(ways.decides.rows(images[part], at, start).lower(best.choice.map(own)).lower)
+                found.append(ways.decides.rows(images[part], asked[part]).lower(best.choice.map(own)).lower)
         return torch.cat(found)
 
     def _pruned(self) -> Pruned:
@@ -126,4 +141,4 @@ class Tightening:
         held, like = rows.region.held, rows.start.data
         with torch.no_grad():
             slopes = rows.space.gather(lambda part: held[part.activation].lower, like)
-            return improve(rows, Choice(slopes), self.iterations)
+            return improve(rows, Choice(slopes.expand(len(like), -1)), self.iterations)

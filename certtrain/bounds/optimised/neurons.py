@@ -21,7 +21,7 @@ ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
-class Sources:
+class Envelopable:
     """A box's layers that can have envelopes: ReLUs behind matrices, sums of them among these.
 
     What these need is made when it is first asked for: most boxes are answered without.

@@ -45,6 +45,24 @@ class Start:
         """Coefficients and constants."""
         return self.data, self.constant
 
+    @property
+    def pending(self) -> Tensors:
+        """As of `Carried`."""
+        return {self.index: self.data}
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Rows over what several operations make.
+
+    Attributes:
+        pending: Operation -> coefficients of its output, [rows, *shape].
+        constant: What is added to each row, [rows].
+    """
+
+    pending: Tensors
+    constant: Tensor
+
 
 @dataclass(frozen=True)
 class Backward:
@@ -79,6 +97,13 @@ class _Way:
         """Rows over an operation that are still to be carried on."""
         self.pending[index] = self.pending[index] + rows if index in self.pending else rows
 
+    def take(self, index: int) -> None:
+        """Carries rows over an operation on to what it reads."""
+        op, rows = self.region.graph.ops[index], self.pending.pop(index)
+        before = BACKWARD.of(index, op)(self, index, op, rows)
+        for i in op.inputs:
+            self.add(i, before)
+
     def activation(self, index: int, op: Activation, rows: Tensor) -> Tensor:
         line = self.region.held[index]
         rows = op.function.for_inputs(rows)
@@ -108,24 +133,30 @@ BACKWARD: Rules[Callable[..., Tensor]] = Rules(
 )
 
 
-def backward(region: Region, start: Start, shifts: Tensors = NONE) -> Backward:
+def carry(region: Region, start: Start) -> Carried:
+    """Rows as rows over the input and the activations that are met first on the way there: no line matters to that."""
+    ops = region.graph.ops
+    way = _Way(region, NONE, start.constant, dict(start.pending))
+    while passed := [index for index in way.pending if index > 0 and not isinstance(ops[index], Activation)]:
+        way.take(max(passed))
+    return Carried(way.pending, way.constant)
+
+
+def backward(region: Region, start: Start | Carried, shifts: Tensors = NONE) -> Backward:
     """Lower bounds of rows; differentiable by autograd in everything, and under `torch.func.vmap`.
 
     Args:
         region: The network on the rows' boxes.
-        start: The rows.
+        start: The rows; there is one over the input, or an operation that depends on it.
         shifts: Activation -> what is added to rows over its inputs, [rows, *shape].
 
     Raises:
         UnsupportedOperation: Naming an operation that has no rule.
     """
-    way, visited = _Way(region, shifts, start.constant, {start.index: start.data}), set()
+    way, visited = _Way(region, shifts, start.constant, dict(start.pending)), set()
     while (index := max(way.pending)) > 0:
-        op, rows = region.graph.ops[index], way.pending.pop(index)
         visited.add(index)
-        before = BACKWARD.of(index, op)(way, index, op, rows)
-        for i in op.inputs:
-            way.add(i, before)
+        way.take(index)
     rows = way.pending[0]
     least, at = corner(rows, region.center, region.radius)
     return Backward(way.constant + least, rows, way.constant, at, way.coefficients, frozenset(visited))

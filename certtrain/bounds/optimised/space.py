@@ -69,10 +69,10 @@ class Space:
             many: Share of free neurons from which all of a layer have columns.
         """
         parts: list[Part] = []
-        start, passed = 0, _passed(graph, output)
+        start, before = 0, passed(graph, output)
         for index, op in graph.activations:
             read = op.inputs[0]
-            if read not in hidden or index not in passed:
+            if read not in hidden or index not in before:
                 continue
             free = op.function.free(hidden[read])
             if free is None:
@@ -111,11 +111,11 @@ class Space:
         return [(part, columns[:, part.columns]) for part in self.parts]
 
 
-def _passed(graph: Graph, output: int) -> set[int]:
+def passed(graph: Graph, output: int) -> set[int]:
     """Operations that rows over an operation's output pass, that one included: not those of a parallel branch."""
     last = output % len(graph.ops)
-    passed = {last}
+    found = {last}
     for index in range(last, 0, -1):
-        if index in passed:
-            passed.update(graph.ops[index].inputs)
-    return passed
+        if index in found:
+            found.update(graph.ops[index].inputs)
+    return found

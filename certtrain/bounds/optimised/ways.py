@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from torch import Tensor
 
 from certtrain.activations import Interval
+from certtrain.bounds.optimised.asked import Asked, Elements
 from certtrain.bounds.optimised.choice import Rows
 from certtrain.bounds.optimised.collapsing import Collapsed, collapse, products
-from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Region
-from certtrain.bounds.optimised.space import Space
+from certtrain.bounds.optimised.space import MANY, Space
 from certtrain.bounds.optimised.windows import Windows, find_windows
 
 
@@ -28,13 +30,12 @@ class Way(ABC):
     width: int
 
     @abstractmethod
-    def rows(self, images: Tensor, places: Tensor | None, start: Start) -> Rows:
+    def rows(self, images: Tensor, asked: Asked) -> Rows:
         """Rows over the whole network's operation, as rows of this one.
 
         Args:
             images: Of each row.
-            places: The one element that each row is over, flattened; None where rows are over several.
-            start: The rows.
+            asked: The rows.
         """
 
 
@@ -46,6 +47,8 @@ class Layers(Way):
         region: The network, in the precision of the rows; derivatives in it are recorded.
         space: Its columns.
         free: Which are of free neurons, [images, columns].
+        index: The operation that rows are over.
+        shape: Of its output.
         width: See `Way`.
         small: Makes rows those of what is left; None where all of it is.
     """
@@ -53,23 +56,37 @@ class Layers(Way):
     region: Region
     space: Space
     free: Tensor
+    index: int
+    shape: tuple[int, ...]
     width: int
     small: Collapsed | None = None
 
     @staticmethod
-    def of(region: Region, space: Space, free: Tensor, index: int) -> Layers:
-        """The whole network, for rows over one of its operations."""
-        return Layers(region, space, free, sum(op.size for op in region.graph.ops[:index]))
+    def of(
+        region: Region,
+        hidden: Mapping[int, Interval],
+        index: int,
+        *,
+        everywhere: bool = False,
+        many: float = MANY,
+    ) -> Layers:
+        """The whole network, for rows over one of its operations; see `Space.of`."""
+        graph = region.graph
+        space = Space.of(graph, hidden, everywhere=everywhere, output=index, many=many)
+        width = sum(op.size for op in graph.ops[: index + 1])
+        return Layers(region, space, space.free(graph, hidden, region.center), index, graph.ops[index].shape, width)
 
     def through(self, small: Collapsed) -> Layers:
         """The same rows through what is left."""
-        width = sum(op.size for op in small.graph.ops)
-        return Layers(small.region(self.region), small.space(self.space), self.free, width, small)
+        width = prod(self.shape) + sum(op.size for op in small.graph.ops)
+        return replace(self, region=small.region(self.region), space=small.space(self.space), width=width, small=small)
 
-    def rows(self, images: Tensor, places: Tensor | None, start: Start) -> Rows:
+    def rows(self, images: Tensor, asked: Asked) -> Rows:
         """See `Way`."""
-        start = _cast(start, self.region.center.dtype)
+        start = asked.to(self.region.center.dtype).start(self.index, self.shape)
         start = start if self.small is None else self.small.start(start)
+        if len(self.region.center) == 1:  # it serves all rows
+            return Rows(self.region, self.space, start, self.free)
         return Rows(self.region.rows(images), self.space, start, self.free[images])
 
 
@@ -94,14 +111,10 @@ class Windowed(Way):
         """From the windows of a region."""
         return Windowed(region, hidden, windows, windows.width)
 
-    def rows(self, images: Tensor, places: Tensor | None, start: Start) -> Rows:
+    def rows(self, images: Tensor, asked: Asked) -> Rows:
         """See `Way`."""
-        assert places is not None
-        return self.windows.rows(self.region, self.hidden, images, places, _cast(start, self.region.center.dtype))
-
-
-def _cast(start: Start, precision: torch.dtype) -> Start:
-    return Start(start.index, *(x.detach().to(precision) for x in start.tensors))
+        assert isinstance(asked, Elements)
+        return self.windows.rows(self.region, self.hidden, images, asked.to(self.region.center.dtype))
 
 
 @dataclass(frozen=True)
@@ -122,51 +135,58 @@ class Ways:
         return max(way.width for way in (self.searched, self.decides) if way is not None)
 
 
-def plain_ways(whole: Layers, precision: torch.dtype) -> Ways:
+def plain_ways(region: Region, hidden: Mapping[int, Interval], index: int, precision: torch.dtype) -> Ways:
     """Through the whole network, whatever the data are.
 
     Args:
-        whole: The network, in the precision of the bounds.
+        region: The network, in the precision of the bounds.
+        hidden: Operation that an activation reads -> bounds of its output.
+        index: The operation that rows are over.
         precision: Of the search.
     """
-    searched = replace(whole, region=_single(whole.region, precision))
-    return Ways(searched, None if _settled(whole.region, precision) else whole)
+    return _through(Layers.of(region, hidden, index, everywhere=True), precision)
 
 
 def choose_ways(
-    whole: Layers,
+    region: Region,
     hidden: Mapping[int, Interval],
     index: int,
-    places: Tensor | None,
+    asked: Asked,
     precision: torch.dtype,
 ) -> Ways:
     """The quickest, by counting products.
 
     Args:
-        whole: The network, in the precision of the bounds.
+        region: The network, in the precision of the bounds.
         hidden: Operation that an activation reads -> bounds of its output.
         index: The operation that rows are over.
-        places: Elements that rows are over, one each; None where rows are over several.
+        asked: The rows.
         precision: Of the search.
     """
-    region, single = whole.region, _single(whole.region, precision)
-    limit, windows = products(region.graph, index), None
-    if places is not None and not _recorded(region):
+    limit, windows, single = products(region.graph, index), None, _single(region, precision)
+    if isinstance(asked, Elements) and not _recorded(region):
         windows = find_windows(single, index)
         windows = windows if windows is not None and windows.products < limit else None
         limit = limit if windows is None else windows.products
-    elements = None if places is None else places.unique()
+    elements = asked.places.unique() if isinstance(asked, Elements) else None
+    # No more columns than there must be, as what has one is left.
+    whole = Layers.of(region, hidden, index, many=math.inf)
     small = collapse(single, whole.space, index, elements, limit)
     if small is not None:
         return Ways(replace(whole, region=single).through(small), whole)
     if windows is None:
-        return plain_ways(whole, precision)
+        return _through(Layers.of(region, hidden, index), precision)
     searched = Windowed.of(single, hidden, windows)
     if _settled(region, precision):
         return Ways(searched, None)
     exact = find_windows(region, index)
     assert exact is not None
     return Ways(searched, Windowed.of(region, hidden, exact))
+
+
+def _through(whole: Layers, precision: torch.dtype) -> Ways:
+    searched = replace(whole, region=_single(whole.region, precision))
+    return Ways(searched, None if _settled(whole.region, precision) else whole)
 
 
 def _single(region: Region, precision: torch.dtype) -> Region:

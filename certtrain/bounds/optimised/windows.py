@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from certtrain.activations import Interval
+from certtrain.bounds.optimised.asked import Elements
 from certtrain.bounds.optimised.choice import Rows
-from certtrain.bounds.optimised.passes import Start
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.optimised.space import Part, Space
 from certtrain.bounds.rows.patches import window_matrix
@@ -64,28 +64,25 @@ class Windows:
 
     @property
     def products(self) -> int:
-        """What it costs a row."""
-        return sum(layer.weight.numel() for layer in self.layers)
+        """What a pass costs a row, which begins at the first activations before it."""
+        return sum(layer.weight.numel() for layer in self.layers[:-1])
 
     @property
     def width(self) -> int:
         """Numbers of all its layers."""
         return sum(layer.read.size for layer in self.layers)
 
-    def rows(
-        self, region: Region, hidden: Mapping[int, Interval], images: Tensor, places: Tensor, start: Start
-    ) -> Rows:
+    def rows(self, region: Region, hidden: Mapping[int, Interval], images: Tensor, asked: Elements) -> Rows:
         """The same rows over the small network.
 
         Args:
             region: Of the whole network.
             hidden: Operation that an activation reads -> bounds of its output.
             images: Of each row.
-            places: The element that each row is over, flattened.
-            start: Rows over the whole layer.
+            asked: Rows over the whole layer.
         """
         pixels = self.target.positions
-        where, channel = Where(images, places % pixels), places // pixels
+        where, channel = Where(images, asked.places % pixels), asked.places // pixels
         graph, functions = self._graph(region.graph), dict(region.graph.activations)
         held, free, parts, first = {}, [], list[Part](), 0
         for place, layer in enumerate(self.layers):
@@ -97,14 +94,13 @@ class Windows:
             op = functions[layer.activation]
             mask = op.function.free(hidden[op.inputs[0]])
             if mask is not None:
-                free.append(_taken(layer.read, where, mask.to(start.data.dtype)) > 0)
+                free.append(_taken(layer.read, where, mask.to(asked.factors.dtype)) > 0)
                 parts.append(Part(index, read, None, slice(first, first := first + layer.read.size)))
         center, radius = (_taken(self.layers[0].read, where, x) for x in (self.center, self.radius))
         small = Region(graph, self._values, center, radius, held)
-        value = start.data.flatten(1).gather(1, places[:, None])
-        data = value.new_zeros((len(value), self.target.layer[0])).scatter(1, channel[:, None], value)
-        columns = torch.cat([value[:, :0] > 0, *free], dim=1)
-        return Rows(small, Space(tuple(parts)), Start(len(graph.ops) - 1, data, start.constant), columns)
+        start = Elements(channel, asked.factors).start(len(graph.ops) - 1, (self.target.layer[0],))
+        columns = torch.cat([start.data[:, :0] > 0, *free], dim=1)
+        return Rows(small, Space(tuple(parts)), start, columns)
 
     @property
     def _values(self) -> Params:

@@ -26,7 +26,7 @@ LEFT, MORE = 0.6, 4
 # Rounds go on while the last few brought the bound nearer to zero by this share.
 LAST, GAIN = 3, 0.01
 # Bytes for each weight of the layers: that a fit takes, that all goals share then, that a root with envelopes keeps.
-FITTED, SHARED, KEPT = 100, 32, 16
+FITTED, SHARED, KEPT = 170, 32, 16
 # How much of upper bounds they are at first. Of none there would be no derivative, and all of them is best for some.
 TAKEN = 0.9
 

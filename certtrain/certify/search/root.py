@@ -16,7 +16,7 @@ from certtrain.bounds.analysis import Tensors
 from certtrain.bounds.optimised.choice import Choice, Rows
 from certtrain.bounds.optimised.collapsing import Collapsed, collapse
 from certtrain.bounds.optimised.envelopes import Blend, Neurons
-from certtrain.bounds.optimised.neurons import Sources
+from certtrain.bounds.optimised.neurons import Envelopable
 from certtrain.bounds.optimised.region import Region, zero_outputs
 from certtrain.bounds.optimised.space import Part, Space
 from certtrain.bounds.rounding import Rounding
@@ -45,7 +45,7 @@ class Root:
         double: In float64: what decides.
         slack: Room for rounding errors that bounds in float64 have, see `Given.slack`; empty where these do not count.
         charged: What bounds in float64 must exceed.
-        sources: Of envelopes on the whole box; None where rounding is accounted for, which these have no room for.
+        envelopable: Layers that can have envelopes; None where rounding is accounted for, which these have no room for.
         bounds: Of the pre-activations at columns, float64, [1, columns].
         decided: What may be taken for decided everywhere, int8, [1, columns], see `rows`.
         outer: Ends of the box, float64, [1, *input_shape].
@@ -61,7 +61,7 @@ class Root:
     double: Relaxed
     slack: Tensors
     charged: Charged
-    sources: Sources | None
+    envelopable: Envelopable | None
     bounds: Interval
     decided: Tensor
     outer: tuple[Tensor, Tensor]
@@ -104,9 +104,9 @@ class Root:
             charged = Charged.nothing(goals.constants, space)
             proved = _relaxed(small, exact, space, goals)
             own = double if small is None else small.bounds(double, pruned.graph)
-            sources = Sources(proved.region, proved.space, own)
+            envelopable = Envelopable(proved.region, proved.space, own)
         else:
-            sources = None
+            envelopable = None
             slack, charged = rounding.slack, Charged.by(rounding, goals.forms, goals.constants, space, pruned)
             # Errors are counted operation by operation, as the network has them.
             roomy = {i: pruned.layer(i, x) for i, x in slack.items()}
@@ -115,7 +115,7 @@ class Root:
         high = space.gather(lambda part: double[part.read].upper, box.lower)
         known = Interval(low, high), torch.zeros(free.shape, dtype=torch.int8)
         ends = (box.lower, box.upper), (within.lower, within.upper)
-        return Root(graph, values, pruned, space, free, searched, proved, slack, charged, sources, *known, *ends)
+        return Root(graph, values, pruned, space, free, searched, proved, slack, charged, envelopable, *known, *ends)
 
     def narrowed(self, bounds: Interval) -> Root:
         """The same box, of which only inputs are of interest for which tighter bounds hold.
@@ -133,7 +133,7 @@ class Root:
         return replace(self, single=single, double=double, bounds=bounds, decided=decided)
 
     def with_envelopes(self, blends: Sequence[Blend]) -> Root:
-        """With so much of envelopes in place of its upper lines, of each layer of its sources."""
+        """With so much of envelopes in place of its upper lines, of each layer that can have some."""
         own = self.neurons, blends, self.free
         single, double = self.single.with_envelopes(*own), self.double.with_envelopes(*own)
         return replace(self, single=single, double=double)
@@ -184,12 +184,12 @@ class Root:
     @property
     def neurons(self) -> tuple[Neurons, ...]:
         """Of each layer that can have envelopes, float64."""
-        return () if self.sources is None else self.sources.neurons
+        return () if self.envelopable is None else self.envelopable.neurons
 
     @property
     def weight_count(self) -> int:
         """How many weights layers have that can have envelopes."""
-        return 0 if self.sources is None else self.sources.weight_count
+        return 0 if self.envelopable is None else self.envelopable.weight_count
 
     @property
     def bytes_per_row(self) -> int:
