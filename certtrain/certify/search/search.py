@@ -41,7 +41,7 @@ class Effort:
     batch: int = 256
     rounds: tuple[int, ...] = (3, 3, 3)
     candidates: int = 4
-    descents: int = 8
+    descents: int = 16
     steps: int = 10
 
     def probing(self, count: int) -> Probing:
