@@ -26,7 +26,7 @@ from certtrain.certify.network import Network
 RADII = (0.005, 0.02, 0.05)
 LIMITS = Limits(3, 9, 2.0)
 # Of relaxations that take a second for an image, so many images.
-DEAR = {"alpha_crown": 8}
+IMAGES_OF = {"alpha_crown": 8}
 
 
 def fully_connected(depth: int) -> nn.Module:
@@ -115,7 +115,7 @@ def main() -> None:
         network, all_images = trained(trial)
         for relaxation in relaxations():
             console.print(f"{name}, {relaxation}")
-            images = all_images.first(DEAR.get(relaxation, trial.images))
+            images = all_images.first(IMAGES_OF.get(relaxation, trial.images))
             for eps in RADII:
                 proved, lost, ratio = measure(network, images, relaxation, eps)
                 question = name, str(len(images.labels)), relaxation, f"{eps:g}"

@@ -112,14 +112,15 @@ def measure(case: Case, backend: str, method: str, grad: bool) -> Peak:
     return Peak((peak_bytes() - before) / MEGABYTE, seconds)
 
 
-def forget_peak() -> None:
-    """Makes the peak what the process uses now. Only Linux can; elsewhere the peak of the preparation counts."""
+def forget_peak() -> bool:
+    """Makes the peak what the process uses now; False where it cannot: the peak of the preparation counts there."""
     try:
         # Freed memory that the process kept would serve the computation without being counted.
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
     except (OSError, AttributeError):
-        return
+        return False
+    return True
 
 
 def peak_bytes() -> int:

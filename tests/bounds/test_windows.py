@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from certtrain.bounds import Box, Given, build
 from certtrain.bounds.optimised import ways
-from certtrain.bounds.optimised.asked import Elements
 from certtrain.bounds.optimised.choice import Choice, Rows
+from certtrain.bounds.optimised.objectives import UnitRows
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.optimised.space import Space
 from certtrain.bounds.optimised.windows import find_windows
@@ -108,10 +108,10 @@ def rows_of(graph: Graph, region: Region, hidden: dict, target: int) -> tuple[Ro
     space, size = Space.of(graph, before, many=0.0, output=target), graph.ops[target].size
     places, images = torch.arange(size).repeat(3), torch.arange(3).repeat_interleave(size)
     signs = drawn(len(places), seed=2).sub(0.5).sign()
-    asked = Elements(places, signs.to(region.center.dtype))
+    objective = UnitRows(places, signs.to(region.center.dtype))
     free = space.free(graph, before, region.center)
-    whole = Rows(region.rows(images), space, asked.start(target, graph.ops[target].shape), free[images])
-    return whole, windows.rows(region, hidden, images, asked)
+    whole = Rows(region.rows(images), space, objective.start(target, graph.ops[target].shape), free[images])
+    return whole, windows.rows(region, hidden, images, objective)
 
 
 def held_slopes(rows: Rows) -> Choice:
@@ -196,11 +196,11 @@ def test_alpha_crown_is_the_same_with_and_without(slack: float, monkeypatch: pyt
     read = {op.inputs[0] for _, op in graph.activations}
     given = Given(slack={i: slack * drawn(2, *graph.ops[i].shape, seed=i) for i in read} if slack else {})
     found = build("alpha_crown", iterations=3).analyse(graph, params, box, given=given)
-    asked: list[int] = []
-    monkeypatch.setattr(ways, "find_windows", lambda region, target: asked.append(target))
+    objective: list[int] = []
+    monkeypatch.setattr(ways, "find_windows", lambda region, target: objective.append(target))
     monkeypatch.setattr(ways, "collapse", lambda *given: None)
     plain = build("alpha_crown", iterations=3).analyse(graph, params, box, given=given)
-    assert asked, "windows were looked for"
+    assert objective, "windows were looked for"
     torch.testing.assert_close(found.bounds.lower, plain.bounds.lower, rtol=1e-8, atol=1e-10)
     for index, z in plain.hidden.items():
         torch.testing.assert_close(found.hidden[index].lower, z.lower, rtol=1e-8, atol=1e-10)

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from certtrain.bounds.optimised.passes import Backward, Carried, Start, backward, carry, forward
+from certtrain.bounds.optimised.passes import Backward, Pending, Start, backward, carry, forward
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.optimised.space import Space
 from certtrain.deadline import check_deadline
@@ -99,12 +99,12 @@ class Rows:
         return over if self.added is None else over + self.added
 
     @cached_property
-    def _carried(self) -> Carried:
-        """The rows, where what may be chosen begins to matter: every pass begins there."""
+    def _carried(self) -> Pending:
+        """Rows of one form each at the first activation: no choice changes what is before it."""
         return carry(self.region, self.start)
 
-    def begun(self, choice: Choice) -> Start | Carried:
-        """The rows, made of their forms where there are several."""
+    def begun(self, choice: Choice) -> Start | Pending:
+        """Where passes begin: at the first activation; at the start where a row is made of several forms first."""
         start, weights = self.start, choice.weights
         if weights is None:
             return self._carried

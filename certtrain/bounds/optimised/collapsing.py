@@ -129,10 +129,10 @@ def collapse(
 
 
 def products(graph: Graph, target: int) -> int:
-    """What a pass costs a row over an operation's output, about: from the activations before it back to the input."""
-    met = [index for index in passed(graph, target) if isinstance(graph.ops[index], Activation)]
-    behind = set[int]().union(*(passed(graph, index) for index in met))
-    return sum(_products(graph.ops[index]) for index in behind)
+    """What a pass costs a row over an operation's output, about: what it is carried through once does not count."""
+    before = passed(graph, target)
+    first = max((index for index in before if isinstance(graph.ops[index], Activation)), default=0)
+    return sum(_products(graph.ops[index]) for index in before if index < first)
 
 
 def _left(line: Held) -> Tensor:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from certtrain.activations import Interval
+from certtrain.bounds.analysis import Given
 from certtrain.bounds.base import Box
 from certtrain.bounds.optimised.ascent import Best, improve
-from certtrain.bounds.optimised.asked import Asked, Elements, Forms
 from certtrain.bounds.optimised.choice import Choice, Rows
+from certtrain.bounds.optimised.objectives import FullRows, Objective, UnitRows
 from certtrain.bounds.optimised.region import Region, zero_outputs
 from certtrain.bounds.optimised.space import Space
 from certtrain.bounds.optimised.ways import choose_ways, plain_ways
@@ -22,8 +23,8 @@ from certtrain.bounds.substitution.preactivation import Substitution
 from certtrain.deadline import check_deadline
 from certtrain.networks.pruning import Pruned, prune
 
-# From so many rows of each image on, a CPU bounds one image after the other, each without what is decided on its box.
-MANY = 128
+# An image with so many rows is bounded by itself on a CPU, without what is decided on its box.
+ROWS_FOR_ONE = 128
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class Tightening:
             elements = torch.stack(masks).any(0).flatten().nonzero().flatten()
         if not len(elements):
             return found
-        asked = Elements.both_sides(elements % size, found.lower)
-        lower = self._lower(index, (elements // size).repeat(2), asked)
+        objective = UnitRows.both_sides(elements % size, found.lower)
+        lower = self._lower(index, (elements // size).repeat(2), objective)
         own = Interval(lower[: len(elements)], -lower[len(elements) :])
 
         def put(old: Tensor, new: Callable[[Tensor], Tensor]) -> Tensor:
@@ -84,32 +85,34 @@ class Tightening:
             images: Of each row.
             forms: Coefficients [rows, *shape].
         """
-        return self._lower(index, images, Forms(forms))
+        return self._lower(index, images, FullRows(forms))
 
-    def _lower(self, index: int, images: Tensor, asked: Asked) -> Tensor:
-        """Of all images together, or one by one."""
-        if self.substitution.passage.is_transformed or images.device.type != "cpu" or self._is_windowed(index):
-            return self._together(index, images, asked)
-        own = [rows for image in range(len(self.box)) if len(rows := (images == image).nonzero().flatten())]
-        if len(own) == 1 or len(images) < MANY * len(own):
-            return self._together(index, images, asked)
-        lower = [self._on(int(images[rows[0]]))._together(index, torch.zeros_like(rows), asked[rows]) for rows in own]
-        return torch.cat(lower)[torch.cat(own).argsort()]
+    def _lower(self, index: int, images: Tensor, objective: Objective) -> Tensor:
+        """Of images together, and of those with many rows one by one."""
+        passage = self.substitution.passage
+        if len(self.box) == 1 or passage.is_transformed or images.device.type != "cpu" or self._is_spatial(index):
+            return self._together(index, images, objective)
+        rows = [(images == image).nonzero().flatten() for image in range(len(self.box))]
+        alone = [image for image, own in enumerate(rows) if len(own) >= ROWS_FOR_ONE]
+        others = torch.cat([own[:0] if image in alone else own for image, own in enumerate(rows)])
+        found = [self._on(i)._together(index, torch.zeros_like(rows[i]), objective[rows[i]]) for i in alone]
+        if len(others):
+            found.append(self._together(index, images[others], objective[others]))
+        return torch.cat(found)[torch.cat([*(rows[i] for i in alone), others]).argsort()]
 
-    def _is_windowed(self, index: int) -> bool:
-        """Whether rows over an operation have windows perhaps, which are the same for all images."""
+    def _is_spatial(self, index: int) -> bool:
+        """Whether rows are over pixels: these have windows perhaps, which are the same for all images."""
         return len(self.substitution.graph.ops[index].shape) == 3
 
     def _on(self, image: int) -> Tightening:
-        """Of one image."""
+        """Of one image; of the passage, which is still that of all, nothing is asked but its flags and its memory."""
         one = slice(image, image + 1)
-        given = self.substitution.given
-        slack = {i: x if len(x) == 1 else x[one] for i, x in given.slack.items()}
-        substitution = replace(self.substitution, given=replace(given, slack=slack))
+        slack = {i: x if len(x) == 1 else x[one] for i, x in self.substitution.given.slack.items()}
         hidden = {i: z.map(lambda x: x[one]) for i, z in self.hidden.items()}
+        substitution = replace(self.substitution, given=Given(slack=slack))
         return replace(self, substitution=substitution, box=self.box[one], hidden=hidden)
 
-    def _together(self, index: int, images: Tensor, asked: Asked) -> Tensor:
+    def _together(self, index: int, images: Tensor, objective: Objective) -> Tensor:
         """As `_lower`, through one network for all images."""
         passage, pruned = self.substitution.passage, self._pruned()
         graph, hidden = pruned.graph, {i: z.map(partial(pruned.layer, i)) for i, z in self.hidden.items()}
@@ -118,17 +121,17 @@ class Tightening:
         if passage.is_transformed:
             ways = plain_ways(region, hidden, index, self.precision)
         else:
-            ways = choose_ways(region, hidden, index, asked, self.precision)
+            ways = choose_ways(region, hidden, index, objective, self.precision)
         step = rows_at_once(ways.width, self.box.lower, passage.memory_mb, recorded=False)
         own, found = partial(Tensor.to, dtype=self.box.lower.dtype), []
         for first in range(0, len(images), step):
             check_deadline()
             part = slice(first, first + step)
-            best = self._best(ways.searched.rows(images[part], asked[part]))
+            best = self._best(ways.searched.rows(images[part], objective[part]))
             if ways.decides is None:
                 found.append(best.lower)
             else:
-                found.append(ways.decides.rows(images[part], asked[part]).lower(best.choice.map(own)).lower)
+                found.append(ways.decides.rows(images[part], objective[part]).lower(best.choice.map(own)).lower)
         return torch.cat(found)
 
     def _pruned(self) -> Pruned:

@@ -41,19 +41,14 @@ class Start:
     constant: Tensor
 
     @property
-    def tensors(self) -> tuple[Tensor, Tensor]:
-        """Coefficients and constants."""
-        return self.data, self.constant
-
-    @property
     def pending(self) -> Tensors:
-        """As of `Carried`."""
+        """As of `Pending`."""
         return {self.index: self.data}
 
 
 @dataclass(frozen=True)
-class Carried:
-    """Rows over what several operations make.
+class Pending:
+    """Rows over what several operations make, which are still to be carried on.
 
     Attributes:
         pending: Operation -> coefficients of its output, [rows, *shape].
@@ -74,7 +69,7 @@ class Backward:
         constant: What is added to them, [rows].
         corner: The points of the boxes that the bounds are the values at, [rows, *input_shape].
         coefficients: Activation -> coefficients of its output, at each of its inputs, [rows, *shape of its input].
-        visited: Operations that rows passed.
+        visited: Operations that rows passed from where they began.
     """
 
     lower: Tensor
@@ -133,16 +128,15 @@ BACKWARD: Rules[Callable[..., Tensor]] = Rules(
 )
 
 
-def carry(region: Region, start: Start) -> Carried:
-    """Rows as rows over the input and the activations that are met first on the way there: no line matters to that."""
-    ops = region.graph.ops
+def carry(region: Region, start: Start) -> Pending:
+    """As far as a pass carries rows before it meets the first activation: no line matters to that."""
     way = _Way(region, NONE, start.constant, dict(start.pending))
-    while passed := [index for index in way.pending if index > 0 and not isinstance(ops[index], Activation)]:
-        way.take(max(passed))
-    return Carried(way.pending, way.constant)
+    while (index := max(way.pending)) > 0 and not isinstance(region.graph.ops[index], Activation):
+        way.take(index)
+    return Pending(way.pending, way.constant)
 
 
-def backward(region: Region, start: Start | Carried, shifts: Tensors = NONE) -> Backward:
+def backward(region: Region, start: Start | Pending, shifts: Tensors = NONE) -> Backward:
     """Lower bounds of rows; differentiable by autograd in everything, and under `torch.func.vmap`.
 
     Args:
@@ -190,7 +184,7 @@ FORWARD: Rules[Callable[..., Tensor]] = Rules(
 
 
 def forward(region: Region, found: Backward) -> dict[int, Tensor]:
-    """Values [rows, *shape] of every operation on the rows' way, at their corners, by the lines that they chose."""
+    """Values [rows, *shape] of every operation that rows passed, at their corners, by the lines that they chose."""
     values = {0: found.corner}
     way = _Values(region, found.coefficients, values)
     for index in sorted(found.visited):

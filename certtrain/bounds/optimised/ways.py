@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from certtrain.activations import Interval
-from certtrain.bounds.optimised.asked import Asked, Elements
 from certtrain.bounds.optimised.choice import Rows
 from certtrain.bounds.optimised.collapsing import Collapsed, collapse, products
+from certtrain.bounds.optimised.objectives import Objective, UnitRows
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.optimised.space import MANY, Space
 from certtrain.bounds.optimised.windows import Windows, find_windows
@@ -30,12 +30,12 @@ class Way(ABC):
     width: int
 
     @abstractmethod
-    def rows(self, images: Tensor, asked: Asked) -> Rows:
+    def rows(self, images: Tensor, objective: Objective) -> Rows:
         """Rows over the whole network's operation, as rows of this one.
 
         Args:
             images: Of each row.
-            asked: The rows.
+            objective: The rows.
         """
 
 
@@ -81,9 +81,9 @@ class Layers(Way):
         width = prod(self.shape) + sum(op.size for op in small.graph.ops)
         return replace(self, region=small.region(self.region), space=small.space(self.space), width=width, small=small)
 
-    def rows(self, images: Tensor, asked: Asked) -> Rows:
+    def rows(self, images: Tensor, objective: Objective) -> Rows:
         """See `Way`."""
-        start = asked.to(self.region.center.dtype).start(self.index, self.shape)
+        start = objective.to(self.region.center.dtype).start(self.index, self.shape)
         start = start if self.small is None else self.small.start(start)
         if len(self.region.center) == 1:  # it serves all rows
             return Rows(self.region, self.space, start, self.free)
@@ -111,10 +111,10 @@ class Windowed(Way):
         """From the windows of a region."""
         return Windowed(region, hidden, windows, windows.width)
 
-    def rows(self, images: Tensor, asked: Asked) -> Rows:
+    def rows(self, images: Tensor, objective: Objective) -> Rows:
         """See `Way`."""
-        assert isinstance(asked, Elements)
-        return self.windows.rows(self.region, self.hidden, images, asked.to(self.region.center.dtype))
+        assert isinstance(objective, UnitRows)
+        return self.windows.rows(self.region, self.hidden, images, objective.to(self.region.center.dtype))
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def choose_ways(
     region: Region,
     hidden: Mapping[int, Interval],
     index: int,
-    asked: Asked,
+    objective: Objective,
     precision: torch.dtype,
 ) -> Ways:
     """The quickest, by counting products.
@@ -160,15 +160,15 @@ def choose_ways(
         region: The network, in the precision of the bounds.
         hidden: Operation that an activation reads -> bounds of its output.
         index: The operation that rows are over.
-        asked: The rows.
+        objective: The rows.
         precision: Of the search.
     """
     limit, windows, single = products(region.graph, index), None, _single(region, precision)
-    if isinstance(asked, Elements) and not _recorded(region):
+    if isinstance(objective, UnitRows) and not _recorded(region):
         windows = find_windows(single, index)
         windows = windows if windows is not None and windows.products < limit else None
         limit = limit if windows is None else windows.products
-    elements = asked.places.unique() if isinstance(asked, Elements) else None
+    elements = objective.places.unique() if isinstance(objective, UnitRows) else None
     # No more columns than there must be, as what has one is left.
     whole = Layers.of(region, hidden, index, many=math.inf)
     small = collapse(single, whole.space, index, elements, limit)

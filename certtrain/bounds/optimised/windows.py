@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from certtrain.activations import Interval
-from certtrain.bounds.optimised.asked import Elements
 from certtrain.bounds.optimised.choice import Rows
+from certtrain.bounds.optimised.objectives import UnitRows
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.optimised.space import Part, Space
 from certtrain.bounds.rows.patches import window_matrix
@@ -72,17 +72,17 @@ class Windows:
         """Numbers of all its layers."""
         return sum(layer.read.size for layer in self.layers)
 
-    def rows(self, region: Region, hidden: Mapping[int, Interval], images: Tensor, asked: Elements) -> Rows:
+    def rows(self, region: Region, hidden: Mapping[int, Interval], images: Tensor, objective: UnitRows) -> Rows:
         """The same rows over the small network.
 
         Args:
             region: Of the whole network.
             hidden: Operation that an activation reads -> bounds of its output.
             images: Of each row.
-            asked: Rows over the whole layer.
+            objective: Rows over the whole layer.
         """
         pixels = self.target.positions
-        where, channel = Where(images, asked.places % pixels), asked.places // pixels
+        where, channel = Where(images, objective.places % pixels), objective.places // pixels
         graph, functions = self._graph(region.graph), dict(region.graph.activations)
         held, free, parts, first = {}, [], list[Part](), 0
         for place, layer in enumerate(self.layers):
@@ -94,11 +94,11 @@ class Windows:
             op = functions[layer.activation]
             mask = op.function.free(hidden[op.inputs[0]])
             if mask is not None:
-                free.append(_taken(layer.read, where, mask.to(asked.factors.dtype)) > 0)
+                free.append(_taken(layer.read, where, mask.to(objective.factors.dtype)) > 0)
                 parts.append(Part(index, read, None, slice(first, first := first + layer.read.size)))
         center, radius = (_taken(self.layers[0].read, where, x) for x in (self.center, self.radius))
         small = Region(graph, self._values, center, radius, held)
-        start = Elements(channel, asked.factors).start(len(graph.ops) - 1, (self.target.layer[0],))
+        start = UnitRows(channel, objective.factors).start(len(graph.ops) - 1, (self.target.layer[0],))
         columns = torch.cat([start.data[:, :0] > 0, *free], dim=1)
         return Rows(small, Space(tuple(parts)), start, columns)
 

@@ -1,4 +1,4 @@
-"""What bounds are asked of: rows over an operation's output, whichever way they will go."""
+"""Objectives: the rows over an operation's output that bounds are asked of, whichever way they are carried."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor
 from certtrain.bounds.optimised.passes import Start
 
 
-class Asked(ABC):
+class Objective(ABC):
     """Rows over an operation's output."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def __getitem__(self, rows: slice | Tensor) -> Asked: ...
+    def __getitem__(self, rows: slice | Tensor) -> Objective: ...
 
     @abstractmethod
-    def to(self, precision: torch.dtype) -> Asked:
+    def to(self, precision: torch.dtype) -> Objective:
         """In another precision, as constants."""
 
     @abstractmethod
@@ -36,7 +36,7 @@ class Asked(ABC):
 
 
 @dataclass(frozen=True)
-class Elements(Asked):
+class UnitRows(Objective):
     """Multiples of one element each: of a large layer, their coefficients are nearly all zeros.
 
     Attributes:
@@ -48,29 +48,29 @@ class Elements(Asked):
     factors: Tensor
 
     @staticmethod
-    def both_sides(places: Tensor, like: Tensor) -> Elements:
-        """Some elements, then their negatives; `like` gives dtype and device."""
+    def both_sides(places: Tensor, like: Tensor) -> UnitRows:
+        """Some elements, then their negatives; `like` gives the dtype."""
         one = torch.ones_like(places, dtype=like.dtype)
-        return Elements(places.repeat(2), torch.cat([one, -one]))
+        return UnitRows(places.repeat(2), torch.cat([one, -one]))
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, rows: slice | Tensor) -> Elements:
-        return Elements(self.places[rows], self.factors[rows])
+    def __getitem__(self, rows: slice | Tensor) -> UnitRows:
+        return UnitRows(self.places[rows], self.factors[rows])
 
-    def to(self, precision: torch.dtype) -> Elements:
-        """See `Asked`."""
-        return Elements(self.places, self.factors.detach().to(precision))
+    def to(self, precision: torch.dtype) -> UnitRows:
+        """See `Objective`."""
+        return UnitRows(self.places, self.factors.detach().to(precision))
 
     def start(self, index: int, shape: tuple[int, ...]) -> Start:
-        """See `Asked`."""
+        """See `Objective`."""
         data = self.factors.new_zeros((len(self), prod(shape))).scatter(1, self.places[:, None], self.factors[:, None])
         return Start(index, data.reshape(-1, *shape), self.factors * 0)
 
 
 @dataclass(frozen=True)
-class Forms(Asked):
+class FullRows(Objective):
     """Of several elements each.
 
     Attributes:
@@ -82,13 +82,13 @@ class Forms(Asked):
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, rows: slice | Tensor) -> Forms:
-        return Forms(self.data[rows])
+    def __getitem__(self, rows: slice | Tensor) -> FullRows:
+        return FullRows(self.data[rows])
 
-    def to(self, precision: torch.dtype) -> Forms:
-        """See `Asked`."""
-        return Forms(self.data.detach().to(precision))
+    def to(self, precision: torch.dtype) -> FullRows:
+        """See `Objective`."""
+        return FullRows(self.data.detach().to(precision))
 
     def start(self, index: int, shape: tuple[int, ...]) -> Start:
-        """See `Asked`."""
+        """See `Objective`."""
         return Start(index, self.data, self.data.flatten(1)[:, 0] * 0)
