@@ -246,6 +246,7 @@ def convex_hull_bound(layer: Neurons, coefficients: Tensor, row: Tensor, offset:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_fitted_ones_come_to_the_convex_hull_of_every_neuron(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The program below is of the layers as they are written.
     monkeypatch.setattr(certify_root, "collapse", lambda *_: None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

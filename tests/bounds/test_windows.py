@@ -196,11 +196,11 @@ def test_alpha_crown_is_the_same_with_and_without(slack: float, monkeypatch: pyt
     read = {op.inputs[0] for _, op in graph.activations}
     given = Given(slack={i: slack * drawn(2, *graph.ops[i].shape, seed=i) for i in read} if slack else {})
     found = build("alpha_crown", iterations=3).analyse(graph, params, box, given=given)
-    objective: list[int] = []
-    monkeypatch.setattr(ways, "find_windows", lambda region, target: objective.append(target))
+    asked: list[int] = []
+    monkeypatch.setattr(ways, "find_windows", lambda region, target: asked.append(target))
     monkeypatch.setattr(ways, "collapse", lambda *given: None)
     plain = build("alpha_crown", iterations=3).analyse(graph, params, box, given=given)
-    assert objective, "windows were looked for"
+    assert asked, "windows were looked for"
     torch.testing.assert_close(found.bounds.lower, plain.bounds.lower, rtol=1e-8, atol=1e-10)
     for index, z in plain.hidden.items():
         torch.testing.assert_close(found.hidden[index].lower, z.lower, rtol=1e-8, atol=1e-10)
