@@ -1,6 +1,6 @@
 """Networks and helpers for tests of the compiled back-substitution."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from certtrain.bounds import Bounds, Box, build, margin_spec
 from certtrain.bounds.executors import EXECUTORS, Compiled, Executor, TensorOperations
+from certtrain.bounds.executors.compiled.bundling import Layout
 from certtrain.bounds.rows.descent import Descent
 from certtrain.bounds.rows.selection import RowIndex, Selection
 from certtrain.networks import Graph, Params, parameters, trace
@@ -79,13 +80,22 @@ def bounds(
 LAYOUTS = ["alone", "narrow bundles", "wide bundles"]
 
 
+@dataclass(frozen=True)
+class Always(Layout):
+    """One layout, whatever is fastest."""
+
+    name: str
+
+    def of_bounds(self, rows: RowIndex, sizes: Collection[int], most_rows: int) -> int | None:
+        return {"alone": None, "narrow bundles": min(sizes), "wide bundles": max(sizes)}[self.name]
+
+    def of_derivatives(self, rows: RowIndex, size: int, passing: float) -> int | None:
+        return size
+
+
 def in_layout(layout: str) -> Executor:
-    """Compiled code that lays out all rows in one way, whatever is fastest."""
-
-    def choose(rows: RowIndex, sizes: dict[int, object], most_rows: int) -> int | None:
-        return {"alone": None, "narrow bundles": min(sizes), "wide bundles": max(sizes)}[layout]
-
-    return TensorOperations((Compiled(choose),))
+    """Compiled code that lays out all rows in one way, and their derivatives, too."""
+    return TensorOperations((Compiled(Always(layout)),))
 
 
 @dataclass(frozen=True)
@@ -103,8 +113,10 @@ class Counting(Executor):
         return self.other.lower(descent, selection, wanted)
 
 
-def gradient(name: str, graph: Graph, params: Params, inputs: Tensor, executor: Executor = COMPILED) -> Params:
+def gradient(
+    name: str, graph: Graph, params: Params, inputs: Tensor, executor: Executor = COMPILED, eps: float = 0.02
+) -> Params:
     leaves = {k: p.clone().requires_grad_() for k, p in params.items()}
-    lower = bounds(name, graph, leaves, inputs, executor).lower
+    lower = bounds(name, graph, leaves, inputs, executor, eps).lower
     weights = torch.linspace(-1, 1, lower.numel(), dtype=lower.dtype).reshape(lower.shape)
     return dict(zip(leaves, torch.autograd.grad((lower * weights).sum(), list(leaves.values())), strict=True))

@@ -127,6 +127,20 @@ def lines_have_right_derivatives(function: Activation) -> None:
         torch.testing.assert_close(gradient[0][smooth], expected[smooth], rtol=1e-3, atol=1e-4)
 
 
+def lines_that_are_zero_stay_zero(function: Activation) -> None:
+    """Compiled derivatives pass over neurons that are blocked: their lines must not depend on their bounds."""
+    z = intervals(torch.float64)
+    knots = torch.tensor(KNOTS, dtype=torch.float64)
+    smooth = ~(torch.isin(z.lower, knots) | torch.isin(z.upper, knots))
+    for rule in RULES:
+        ends = Interval(z.lower.clone().requires_grad_(), z.upper.clone().requires_grad_())
+        lines = function.lines(ends, rule)  # type: ignore[arg-type]
+        zero = torch.stack([x == 0 for x in lines.tensors]).all(0) & smooth
+        heights = torch.stack([x for x in lines.tensors if x.requires_grad] or [0 * ends.lower]).sum()
+        found = torch.autograd.grad(heights, [ends.lower, ends.upper], allow_unused=True, materialize_grads=True)
+        assert all((gradient[zero] == 0).all() for gradient in found), f"{rule}: lines that are zero have a derivative"
+
+
 def numbers_that_are_none_stay_visible(function: Activation) -> None:
     """A NaN at either end reaches the lines and the image."""
     nan = float("nan")
@@ -170,6 +184,7 @@ ACTIVATION_CHECKS: Mapping[str, ActivationCheck] = {
         the_function_lies_between_its_lines,
         lines_are_the_function_where_it_is_linear,
         lines_have_right_derivatives,
+        lines_that_are_zero_stay_zero,
         numbers_that_are_none_stay_visible,
         lines_are_no_larger_than_is_claimed,
         evaluation_keeps_to_its_claimed_error,

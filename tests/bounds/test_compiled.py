@@ -1,6 +1,6 @@
 """The compiled back-substitution against the tensor operations that it replaces. (`oracle` checks both elsewhere.)"""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from certtrain.bounds import Box, build, margin_spec
 from certtrain.bounds.executors import Compiled, TensorOperations
 from certtrain.bounds.executors.compiled import task
-from certtrain.bounds.executors.compiled.bundling import bundle_size
+from certtrain.bounds.executors.compiled.bundling import Cheapest
 from certtrain.bounds.executors.compiled.program import chain
 from certtrain.bounds.rows.anchor import find_anchor
 from certtrain.bounds.rows.selection import RowIndex
@@ -75,13 +75,22 @@ def rows_of_places(*counts: int) -> RowIndex:
 
 
 def test_bundles_are_chosen_by_how_full_they_are() -> None:
+    chosen = Cheapest().of_bounds
     assert rows_of_places(3, 1, 5).places.tolist() == [3, 1, 5]
-    assert bundle_size(rows_of_places(16, 32), (16, 8), 16) == 16
-    assert bundle_size(rows_of_places(6, 8, 7), (16, 8), 16) == 8
-    assert bundle_size(rows_of_places(*[1] * 9), (16, 8), 16) is None
-    assert bundle_size(rows_of_places(16, 32), (16, 8), 8) == 8  # the budget allows no more
-    assert bundle_size(rows_of_places(16, 32), (16, 8), 7) is None
-    assert bundle_size(rows_of_places(16, 32), (), 100) is None
+    assert chosen(rows_of_places(16, 32), (16, 8), 16) == 16
+    assert chosen(rows_of_places(6, 8, 7), (16, 8), 16) == 8
+    assert chosen(rows_of_places(*[1] * 9), (16, 8), 16) is None
+    assert chosen(rows_of_places(16, 32), (16, 8), 8) == 8  # the budget allows no more
+    assert chosen(rows_of_places(16, 32), (16, 8), 7) is None
+    assert chosen(rows_of_places(16, 32), (), 100) is None
+
+
+def test_derivatives_of_bundles_with_empty_lanes_are_taken_alone_unless_much_is_blocked() -> None:
+    chosen = Cheapest().of_derivatives
+    assert chosen(rows_of_places(16, 16), 16, 1.0) == 16
+    assert chosen(rows_of_places(9, 9), 16, 1.0) is None
+    assert chosen(rows_of_places(9, 9), 16, 0.4) == 16
+    assert chosen(rows_of_places(1, 1), 16, 0.4) is None
 
 
 @needs_compiler
@@ -91,12 +100,13 @@ def test_many_threads_share_a_budget_and_nothing_else(memory_mb: float | None, b
     graph, params, inputs = wide()
     chosen: list[int | None] = []
 
-    def spy(rows: RowIndex, sizes: dict[int, object], most_rows: int) -> int | None:
-        chosen.append(bundle_size(rows, sizes, most_rows))
-        return chosen[-1]
+    class Spy(Cheapest):
+        def of_bounds(self, rows: RowIndex, sizes: Collection[int], most_rows: int) -> int | None:
+            chosen.append(super().of_bounds(rows, sizes, most_rows))
+            return chosen[-1]
 
     torch.set_num_threads(64)
-    executor = TensorOperations((Compiled(spy),))
+    executor = TensorOperations((Compiled(Spy()),))
     build("deeppoly", memory_mb=memory_mb, executor=executor).bound(graph, params, Box.linf(inputs, 0.02))
     assert [size is not None for size in chosen] == [bundled] * len(chosen)
     assert chosen
@@ -117,13 +127,29 @@ def test_threads_of_its_own_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None
 
 @needs_compiler
 @pytest.mark.parametrize("network", [wide, quiet, awkward])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", RELAXATIONS)
-def test_compiled_gradients_are_those_of_tensor_operations(name: str, network: Network) -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-4), (torch.float64, 1e-9)])
+def test_compiled_gradients_are_those_of_tensor_operations(
+    name: str, dtype: torch.dtype, tolerance: float, layout: str, network: Network
+) -> None:
     graph, params, inputs = network()
-    params, inputs = {k: p.double() for k, p in params.items()}, inputs.double()
+    params, inputs = {k: p.to(dtype) for k, p in params.items()}, inputs.to(dtype)
     expected = gradient(name, graph, params, inputs, TENSORS)
-    for key, found in gradient(name, graph, params, inputs).items():
-        torch.testing.assert_close(found, expected[key], rtol=1e-9, atol=1e-10, msg=key)
+    for key, found in gradient(name, graph, params, inputs, in_layout(layout)).items():
+        torch.testing.assert_close(found, expected[key], rtol=tolerance, atol=tolerance, msg=key)
+
+
+@needs_compiler
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("eps", [0.005, 0.1])
+def test_every_layout_knows_the_derivative_of_every_operation(case: Case, eps: float, layout: str) -> None:
+    found, expected = (
+        gradient("deeppoly", case.graph, case.params, case.inputs, executor, eps)
+        for executor in (in_layout(layout), TENSORS)
+    )
+    for key, own in found.items():
+        torch.testing.assert_close(own, expected[key], rtol=1e-8, atol=1e-9, msg=key)
 
 
 @needs_compiler
@@ -169,11 +195,12 @@ def test_autocast_and_nested_vmap_change_nothing() -> None:
 
 
 @needs_compiler
-def test_the_box_has_gradients_too() -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_box_has_gradients_too(layout: str) -> None:
     graph, params, inputs = wide()
     params, inputs = {k: p.double() for k, p in params.items()}, inputs.double().mul(0.5).add(0.2)
     found = []
-    for executor in (COMPILED, TENSORS):
+    for executor in (in_layout(layout), TENSORS):
         x = inputs.clone().requires_grad_()
         found.append(torch.autograd.grad(bounds("deeppoly", graph, params, x, executor).lower.sum(), x)[0])
     torch.testing.assert_close(*found, rtol=1e-9, atol=1e-10)
@@ -241,12 +268,17 @@ def test_numbers_that_are_none_stay_visible(name: str, value: float) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", RELAXATIONS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_a_weight_that_is_no_number_shows_behind_an_inactive_neuron(name: str, value: float, layout: str) -> None:
+@pytest.mark.parametrize("kind", ["matrices", "convolutions"])
+def test_a_weight_that_is_no_number_shows_behind_an_inactive_neuron(name, value: float, layout: str, kind: str) -> None:
     """Its product with zero is NaN in the network, so the bounds must not pass over it with the neuron."""
-    layers = [nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 8, bias=False), nn.ReLU(), nn.Linear(8, 3)]
-    network = nn.Sequential(*layers)
-    graph, inputs = trace(network, (6,)), torch.rand(2, 6)
-    params = {k: p.detach().clone() for k, p in parameters(network).items()}
+    if kind == "matrices":
+        layers = [nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 8, bias=False), nn.ReLU(), nn.Linear(8, 3)]
+    else:
+        layers = [nn.Conv2d(6, 8, 1, bias=False), nn.ReLU(), nn.Conv2d(8, 8, 2, padding=1, bias=False), nn.ReLU()]
+        layers += [nn.Conv2d(8, 8, 3, bias=False), nn.Flatten()]
+    shape = (6,) if kind == "matrices" else (6, 2, 2)
+    graph, inputs = trace(nn.Sequential(*layers), shape), torch.rand(2, *shape)
+    params = {k: p.detach().clone() for k, p in parameters(nn.Sequential(*layers)).items()}
     for weight in ("0.weight", "2.weight"):
         params[weight][2:] = -params[weight][2:].abs()
     for weight in ("2.weight", "4.weight"):

@@ -75,12 +75,14 @@ def test_bounds_are_bitwise_those_of_one_call(name, network, layout, calls: list
 
 @needs_compiler
 @pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", ["crown_ibp", "deeppoly"])
-def test_gradients_are_bitwise_those_of_one_call(name: str, calls: list[int]) -> None:
+def test_gradients_are_bitwise_those_of_one_call(name: str, layout: str, calls: list[int]) -> None:
     graph, params, inputs = wide()
+    executor = in_layout(layout)
 
     def compute() -> Tensor:
-        return torch.cat([g.flatten() for g in gradient(name, graph, params, inputs).values()])
+        return torch.cat([g.flatten() for g in gradient(name, graph, params, inputs, executor).values()])
 
     whole = in_one_call(compute)
     calls.clear()

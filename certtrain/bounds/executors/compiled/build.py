@@ -25,7 +25,18 @@ from certtrain.errors import one_line
 
 _log = logging.getLogger(__name__)
 
-HEADERS = ("adjoints.h", "bundles.h", "geometry.h", "products.h", "steps.h", "task.h")
+HEADERS = (
+    "adjoints.h",
+    "bundle_adjoints.h",
+    "bundle_product_adjoints.h",
+    "bundle_products.h",
+    "bundle_sums.h",
+    "bundles.h",
+    "geometry.h",
+    "products.h",
+    "steps.h",
+    "task.h",
+)
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("substitute.c", *HEADERS))
 FUSED = tuple(Path(__file__).with_name(name) for name in ("fused.c", "task.h", "team.h"))
 EVALUATE = tuple(Path(__file__).with_name(name) for name in ("evaluate.c", "task.h", "team.h"))
@@ -51,12 +62,14 @@ class Compiled:
         bound: Bounds rows one after the other.
         bound_bundles: The same for rows in bundles.
         differentiate: The same for derivatives.
+        differentiate_bundles: The same for derivatives of rows in bundles.
         lanes: Numbers in a vector register: channels are padded to a multiple, or so many rows make a bundle.
     """
 
     bound: Entry
     bound_bundles: Entry
     differentiate: Entry
+    differentiate_bundles: Entry
     lanes: int
 
 
@@ -104,7 +117,9 @@ def compiled(dtype: torch.dtype, lanes: int | None = None) -> Compiled | None:
     library = _loaded(dtype, SOURCES, width)
     if library is None:
         return None
-    entries = library.certtrain_substitute, library.certtrain_substitute_bundles, library.certtrain_differentiate
+    bound, bound_bundles = library.certtrain_substitute, library.certtrain_substitute_bundles
+    differentiate, differentiate_bundles = library.certtrain_differentiate, library.certtrain_differentiate_bundles
+    entries = bound, bound_bundles, differentiate, differentiate_bundles
     for entry in (*entries, library.certtrain_lanes):
         entry.restype = ctypes.c_int64
     for entry in entries:
@@ -160,13 +175,13 @@ def _warn(reason: str) -> None:
 
 
 @functools.cache
-def bundlers(dtype: torch.dtype) -> dict[int, Entry]:
+def bundlers(dtype: torch.dtype) -> dict[int, Compiled]:
     """How many rows a bundle may have -> the code for such bundles: for the widest vectors and for half of them."""
     widest = compiled(dtype)
     if widest is None:
         return {}
     narrow = compiled(dtype, widest.lanes // 2) if widest.lanes > 2 else None
-    return {code.lanes: code.bound_bundles for code in (widest, narrow) if code is not None}
+    return {code.lanes: code for code in (widest, narrow) if code is not None}
 
 
 def _library(sources: Sequence[Path], definitions: tuple[str, ...]) -> Path:

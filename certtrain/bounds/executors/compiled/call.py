@@ -8,10 +8,19 @@ import torch
 from torch import Tensor
 
 from certtrain.bounds.executors.compiled.boundary import check_task
-from certtrain.bounds.executors.compiled.build import Compiled, bundlers, compiled
 from certtrain.bounds.executors.compiled.derivatives import differentiate
-from certtrain.bounds.executors.compiled.steps import pad, whole
-from certtrain.bounds.executors.compiled.task import Given, Job, header, laid_out, numbers_of_steps, rows_at_once, run
+from certtrain.bounds.executors.compiled.steps import Kind
+from certtrain.bounds.executors.compiled.task import (
+    Given,
+    Job,
+    code_for,
+    header,
+    in_bundles,
+    laid_out,
+    numbers_of_steps,
+    rows_at_once,
+    run,
+)
 
 
 def substitute(
@@ -50,8 +59,7 @@ class _Substitute(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, by_lower: Tensor) -> tuple[Tensor | None, ...]:
         tensors = [x.contiguous() for x in ctx.saved_tensors]
-        entry = _compiled(by_lower.dtype).differentiate
-        return None, None, *differentiate(entry, ctx.job, tensors, by_lower.contiguous(), ctx.needs_input_grad[2:])
+        return None, None, *differentiate(ctx.job, tensors, by_lower.contiguous(), ctx.needs_input_grad[2:])
 
     @staticmethod
     def vmap(
@@ -72,14 +80,15 @@ def _bound(job: Job, wanted: Given | None, tensors: list[Given], members: int) -
     lower = torch.empty((members, len(job.rows)), dtype=start.dtype)
     if not lower.numel():
         return lower
-    program, elements = job.program, start.shape[-1]
+    program, elements = job.program(job.bundle), start.shape[-1]
     check_task(job, program, members, tensors, [] if wanted is None else [wanted])
+    constant = _unless_finite(*tensors[:2]) if program.steps[0].kind is Kind.LINES else tensors[1]
+    code = code_for(job.bundle, start.dtype)
     if job.bundle is None:
-        entry, block = _compiled(start.dtype).bound, rows_at_once(job, start, threads)
+        entry, block = code.bound, rows_at_once(job, start, threads)
     else:
-        entry, block = bundlers(start.dtype)[job.bundle], job.bundle
-        start = _in_bundles(start, block)
-    given = [(start, has_members), tensors[1], *laid_out(program, tensors[2:])]
+        entry, block, start = code.bound_bundles, job.bundle, in_bundles(start, job.bundle)
+    given = [(start, has_members), constant, *laid_out(program, tensors[2:])]
     steps = numbers_of_steps(program, given[2:])
     task = header(job, program, wanted, given, steps, elements)
     sizes = members, block, program.space, program.operations
@@ -87,13 +96,7 @@ def _bound(job: Job, wanted: Given | None, tensors: list[Given], members: int) -
     return lower
 
 
-def _in_bundles(start: Tensor, lanes: int) -> Tensor:
-    """[..., forms, elements] -> [..., forms / lanes, elements, lanes], with zeros up to whole bundles."""
-    forms, elements = start.shape[-2:]
-    return pad(start, whole(forms, lanes), elements).unflatten(-2, (-1, lanes)).mT.contiguous()
-
-
-def _compiled(dtype: torch.dtype) -> Compiled:
-    code = compiled(dtype)
-    assert code is not None
-    return code
+def _unless_finite(start: Given, constant: Given) -> Given:
+    """The constants, NaN for forms that are not finite: a ReLU may block what is not, before anybody reads it."""
+    (forms, members), (added, also) = start, constant
+    return (added + 0 * forms.abs().amax(-1)).contiguous(), members or also

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from certtrain.bounds.executors.base import Executor
 from certtrain.bounds.executors.compiled.build import bundlers, compiled
-from certtrain.bounds.executors.compiled.bundling import bundle_size
+from certtrain.bounds.executors.compiled.bundling import Cheapest, Layout
 from certtrain.bounds.executors.compiled.call import substitute
 from certtrain.bounds.executors.compiled.program import chain, operands
 from certtrain.bounds.executors.compiled.steps import Operands
@@ -19,9 +18,6 @@ from certtrain.bounds.executors.compiled.task import Job
 from certtrain.bounds.rows.descent import Descent
 from certtrain.bounds.rows.selection import RowIndex, Selection
 from certtrain.networks.kernels import is_differentiated
-
-# (rows, sizes that bundles may have, rows that a thread may hold) -> the size of bundles; None for rows one by one.
-Layout = Callable[..., int | None]
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class Compiled(Executor):
         layout: How rows are laid out.
     """
 
-    layout: Layout = bundle_size
+    layout: Layout = field(default_factory=Cheapest)
 
     def covers(self, descent: Descent) -> int | None:
         """See `Executor`: the first operations behind the input, as far as the network does not branch."""
@@ -49,7 +45,7 @@ class Compiled(Executor):
         data = start.flat.to(descent.like.dtype)
         job = self.job(descent, selection.indices())
         given = Operands(descent.passage.values, descent.linearization, descent.passage.anchor)
-        tensors = [x.to(data.dtype) for x in operands(job.program, given)]
+        tensors = [x.to(data.dtype) for x in operands(job.program(job.bundle), given)]
         carried = descent.carried.constant
         constant = data.new_zeros((1, data.shape[1])) if carried is None else carried.to(data.dtype)
         chosen = None if wanted is None else wanted.to(data.dtype).flatten()
@@ -63,9 +59,18 @@ class Compiled(Executor):
         assert code is not None
         # Without a budget it keeps to the cache by itself, in every thread.
         most = sys.maxsize if passage.memory_mb is None else descent.rows_at_once(0)
-        bundle = self.layout(rows, bundlers(dtype), most // torch.get_num_threads())
+        bundle = self.layout.of_bounds(rows, bundlers(dtype), most // torch.get_num_threads())
         return Job(
-            passage.graph, passage.anchor, descent.linearization, index, start.reach, rows, bundle, code.lanes, most
+            passage.graph,
+            passage.anchor,
+            descent.linearization,
+            index,
+            start.reach,
+            rows,
+            self.layout,
+            bundle,
+            code.lanes,
+            most,
         )
 
 

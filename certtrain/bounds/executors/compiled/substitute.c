@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "adjoints.h"
+#include "bundle_adjoints.h"
 #include "bundles.h"
 
 /* GOMP_parallel of the OpenMP library that torch uses. */
@@ -146,8 +147,8 @@ static int bound_rows(Worker *worker) {
     Place *place = &worker->progress->places[worker->thread];
     int64_t index[t->block];
     real *memory = NULL;
-    /* Behind the rows, room for what bundles note: at most two int32 for each number of a row. */
-    const int64_t numbers = 2 * (t->block + 1) * t->space + 2 * LANES;
+    /* Behind the rows, room for what bundles note: at most four int32 for each number of a row. */
+    const int64_t numbers = 2 * (t->block + 2) * t->space + 2 * LANES;
     if (posix_memalign((void **)&memory, VECTOR_BYTES, sizeof(real) * numbers)) return NO_MEMORY;
     int state = FINISHED;
     while (state == FINISHED) {
@@ -244,6 +245,33 @@ static int differentiate_rows(Worker *worker) {
     return over ? UNFINISHED : FINISHED;
 }
 
+/* The next rows of a place that a bundle takes, none of which has the derivative zero; the row behind them. */
+static int64_t next_bundle(const Task *t, int64_t row, int64_t *index, int64_t *count) {
+    for (*count = 0; row < t->rows; row++) {
+        if (t->by_lower[row] == 0) continue;
+        if (*count == LANES || (*count && !share_a_place(t, row, index[0]))) break;
+        index[(*count)++] = row;
+    }
+    return row;
+}
+
+/* The same in bundles. */
+static int differentiate_bundles(Worker *worker) {
+    const Task *t = worker->task;
+    int64_t *next = &worker->progress->places[worker->thread].row, index[LANES], count;
+    real *memory = NULL;
+    if (posix_memalign((void **)&memory, VECTOR_BYTES, sizeof(real) * bundle_memory(t))) return NO_MEMORY;
+    int over = 0;
+    for (int64_t row = *next; row < t->rows && !over; row = *next) {
+        *next = next_bundle(t, row, index, &count);
+        if (!count || t->image[index[0]] % worker->threads != worker->thread) continue;
+        differentiate_bundle(t, worker->thread, index, count, memory);
+        over = is_over(worker, AGAIN_AND_BACK * count);
+    }
+    free(memory);
+    return over ? UNFINISHED : FINISHED;
+}
+
 /* What the threads of one call share. */
 typedef struct {
     Worker worker;
@@ -302,6 +330,14 @@ int64_t certtrain_substitute_bundles(const Task *task, int64_t threads, Parallel
 int64_t certtrain_differentiate(const Task *task, int64_t threads, Parallel parallel, Progress *progress, double seconds) {
     const Worker worker = {.task = task, .progress = progress, .threads = threads};
     return in_threads(worker, seconds, parallel, differentiate_rows);
+}
+
+/* The same in bundles. Of weights, derivatives are laid out [taps][channels after the step][before it, padded], of thin
+ * convolutions [before it][window, padded]; starting forms are in bundles. */
+int64_t certtrain_differentiate_bundles(const Task *task, int64_t threads, Parallel parallel, Progress *progress,
+                                        double seconds) {
+    const Worker worker = {.task = task, .progress = progress, .threads = threads};
+    return in_threads(worker, seconds, parallel, differentiate_bundles);
 }
 
 /* Numbers in a vector: what channels are padded to, and rows in a bundle. */

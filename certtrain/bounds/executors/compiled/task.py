@@ -8,11 +8,14 @@ from enum import IntEnum
 from functools import cached_property
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from certtrain.bounds.executors.compiled.build import Entry
+from certtrain.bounds.executors.compiled.build import Compiled, Entry, bundlers, compiled
+from certtrain.bounds.executors.compiled.bundling import Layout
 from certtrain.bounds.executors.compiled.pool import parallel
 from certtrain.bounds.executors.compiled.program import Program, translate
+from certtrain.bounds.executors.compiled.steps import pad, whole
 from certtrain.bounds.rows.anchor import Anchor
 from certtrain.bounds.rows.passage import Linearization
 from certtrain.bounds.rows.reach import Reach
@@ -52,6 +55,7 @@ class Job:
         start: The operation that they read.
         reach: Patches that the starting forms hold; None for whole layers.
         rows: What to bound.
+        layout: Chooses how derivatives are computed.
         bundle: Rows of a bundle; None where rows are bounded one after the other.
         lanes: Numbers in a vector.
         most_rows: Rows that may be held at a time.
@@ -63,6 +67,7 @@ class Job:
     start: int
     reach: Reach | None
     rows: RowIndex
+    layout: Layout
     bundle: int | None
     lanes: int
     most_rows: int
@@ -77,10 +82,9 @@ class Job:
         """The steps of bundles."""
         return translate(self.graph, self.anchor, self.linearization, self.start, self.reach, lanes=1)
 
-    @property
-    def program(self) -> Program:
-        """The steps that bounds take."""
-        return self.alone if self.bundle is None else self.bundled
+    def program(self, bundle: int | None) -> Program:
+        """The steps of rows in bundles of a size, or of those one after the other."""
+        return self.alone if bundle is None else self.bundled
 
 
 def header(
@@ -110,6 +114,19 @@ def laid_out(program: Program, given: list[Given]) -> list[Given]:
     """Operands as the program wants them."""
     operands = (operand for step in program.steps for operand in step.operands)
     return [(operand.laid_out(x), has) for operand, (x, has) in zip(operands, given, strict=True)]
+
+
+def code_for(bundle: int | None, dtype: torch.dtype) -> Compiled:
+    """The code that takes bundles of a size, or rows one after the other."""
+    code = compiled(dtype) if bundle is None else bundlers(dtype)[bundle]
+    assert code is not None
+    return code
+
+
+def in_bundles(start: Tensor, lanes: int) -> Tensor:
+    """[..., forms, elements] -> [..., forms / lanes, elements, lanes], with zeros up to whole bundles."""
+    forms, elements = start.shape[-2:]
+    return pad(start, whole(forms, lanes), elements).unflatten(-2, (-1, lanes)).mT.contiguous()
 
 
 def rows_at_once(job: Job, start: Tensor, threads: int) -> int:

@@ -1,0 +1,114 @@
+/* The derivatives of products of bundles: in what they read, and in their weights. */
+#pragma once
+#include "bundle_sums.h"
+#include "steps.h"
+
+static void bundle_convolve_adjoint(const Step *s, const State *at, int64_t depth, const Passed *reached, const vec *d,
+                                    int64_t rows, real *scratch, vec *before, real *by_weight) {
+    const int64_t c = s->channels, kh = s->kernel[0], kw = s->kernel[1], sh = s->stride[0], sw = s->stride[1];
+    const int64_t wide = vectors(depth), padded = wide * LANES;
+    const Region r = at->region, n = widened(s, r);
+    Tap tapped[kh * kw];
+    for (int64_t y = 0; y < r.h; y++)
+        for (int64_t x = 0; x < r.w; x++) {
+            const int64_t top = (r.y + y) * sh - s->padding[0] - n.y, left = (r.x + x) * sw - s->padding[1] - n.x;
+            int64_t taps = 0;
+            for (int64_t ky = most(0, -top); ky < least(kh, n.h - top); ky++)
+                for (int64_t kx = most(0, -left); kx < least(kw, n.w - left); kx++) {
+                    const real *w = s->transposed + (ky * kw + kx) * c * depth;
+                    tapped[taps] = tap(reached, (top + ky) * n.w + left + kx, d, c, w);
+                    taps += tapped[taps].depth > 0;
+                }
+            const int64_t pixel = y * r.w + x;
+            pixel_sums(&at->passed, pixel, depth, taps, tapped, depth, before + pixel * depth);
+        }
+    turn(at->row, &at->passed, r.h * r.w, depth, rows, scratch);
+    const real *in[kh * kw * wide];
+    real *by[kh * kw * wide];
+    for (int64_t i = 0, pixel = 0; i < n.h; i++)
+        for (int64_t j = 0; j < n.w; j++, pixel++) {
+            if (reached->known && !reached->count[pixel]) continue;
+            const int64_t py = n.y + i + s->padding[0], px = n.x + j + s->padding[1];
+            int64_t places = 0;
+            for (int64_t ky = py % sh; ky < kh; ky += sh) {
+                const int64_t y = floor_div(py - ky, sh) - r.y;
+                if (y < 0 || y >= r.h) continue;
+                for (int64_t kx = px % sw; kx < kw; kx += sw) {
+                    const int64_t x = floor_div(px - kx, sw) - r.x;
+                    if (x < 0 || x >= r.w) continue;
+                    for (int64_t v = 0; v < wide; v++, places++) {
+                        in[places] = scratch + (y * r.w + x) * rows * padded + v * LANES;
+                        by[places] = by_weight + (ky * kw + kx) * c * padded + v * LANES;
+                    }
+                }
+            }
+            outer_of_pixel(reached, pixel, c, d, rows, padded, places, in, by, padded);
+        }
+}
+
+/* Onto few channels: windows of derivatives in the lanes, [row][kernel, padded]. */
+static void bundle_convolve_thin_adjoint(const Step *s, const State *at, int64_t depth, const vec *d, int64_t rows,
+                                         real *scratch, vec *before, real *by_weight) {
+    const int64_t c = s->channels, kh = s->kernel[0], line = s->kernel[1] * c, wide = vectors(kh * line);
+    const Region r = at->region, n = widened(s, r);
+    const int64_t lines = most(0, (r.h - 1) * s->stride[0] + kh), width = most(0, ((r.w - 1) * s->stride[1]) * c + line);
+    const int64_t window = wide * LANES, layer = lines * width;
+    real *windows = scratch + rows * layer + LANES;
+    const int64_t above = n.y - (r.y * s->stride[0] - s->padding[0]), aside = n.x - (r.x * s->stride[1] - s->padding[1]);
+    memset(scratch, 0, sizeof(real) * (rows * layer + LANES));
+    for (int64_t y = 0; y < n.h; y++)
+        for (int64_t i = 0; i < n.w * c; i++)
+            for (int64_t row = 0; row < rows; row++)
+                scratch[row * layer + (above + y) * width + aside * c + i] = d[y * n.w * c + i][row];
+    Tap tapped[kh];
+    const real *in[wide];
+    real *by[wide];
+    for (int64_t v = 0; v < wide; v++) in[v] = windows + v * LANES, by[v] = by_weight + v * LANES;
+    for (int64_t y = 0, pixel = 0; y < r.h; y++)
+        for (int64_t x = 0; x < r.w; x++, pixel++) {
+            const int64_t top = y * s->stride[0] - above, left = (x * s->stride[1] - aside) * c;
+            const int64_t first = most(0, -left), end = least(line, n.w * c - left);
+            int64_t taps = 0;
+            for (int64_t ky = most(0, -top); ky < least(kh, n.h - top); ky++)
+                if (first < end)
+                    tapped[taps++] = (Tap){d + (top + ky) * n.w * c + left + first,
+                                           s->transposed + (ky * line + first) * depth, NULL, end - first};
+            pixel_sums(&at->passed, pixel, depth, taps, tapped, depth, before + pixel * depth);
+            if (at->passed.known && !at->passed.count[pixel]) continue;
+            for (int64_t row = 0; row < rows; row++)
+                for (int64_t ky = 0; ky < kh; ky++) /* what is written behind a line is written over, or never read */
+                    copy_over(windows + row * window + ky * line,
+                              scratch + row * layer + (y * s->stride[0] + ky) * width + x * s->stride[1] * c, line);
+            outer_of_pixel(&at->passed, pixel, depth, at->row, rows, window, wide, in, by, window);
+        }
+}
+
+static void bundle_multiply_adjoint(const Step *s, const State *at, int64_t depth, const Passed *reached, const vec *d,
+                                    int64_t rows, real *scratch, vec *before, real *by_weight) {
+    const int64_t c = s->channels, pixels = s->height * s->width, wide = vectors(depth), padded = wide * LANES;
+    Tap tapped[pixels];
+    const real *in[wide];
+    real *by[wide];
+    int64_t taps = 0;
+    for (int64_t pixel = 0; pixel < pixels; pixel++) {
+        tapped[taps] = tap(reached, pixel, d, c, s->transposed + pixel * c * depth);
+        taps += tapped[taps].depth > 0;
+    }
+    pixel_sums(&at->passed, 0, depth, taps, tapped, depth, before);
+    turn(at->row, &at->passed, 1, depth, rows, scratch);
+    for (int64_t v = 0; v < wide; v++) in[v] = scratch + v * LANES, by[v] = by_weight + v * LANES;
+    for (int64_t pixel = 0; pixel < pixels; pixel++) {
+        outer_of_pixel(reached, pixel, c, d, rows, padded, wide, in, by, padded);
+        for (int64_t v = 0; v < wide; v++) by[v] += c * padded;
+    }
+}
+
+/* Vectors that derivatives in the weights of a step are made of. */
+static int64_t scratch_of(const Step *s, int64_t height, int64_t width, int64_t depth) {
+    const int64_t c = s->channels;
+    if (s->kind == CONVOLUTION) return height * width * vectors(depth) * LANES;
+    if (s->kind == LINEAR) return vectors(depth) * LANES;
+    if (s->kind != THIN_CONVOLUTION) return 0;
+    const int64_t lines = height * s->stride[0] + s->kernel[0], columns = width * s->stride[1] + s->kernel[1];
+    return lines * columns * c + (vectors(s->kernel[0] * s->kernel[1] * c) + 2) * LANES;
+}
