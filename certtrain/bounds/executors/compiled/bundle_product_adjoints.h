@@ -86,11 +86,12 @@ static void bundle_convolve_thin_adjoint(const Step *s, const State *at, int64_t
 static void bundle_multiply_adjoint(const Step *s, const State *at, int64_t depth, const Passed *reached, const vec *d,
                                     int64_t rows, real *scratch, vec *before, real *by_weight) {
     const int64_t c = s->channels, pixels = s->height * s->width, wide = vectors(depth), padded = wide * LANES;
-    Tap tapped[pixels];
+    Tap *tapped = (Tap *)(scratch + LANES * padded); /* a layer may have more pixels than there is room for on a stack */
     const real *in[wide];
     real *by[wide];
-    int64_t taps = 0;
-    for (int64_t pixel = 0; pixel < pixels; pixel++) {
+    int64_t taps = reached->known ? 0 : 1;
+    tapped[0] = (Tap){d, s->transposed, NULL, pixels * c}; /* pixels make no difference */
+    for (int64_t pixel = 0; reached->known && pixel < pixels; pixel++) {
         tapped[taps] = tap(reached, pixel, d, c, s->transposed + pixel * c * depth);
         taps += tapped[taps].depth > 0;
     }
@@ -107,7 +108,7 @@ static void bundle_multiply_adjoint(const Step *s, const State *at, int64_t dept
 static int64_t scratch_of(const Step *s, int64_t height, int64_t width, int64_t depth) {
     const int64_t c = s->channels;
     if (s->kind == CONVOLUTION) return height * width * vectors(depth) * LANES;
-    if (s->kind == LINEAR) return vectors(depth) * LANES;
+    if (s->kind == LINEAR) return vectors(depth) * LANES + (s->height * s->width * sizeof(Tap) / sizeof(vec)) + 1;
     if (s->kind != THIN_CONVOLUTION) return 0;
     const int64_t lines = height * s->stride[0] + s->kernel[0], columns = width * s->stride[1] + s->kernel[1];
     return lines * columns * c + (vectors(s->kernel[0] * s->kernel[1] * c) + 2) * LANES;
