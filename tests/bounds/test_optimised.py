@@ -1,16 +1,14 @@
-"""Optimised bounds: derivatives, what the ascent promises, and alpha_crown between deeppoly and the exact minimum."""
+"""Optimised bounds: derivatives, and what the ascent promises."""
 
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from branches import Parallel
-from cases import Case, make_case
-from torch import Tensor, nn
+from cases import Case
+from optimised_cases import OPTIMISED, drawn, optimised
 
-import certtrain
 from certtrain.activations import Interval
-from certtrain.bounds import Box, build, margin_spec
+from certtrain.bounds import Box, build
 from certtrain.bounds.analysis import Given
 from certtrain.bounds.optimised import hidden as hidden_bounds
 from certtrain.bounds.optimised import kernels
@@ -21,50 +19,12 @@ from certtrain.bounds.optimised.passes import Backward, Start, backward, carry
 from certtrain.bounds.optimised.region import Region
 from certtrain.bounds.optimised.space import Space
 from certtrain.bounds.relaxation.alpha_crown import AlphaCrown
-from certtrain.certify.milp import exact_minimum
-from certtrain.errors import ConfigError
-from certtrain.networks import parameters, trace
 from certtrain.networks.ops import Activation
-from certtrain.testing import Subject
-
-IMAGE = (2, 6, 5)
-CLASSES = 3
 
 
-def convolutional(*layers: nn.Module) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(2, 4, 3, padding=1),
-        nn.ReLU(),
-        *layers,
-        nn.Flatten(),
-        nn.LazyLinear(6),
-        nn.ReLU(),
-        nn.Linear(6, CLASSES),
-    )
-
-
-NETWORKS = {
-    "parallel": Parallel,
-    "pooled": lambda: convolutional(nn.AvgPool2d(2), nn.Conv2d(4, 3, 2), nn.ReLU()),
-    "maximum": lambda: convolutional(nn.MaxPool2d(2)),
-    "curved": lambda: convolutional(nn.Conv2d(4, 3, 2, stride=2), nn.Sigmoid()),
-}
-
-
-@pytest.fixture(params=[*NETWORKS, "residual"], scope="module")
+@pytest.fixture(params=OPTIMISED, scope="module")
 def network(request: pytest.FixtureRequest) -> Case:
-    if request.param == "residual":
-        return make_case("residual")
-    torch.manual_seed(1)
-    module = NETWORKS[request.param]()
-    module(torch.zeros(1, *IMAGE))
-    for parameter in module.parameters():
-        parameter.data.mul_(2.0 if parameter.dim() > 1 else 1.0)
-    return Subject.of(module.double(), IMAGE)
-
-
-def drawn(*shape: int, seed: int) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return optimised(request.param)
 
 
 @dataclass(frozen=True)
@@ -237,109 +197,6 @@ def test_images_one_by_one_have_the_same_bounds(network: Case, slack: float, mon
         for index, z in together.hidden.items():
             torch.testing.assert_close(apart.hidden[index].lower, z.lower, rtol=1e-9, atol=1e-10)
             torch.testing.assert_close(apart.hidden[index].upper, z.upper, rtol=1e-9, atol=1e-10)
-
-
-def test_alpha_crown_lies_between_deeppoly_and_the_truth(network: Case) -> None:
-    box = network.box(0.03)
-    found = AlphaCrown(iterations=10).bound(network.graph, network.params, box, network.spec)
-    lower, upper = found.lower, found.upper
-    plain = build("deeppoly").bound(network.graph, network.params, box, network.spec)
-    assert (lower >= plain.lower).all()
-    assert (upper <= plain.upper).all()
-    assert (lower > plain.lower + 1e-4).any()
-    for seed in range(50):
-        share = drawn(*box.lower.shape, seed=seed)
-        x = box.lower + (box.upper - box.lower) * (share.round() if seed % 2 else share)
-        margins = network.margins(x)
-        assert (lower <= margins + 1e-9).all()
-        assert (margins <= upper + 1e-9).all()
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_alpha_crown_is_never_above_the_exact_minimum(seed: int) -> None:
-    torch.manual_seed(seed)
-    layers = [nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 7), nn.ReLU(), nn.Linear(7, CLASSES)]
-    module = nn.Sequential(*layers).double().requires_grad_(False)
-    graph, params = trace(module, (4,)), parameters(module)
-    box, spec = Box.linf(drawn(1, 4, seed=seed), 0.3), margin_spec([seed % CLASSES], CLASSES).double()
-    exact = exact_minimum(graph, params, box, spec)
-    found = AlphaCrown(iterations=40).bound(graph, params, box, spec, "lower").lower
-    plain = build("deeppoly").bound(graph, params, box, spec, "lower").lower
-    assert (plain <= found).all()
-    assert (found <= exact.upper + 1e-9).all()
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_tighter_inner_bounds_never_cost_what_deeppoly_proves(seed: int) -> None:
-    """They change the slopes that rows begin with: with one step this one fell behind by more than one."""
-    case = make_case("residual_mlp", seed)
-    plain = build("deeppoly").bound(case.graph, case.params, case.box(0.1), case.spec)
-    for iterations in (1, 3):
-        found = AlphaCrown(iterations=iterations).bound(case.graph, case.params, case.box(0.1), case.spec)
-        assert (found.lower >= plain.lower).all()
-        assert (found.upper <= plain.upper).all()
-
-
-def test_no_step_is_deeppoly(network: Case) -> None:
-    box = network.box(0.1)
-    found = AlphaCrown(iterations=0).analyse(network.graph, network.params, box, network.spec)
-    expected = build("deeppoly").analyse(network.graph, network.params, box, network.spec)
-    assert torch.equal(found.bounds.lower, expected.bounds.lower)
-    assert torch.equal(found.bounds.upper, expected.bounds.upper)
-    for index, z in found.hidden.items():
-        assert torch.equal(z.lower, expected.hidden[index].lower)
-
-
-def test_pieces_and_precision_change_next_to_nothing(network: Case) -> None:
-    """The budget cuts rows into pieces; slopes of another precision are close to as good."""
-    box, spec = network.box(0.05)[slice(0, 2)], network.spec[:2]
-    found = [
-        AlphaCrown(iterations=3, **options).analyse(network.graph, network.params, box, spec, "lower")
-        for options in ({}, {"memory_mb": 0.2}, {"memory_mb": 500}, {"executor": "tensors"}, {"search": "single"})
-    ]
-    for other in found[1:4]:
-        torch.testing.assert_close(other.bounds.lower, found[0].bounds.lower, rtol=0, atol=1e-8)
-        for index, z in other.hidden.items():
-            torch.testing.assert_close(z.upper, found[0].hidden[index].upper, rtol=0, atol=1e-8)
-    torch.testing.assert_close(found[4].bounds.lower, found[0].bounds.lower, rtol=1e-2, atol=1e-2)
-    assert found[4].bounds.lower.dtype == torch.float64
-
-
-def test_a_population_is_bounded_like_its_members_after_several_steps(network: Case) -> None:
-    stacked = {k: torch.stack([p, 1.1 * p]) for k, p in network.params.items()}
-    box, spec = network.box(0.02)[slice(0, 1)], network.spec[:1]
-
-    def lower(params: dict[str, Tensor]) -> Tensor:
-        return AlphaCrown(iterations=3).bound(network.graph, params, box, spec, "lower").lower
-
-    together = torch.func.vmap(lower)(stacked)
-    for i in range(2):
-        torch.testing.assert_close(together[i], lower({k: p[i] for k, p in stacked.items()}), rtol=0, atol=1e-8)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"iterations": -1}, "relaxation.iterations must be a whole number >= 0, got -1"),
-        ({"iterations": 2.5}, "relaxation.iterations must be a whole number >= 0, got 2.5"),
-        ({"iterations": True}, "relaxation.iterations must be a whole number >= 0, got True"),
-        ({"search": "half"}, "relaxation.search must be one of own, single, got 'half'"),
-        ({"lower_slope": "zero"}, "relaxation alpha_crown has no option 'lower_slope'"),
-        ({"memory_mb": 0}, "relaxation.memory_mb must be a positive number"),
-        ({"backend": "auto_lirpa"}, "one of ibp, crown_ibp, deeppoly"),
-    ],
-)
-@pytest.mark.usefixtures("as_users_call")
-def test_mistakes_are_one_line(options: dict, message: str) -> None:
-    with pytest.raises(ConfigError, match=message) as caught:
-        build("alpha_crown", **options)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_budget_below_one_row_is_refused() -> None:
-    case = make_case("strided")
-    with pytest.raises(ConfigError, match="memory_mb=1e-05 is too small"):
-        certtrain.bound(case.network, case.box(0.1), build("alpha_crown", memory_mb=1e-5))
 
 
 def test_a_step_by_compiled_code_is_a_step_of_adam(network: Case, monkeypatch: pytest.MonkeyPatch) -> None:
