@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from certtrain.bounds import Bounds, Box, build, margin_spec
 from certtrain.bounds.executors import EXECUTORS, Compiled, Executor, TensorOperations
-from certtrain.bounds.executors.compiled.bundling import Layout
+from certtrain.bounds.executors.compiled.bundling import Bundling
 from certtrain.bounds.rows.descent import Descent
 from certtrain.bounds.rows.selection import RowIndex, Selection
 from certtrain.networks import Graph, Params, parameters, trace
@@ -77,11 +77,39 @@ def bounds(
     return build(**RELAXATIONS[name], executor=executor).bound(graph, params, Box.linf(inputs, eps), spec)
 
 
+def curved() -> tuple[Graph, Params, Tensor]:
+    """Lower lines with intercepts, a factor for each channel, activations one behind the other."""
+    torch.manual_seed(2)
+    network = nn.Sequential(
+        nn.Conv2d(2, 6, 3, stride=2),
+        nn.BatchNorm2d(6),
+        nn.Sigmoid(),
+        nn.Conv2d(6, 5, 2),
+        nn.Hardtanh(-1.0, 0.0),
+        nn.LeakyReLU(0.3),
+        nn.Conv2d(5, 7, 2, padding=1),
+        nn.BatchNorm2d(7),
+        nn.ReLU6(),
+        nn.Flatten(),
+        nn.LazyLinear(9),
+        nn.Tanh(),
+        nn.Linear(9, 4),
+    ).eval()
+    network(torch.zeros(1, 2, 9, 9))
+    network[3].bias.data.add_(0.2)  # so that many are above zero, where the next activation blocks them
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    graph = trace(network, (2, 9, 9))
+    return graph, {k: p.detach() for k, p in parameters(network).items()}, torch.rand(3, 2, 9, 9)
+
+
 LAYOUTS = ["alone", "narrow bundles", "wide bundles"]
 
 
 @dataclass(frozen=True)
-class Always(Layout):
+class Always(Bundling):
     """One layout, whatever is fastest."""
 
     name: str

@@ -24,8 +24,8 @@ class Lines:
     """Lines around an activation on intervals of its inputs z, each tensor [batch, *shape of z].
 
     lower_slope · z + lower_intercept <= f(z) <= (lower_slope + gap) · z + upper_intercept, summed over the inputs of
-    one output where an activation has several. Where all of them are zero, they must not depend on z to first order:
-    such neurons are blocked, and derivatives pass over them.
+    one output where an activation has several. Where all tensors are zero, none may depend on z or on given slopes to
+    first order: such neurons are blocked, and derivatives pass over them.
 
     Attributes:
         lower_slope: Of the lower line.

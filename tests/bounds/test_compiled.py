@@ -15,6 +15,7 @@ from compiled_cases import (
     Network,
     awkward,
     bounds,
+    curved,
     gradient,
     in_layout,
     quiet,
@@ -22,7 +23,7 @@ from compiled_cases import (
 )
 from torch import Tensor, nn
 
-from certtrain.bounds import Box, build, margin_spec
+from certtrain.bounds import Box, Given, build, margin_spec
 from certtrain.bounds.executors import Compiled, TensorOperations
 from certtrain.bounds.executors.compiled import task
 from certtrain.bounds.executors.compiled.bundling import Cheapest
@@ -39,7 +40,7 @@ def is_a_chain(case: Case) -> bool:
 
 
 @needs_compiler
-@pytest.mark.parametrize("network", [wide, quiet, awkward])
+@pytest.mark.parametrize("network", [wide, quiet, awkward, curved])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", RELAXATIONS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-12)])
@@ -126,8 +127,8 @@ def test_threads_of_its_own_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @needs_compiler
-@pytest.mark.parametrize("network", [wide, quiet, awkward])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("network", [wide, quiet, awkward, curved])
+@pytest.mark.parametrize("layout", [*LAYOUTS, "cheapest"])
 @pytest.mark.parametrize("name", RELAXATIONS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-4), (torch.float64, 1e-9)])
 def test_compiled_gradients_are_those_of_tensor_operations(
@@ -136,7 +137,8 @@ def test_compiled_gradients_are_those_of_tensor_operations(
     graph, params, inputs = network()
     params, inputs = {k: p.to(dtype) for k, p in params.items()}, inputs.to(dtype)
     expected = gradient(name, graph, params, inputs, TENSORS)
-    for key, found in gradient(name, graph, params, inputs, in_layout(layout)).items():
+    executor = COMPILED if layout == "cheapest" else in_layout(layout)
+    for key, found in gradient(name, graph, params, inputs, executor).items():
         torch.testing.assert_close(found, expected[key], rtol=tolerance, atol=tolerance, msg=key)
 
 
@@ -192,6 +194,32 @@ def test_autocast_and_nested_vmap_change_nothing() -> None:
     with torch.no_grad():
         found = torch.func.vmap(torch.func.vmap(lower))(nested)[0, 0]
     torch.testing.assert_close(found, build("crown_ibp").bound(graph, params, box, spec, "lower").lower)
+
+
+@needs_compiler
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("network", [quiet, curved])
+def test_multipliers_and_slopes_have_gradients_too(network: Network, layout: str) -> None:
+    """Slopes of zero among them, where derivatives matter that lines hide."""
+    graph, params, inputs = network()
+    params, inputs = {k: p.double() for k, p in params.items()}, inputs.double()
+    box, spec = Box.linf(inputs, 0.3), margin_spec(torch.arange(3), 4).double()
+    results = graph.results(params, inputs)
+    read = [op.inputs[0] for _, op in graph.activations]
+    splits = {
+        i: torch.where(results[i].abs() > results[i].abs().median(), results[i].sign(), 0.0).detach() for i in read[1:]
+    }
+    multipliers = {i: (0.3 + 0.1 * x.detach().abs()).requires_grad_() for i, x in enumerate(results) if i in splits}
+    slopes = {i: torch.zeros_like(results[op.inputs[0]]).requires_grad_() for i, op in graph.activations}
+    leaves = [*multipliers.values(), *slopes.values()]
+    found = []
+    for executor in (in_layout(layout), TENSORS):
+        given = Given(splits=splits, multipliers=multipliers, slopes=slopes)
+        analysis = build("crown_ibp", executor=executor).analyse(graph, params, box, spec, "lower", given)
+        found.append(torch.autograd.grad(analysis.bounds.lower.sum(), leaves, materialize_grads=True))
+    for own, expected in zip(*found, strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-10)
+    assert all((x != 0).any() for x in found[0][: len(multipliers)])
 
 
 @needs_compiler
@@ -269,7 +297,9 @@ def test_numbers_that_are_none_stay_visible(name: str, value: float) -> None:
 @pytest.mark.parametrize("name", RELAXATIONS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("kind", ["matrices", "convolutions"])
-def test_a_weight_that_is_no_number_shows_behind_an_inactive_neuron(name, value: float, layout: str, kind: str) -> None:
+def test_a_weight_that_is_no_number_shows_behind_an_inactive_neuron(
+    name: str, value: float, layout: str, kind: str
+) -> None:
     """Its product with zero is NaN in the network, so the bounds must not pass over it with the neuron."""
     if kind == "matrices":
         layers = [nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 8, bias=False), nn.ReLU(), nn.Linear(8, 3)]

@@ -77,8 +77,9 @@ def test_bounds_are_bitwise_those_of_one_call(name, network, layout, calls: list
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", ["crown_ibp", "deeppoly"])
-def test_gradients_are_bitwise_those_of_one_call(name: str, layout: str, calls: list[int]) -> None:
-    graph, params, inputs = wide()
+@pytest.mark.parametrize("network", [wide, quiet])
+def test_gradients_are_bitwise_those_of_one_call(network, name: str, layout: str, calls: list[int]) -> None:
+    graph, params, inputs = network()
     executor = in_layout(layout)
 
     def compute() -> Tensor:

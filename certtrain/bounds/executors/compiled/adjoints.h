@@ -72,7 +72,7 @@ static void multiply_adjoint(const Step *s, int64_t rows, const real *row, int64
     products(&outer, 1, &row, &d, by_weight);
 }
 
-static void follow_lines_adjoint(const Step *s, int64_t image, Region r, const real *row, double by_lower, real *d) {
+static void follow_lines_adjoint(const Step *s, int64_t thread, int64_t image, Region r, const real *row, double by_lower, real *d) {
     const int64_t length = r.w * s->channels, pitch = length + 2 * s->halo * s->channels;
     const vec zero = {0}, g = zero + (real)by_lower;
     for (int64_t y = 0; y < r.h; y++) {
@@ -81,7 +81,7 @@ static void follow_lines_adjoint(const Step *s, int64_t image, Region r, const r
         real *by_line[3], *e = d + y * length;
         for (int k = 0; k < 3; k++) {
             line[k] = at(&s->operand[k], 0, image) + offset;
-            by_line[k] = of(&s->gradient[k], 0, image) + offset;
+            by_line[k] = of(&s->gradient[k], thread, image) + offset;
         }
         for (int64_t i = 0; i < length; i += LANES) {
             const vec v = *(const vec *)(x + i), after = *(vec *)(e + i);
@@ -97,14 +97,14 @@ static void follow_lines_adjoint(const Step *s, int64_t image, Region r, const r
 }
 
 /* A step that adds the form's value at a point, takes away how far it moves around one, or adds what is positive of it. */
-static void point_adjoint(const Step *s, int64_t image, Region r, const real *row, real by_lower, real *d) {
+static void point_adjoint(const Step *s, int64_t thread, int64_t image, Region r, const real *row, real by_lower, real *d) {
     const int64_t length = r.w * s->channels, pitch = length + 2 * s->halo * s->channels;
     const ivec all = first_of(LANES), rest = first_of((length - 1) % LANES + 1);
     const vec zero = {0}, one = zero + 1, g = zero + by_lower;
     for (int64_t y = 0; y < r.h; y++) {
         const int64_t offset = ((r.y + y) * s->width + r.x) * s->channels;
         const real *x = row + y * pitch + s->halo * s->channels, *point = at(&s->operand[0], 0, image) + offset;
-        real *by_point = s->gradient[0].data ? of(&s->gradient[0], 0, image) + offset : NULL, *e = d + y * length;
+        real *by_point = s->gradient[0].data ? of(&s->gradient[0], thread, image) + offset : NULL, *e = d + y * length;
         for (int64_t i = 0; i < length; i += LANES) {
             const ivec mask = i + LANES < length ? all : rest;
             const vec v = *(const vec *)(x + i);
@@ -117,10 +117,10 @@ static void point_adjoint(const Step *s, int64_t image, Region r, const real *ro
     }
 }
 
-static void shift_adjoint(const Step *s, int64_t image, Region r, const real *d) {
+static void shift_adjoint(const Step *s, int64_t thread, int64_t image, Region r, const real *d) {
     const int64_t length = r.w * s->channels;
     for (int64_t y = 0; y < r.h; y++) {
-        real *by = of(&s->gradient[0], 0, image) + ((r.y + y) * s->width + r.x) * s->channels;
+        real *by = of(&s->gradient[0], thread, image) + ((r.y + y) * s->width + r.x) * s->channels;
         for (int64_t i = 0; i < length; i += LANES) *(vec *)(by + i) += *(const vec *)(d + y * length + i);
     }
 }
@@ -153,4 +153,61 @@ static void unload(const Task *t, int64_t thread, int64_t row, Region r, const r
             for (int64_t k = 0; k < t->channels; k++) to[k] += d[(y * r.w + x) * t->padded + k];
         }
     of(&t->by_constant, thread, image)[t->form[row]] += t->by_lower[row];
+}
+
+/* The rows again, every state of them kept on a tape [states][block][space], then their derivatives.
+ * All rows are of one image. */
+static void differentiate(const Task *t, int64_t thread, int64_t first, int64_t rows, real *tape, real *d, real *e,
+                          real *scratch) {
+    const int64_t state = t->block * t->space, image = t->image[first];
+    Region region[t->count + 1][rows];
+    int64_t kept[t->count + 1];
+    double ignored[LANES] = {0};
+    for (int64_t k = 0; k < rows; k++) region[0][k] = load(t, 0, first + k, tape + k * t->space);
+    kept[0] = 0;
+    for (int64_t i = 0; i < t->count; i++) {
+        const Step *s = &t->steps[i];
+        const int64_t depth = i ? s[-1].channels : t->padded, halo = i ? s[-1].halo : t->halo;
+        const int changes = is_product(s) || s->kind == LINES || s->kind == SCALE || s->kind == SHIFT;
+        real *row = tape + kept[i] * state, *after = row + state;
+        kept[i + 1] = kept[i] + changes;
+        memcpy(region[i + 1], region[i], sizeof(region[i]));
+        if (s->kind == LINEAR) multiply(s, 0, rows, region[i + 1], row, depth, after, t->space);
+        else if (changes)
+            for (int64_t k = 0; k < rows; k++) {
+                if (!is_product(s)) memcpy(after + k * t->space, row + k * t->space, sizeof(real) * t->space);
+                region[i + 1][k] = apply(s, 0, image, region[i][k], (is_product(s) ? row : after) + k * t->space, depth,
+                                         halo, after + k * t->space, ignored);
+            }
+    }
+    memset(d, 0, sizeof(real) * state);
+    for (int64_t i = t->count - 1; i >= 0; i--) {
+        const Step *s = &t->steps[i];
+        const int64_t depth = i ? s[-1].channels : t->padded, halo = i ? s[-1].halo : t->halo;
+        real *by_weight = is_product(s) ? of(&s->gradient[0], thread, 0) : NULL;
+        const real *tape_row = tape + kept[i] * state;
+        if (s->kind == LINEAR) multiply_adjoint(s, rows, tape_row, t->space, depth, d, t->space, e, by_weight);
+        for (int64_t k = 0; k < rows && s->kind != LINEAR; k++) {
+            const Region r = region[i][k];
+            const real *row = tape_row + k * t->space, by_lower = t->by_lower[first + k];
+            real *own = d + k * t->space, *before = e + k * t->space;
+            switch (s->kind) {
+                case CONVOLUTION: convolve_adjoint(s, r, row, depth, halo, own, scratch, before, by_weight); break;
+                case THIN_CONVOLUTION:
+                    convolve_thin_adjoint(s, r, row, depth, halo, own, scratch, before, by_weight);
+                    break;
+                case LINES: follow_lines_adjoint(s, thread, image, r, row, by_lower, own); break;
+                case SHIFT: shift_adjoint(s, thread, image, r, own); break;
+                case VALUE:
+                case POSITIVE:
+                case SPREAD: point_adjoint(s, thread, image, r, row, by_lower, own); break;
+                default: channel_adjoint(s, thread, r, row, by_lower, own);
+            }
+        }
+        if (is_product(s)) {
+            real *swap = d;
+            d = e, e = swap;
+        }
+    }
+    for (int64_t k = 0; k < rows; k++) unload(t, thread, first + k, region[0][k], d + k * t->space);
 }

@@ -28,7 +28,7 @@ static void bundle_follow_lines_adjoint(const Bundle *b, const Step *s, const St
             real *by[3];
             for (int k = 0; k < 3; k++) {
                 line[k] = at(&s->operand[k], 0, b->image) + offset;
-                by[k] = of(&s->gradient[k], 0, b->image) + offset;
+                by[k] = of(&s->gradient[k], b->thread, b->image) + offset;
             }
             const int some = skips(passed, pixel, c);
             const int64_t count = some ? passed->count[pixel] : c;
@@ -53,7 +53,7 @@ static void bundle_point_adjoint(const Bundle *b, const Step *s, const State *fr
     for (int64_t y = 0; y < r.h; y++, x += length, d += length) {
         const int64_t offset = ((r.y + y) * s->width + r.x) * s->channels;
         const real *point = at(&s->operand[0], 0, b->image) + offset;
-        real *by = s->gradient[0].data ? of(&s->gradient[0], 0, b->image) + offset : NULL;
+        real *by = s->gradient[0].data ? of(&s->gradient[0], b->thread, b->image) + offset : NULL;
         for (int64_t i = 0; i < length; i++) {
             const ivec below = x[i] < zero, above = x[i] > zero;
             vec factor = b->g;
@@ -69,7 +69,7 @@ static void bundle_shift_adjoint(const Bundle *b, const Step *s, const State *fr
     const Region r = from->region;
     const int64_t length = r.w * s->channels;
     for (int64_t y = 0; y < r.h; y++, d += length) {
-        real *by = of(&s->gradient[0], 0, b->image) + ((r.y + y) * s->width + r.x) * s->channels;
+        real *by = of(&s->gradient[0], b->thread, b->image) + ((r.y + y) * s->width + r.x) * s->channels;
         for (int64_t i = 0; i < length; i++) add_total(totals, d[i], by + i);
     }
 }
@@ -127,8 +127,9 @@ static Division divided(const Task *t) {
     for (int64_t i = 0; i < t->count; i++) {
         const Step *s = &t->steps[i];
         const int64_t height = i ? s[-1].height : t->height, width = i ? s[-1].width : t->width;
+        const int64_t depth = i ? s[-1].channels : t->padded;
         m.states += changes(s) * t->space, m.lists += 2 * (s->kind == LINES) * t->space;
-        m.scratch = most(m.scratch, scratch_of(s, height, width, i ? s[-1].channels : t->padded));
+        m.scratch = most(m.scratch, scratch_of(s, height, width, t->space / most(1, depth), depth));
     }
     m.scratch += 2 * LANES;
     return m;
@@ -170,7 +171,8 @@ static void record(const Bundle *b, State *state, Passed *reached, vec *tape, in
         if (s->kind != LINES) continue;
         if (ahead.known) bundle_follow_listed(s, 0, b->image, to->region, &ahead, to->row, ignored);
         else {
-            note_step(t, i, 0, b->image, to->region, &ahead);
+            /* A lower line with an intercept may have the slope zero, and yet a derivative in it. */
+            if (!i || s[-1].kind != POSITIVE) note_step(t, i, 0, b->image, to->region, &ahead);
             bundle_follow_lines(s, 0, b->image, to->region, to->row, ignored);
         }
         to->passed = ahead, numbers += 2 * t->space;
@@ -190,7 +192,7 @@ static void differentiate_bundle(const Task *t, int64_t thread, const int64_t *i
     for (int64_t k = 0; k < rows; k++) b.g[k] = t->by_lower[index[k]];
     record(&b, state, reached, tape, (int32_t *)(scratch + m.scratch * LANES));
     const Region last = state[t->count].region;
-    memset(d, 0, sizeof(vec) * last.h * last.w * (t->count ? t->steps[t->count - 1].channels : t->padded));
+    memset(d, 0, sizeof(vec) * last.h * last.w * t->steps[t->count - 1].channels);
     for (int64_t i = t->count - 1; i >= 0; i--) {
         const Step *s = &t->steps[i];
         const int64_t depth = i ? s[-1].channels : t->padded;
@@ -221,5 +223,5 @@ static void differentiate_bundle(const Task *t, int64_t thread, const int64_t *i
     }
     add_totals(&totals);
     const Passed all = {NULL, NULL, 0};
-    bundle_unload(&b, state[0].region, t->count && t->steps[0].kind == LINES ? &state[1].passed : &all, d);
+    bundle_unload(&b, state[0].region, t->steps[0].kind == LINES ? &state[1].passed : &all, d);
 }

@@ -3,11 +3,11 @@
 #include "bundle_sums.h"
 #include "steps.h"
 
-static void bundle_convolve_adjoint(const Step *s, const State *at, int64_t depth, const Passed *reached, const vec *d,
+static void bundle_convolve_adjoint(const Step *s, const State *from, int64_t depth, const Passed *reached, const vec *d,
                                     int64_t rows, real *scratch, vec *before, real *by_weight) {
     const int64_t c = s->channels, kh = s->kernel[0], kw = s->kernel[1], sh = s->stride[0], sw = s->stride[1];
     const int64_t wide = vectors(depth), padded = wide * LANES;
-    const Region r = at->region, n = widened(s, r);
+    const Region r = from->region, n = widened(s, r);
     Tap tapped[kh * kw];
     for (int64_t y = 0; y < r.h; y++)
         for (int64_t x = 0; x < r.w; x++) {
@@ -20,11 +20,11 @@ static void bundle_convolve_adjoint(const Step *s, const State *at, int64_t dept
                     taps += tapped[taps].depth > 0;
                 }
             const int64_t pixel = y * r.w + x;
-            pixel_sums(&at->passed, pixel, depth, taps, tapped, depth, before + pixel * depth);
+            pixel_sums(&from->passed, pixel, depth, taps, tapped, depth, before + pixel * depth);
         }
-    turn(at->row, &at->passed, r.h * r.w, depth, rows, scratch);
-    const real *in[kh * kw * wide];
-    real *by[kh * kw * wide];
+    turn(from->row, &from->passed, r.h * r.w, depth, rows, scratch);
+    const real *in[kh * kw];
+    real *by[kh * kw];
     for (int64_t i = 0, pixel = 0; i < n.h; i++)
         for (int64_t j = 0; j < n.w; j++, pixel++) {
             if (reached->known && !reached->count[pixel]) continue;
@@ -36,21 +36,19 @@ static void bundle_convolve_adjoint(const Step *s, const State *at, int64_t dept
                 for (int64_t kx = px % sw; kx < kw; kx += sw) {
                     const int64_t x = floor_div(px - kx, sw) - r.x;
                     if (x < 0 || x >= r.w) continue;
-                    for (int64_t v = 0; v < wide; v++, places++) {
-                        in[places] = scratch + (y * r.w + x) * rows * padded + v * LANES;
-                        by[places] = by_weight + (ky * kw + kx) * c * padded + v * LANES;
-                    }
+                    in[places] = scratch + (y * r.w + x) * rows * padded;
+                    by[places++] = by_weight + (ky * kw + kx) * c * padded;
                 }
             }
-            outer_of_pixel(reached, pixel, c, d, rows, padded, places, in, by, padded);
+            outer_of_pixel(reached, pixel, c, d, rows, padded, places, wide, in, by, padded);
         }
 }
 
 /* Onto few channels: windows of derivatives in the lanes, [row][kernel, padded]. */
-static void bundle_convolve_thin_adjoint(const Step *s, const State *at, int64_t depth, const vec *d, int64_t rows,
+static void bundle_convolve_thin_adjoint(const Step *s, const State *from, int64_t depth, const vec *d, int64_t rows,
                                          real *scratch, vec *before, real *by_weight) {
     const int64_t c = s->channels, kh = s->kernel[0], line = s->kernel[1] * c, wide = vectors(kh * line);
-    const Region r = at->region, n = widened(s, r);
+    const Region r = from->region, n = widened(s, r);
     const int64_t lines = most(0, (r.h - 1) * s->stride[0] + kh), width = most(0, ((r.w - 1) * s->stride[1]) * c + line);
     const int64_t window = wide * LANES, layer = lines * width;
     real *windows = scratch + rows * layer + LANES;
@@ -61,9 +59,7 @@ static void bundle_convolve_thin_adjoint(const Step *s, const State *at, int64_t
             for (int64_t row = 0; row < rows; row++)
                 scratch[row * layer + (above + y) * width + aside * c + i] = d[y * n.w * c + i][row];
     Tap tapped[kh];
-    const real *in[wide];
-    real *by[wide];
-    for (int64_t v = 0; v < wide; v++) in[v] = windows + v * LANES, by[v] = by_weight + v * LANES;
+    const real *in = windows;
     for (int64_t y = 0, pixel = 0; y < r.h; y++)
         for (int64_t x = 0; x < r.w; x++, pixel++) {
             const int64_t top = y * s->stride[0] - above, left = (x * s->stride[1] - aside) * c;
@@ -73,43 +69,40 @@ static void bundle_convolve_thin_adjoint(const Step *s, const State *at, int64_t
                 if (first < end)
                     tapped[taps++] = (Tap){d + (top + ky) * n.w * c + left + first,
                                            s->transposed + (ky * line + first) * depth, NULL, end - first};
-            pixel_sums(&at->passed, pixel, depth, taps, tapped, depth, before + pixel * depth);
-            if (at->passed.known && !at->passed.count[pixel]) continue;
+            pixel_sums(&from->passed, pixel, depth, taps, tapped, depth, before + pixel * depth);
+            if (from->passed.known && !from->passed.count[pixel]) continue;
             for (int64_t row = 0; row < rows; row++)
                 for (int64_t ky = 0; ky < kh; ky++) /* what is written behind a line is written over, or never read */
                     copy_over(windows + row * window + ky * line,
                               scratch + row * layer + (y * s->stride[0] + ky) * width + x * s->stride[1] * c, line);
-            outer_of_pixel(&at->passed, pixel, depth, at->row, rows, window, wide, in, by, window);
+            outer_of_pixel(&from->passed, pixel, depth, from->row, rows, window, 1, wide, &in, &by_weight, window);
         }
 }
 
-static void bundle_multiply_adjoint(const Step *s, const State *at, int64_t depth, const Passed *reached, const vec *d,
+static void bundle_multiply_adjoint(const Step *s, const State *from, int64_t depth, const Passed *reached, const vec *d,
                                     int64_t rows, real *scratch, vec *before, real *by_weight) {
     const int64_t c = s->channels, pixels = s->height * s->width, wide = vectors(depth), padded = wide * LANES;
     Tap *tapped = (Tap *)(scratch + LANES * padded); /* a layer may have more pixels than there is room for on a stack */
-    const real *in[wide];
-    real *by[wide];
+    const real *in = scratch;
     int64_t taps = reached->known ? 0 : 1;
-    tapped[0] = (Tap){d, s->transposed, NULL, pixels * c}; /* pixels make no difference */
+    tapped[0] = (Tap){d, s->transposed, NULL, pixels * c}; /* all numbers of the layer in a row */
     for (int64_t pixel = 0; reached->known && pixel < pixels; pixel++) {
         tapped[taps] = tap(reached, pixel, d, c, s->transposed + pixel * c * depth);
         taps += tapped[taps].depth > 0;
     }
-    pixel_sums(&at->passed, 0, depth, taps, tapped, depth, before);
-    turn(at->row, &at->passed, 1, depth, rows, scratch);
-    for (int64_t v = 0; v < wide; v++) in[v] = scratch + v * LANES, by[v] = by_weight + v * LANES;
-    for (int64_t pixel = 0; pixel < pixels; pixel++) {
-        outer_of_pixel(reached, pixel, c, d, rows, padded, wide, in, by, padded);
-        for (int64_t v = 0; v < wide; v++) by[v] += c * padded;
-    }
+    pixel_sums(&from->passed, 0, depth, taps, tapped, depth, before);
+    turn(from->row, &from->passed, 1, depth, rows, scratch);
+    for (int64_t pixel = 0; pixel < pixels; pixel++, by_weight += c * padded)
+        outer_of_pixel(reached, pixel, c, d, rows, padded, 1, wide, &in, &by_weight, padded);
 }
 
-/* Vectors that derivatives in the weights of a step are made of. */
-static int64_t scratch_of(const Step *s, int64_t height, int64_t width, int64_t depth) {
-    const int64_t c = s->channels;
-    if (s->kind == CONVOLUTION) return height * width * vectors(depth) * LANES;
-    if (s->kind == LINEAR) return vectors(depth) * LANES + (s->height * s->width * sizeof(Tap) / sizeof(vec)) + 1;
+/* Vectors that derivatives in the weights of a step are made of, where rows before it have no more pixels. */
+static int64_t scratch_of(const Step *s, int64_t height, int64_t width, int64_t most_pixels, int64_t depth) {
+    const int64_t c = s->channels, padded = vectors(depth) * LANES;
+    if (s->kind == CONVOLUTION) return least(height * width, most_pixels) * padded;
+    if (s->kind == LINEAR) return padded + (s->height * s->width * sizeof(Tap) / sizeof(vec)) + 1;
     if (s->kind != THIN_CONVOLUTION) return 0;
-    const int64_t lines = height * s->stride[0] + s->kernel[0], columns = width * s->stride[1] + s->kernel[1];
+    const int64_t lines = least(height, most_pixels) * s->stride[0] + s->kernel[0];
+    const int64_t columns = least(width, most_pixels) * s->stride[1] + s->kernel[1];
     return lines * columns * c + (vectors(s->kernel[0] * s->kernel[1] * c) + 2) * LANES;
 }

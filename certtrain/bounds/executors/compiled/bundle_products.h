@@ -228,7 +228,7 @@ static void bundle_multiply(const Step *s, int64_t member, const vec *in, int64_
                               const Passed *wanted, vec *out) {
     const int64_t c = s->channels, size = s->height * s->width * c;
     Tap all = tap(passed, 0, in, depth, at(&s->operand[0], member, 0));
-    if (!wanted->known) { /* pixels make no difference */
+    if (!wanted->known) { /* all numbers of the layer in a row */
         const int64_t share = at_once(size, SUMS);
         for (int64_t k = 0; k < size; k += share) any_sums(least(share, size - k), 1, &all, size, k, out + k, NULL);
     } else

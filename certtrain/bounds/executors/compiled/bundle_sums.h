@@ -42,7 +42,7 @@ static inline void add_total(Totals *t, vec v, real *to) {
     if (t->count == LANES) add_totals(t);
 }
 
-/* by[k][i] += sum over rows of x[k][row] * d[which[i]][row], each of them a vector; without a list, of all of d. */
+/* by[k][to[i]] += sum over rows of x[k][row] * d[i][row], vectors of x and single numbers of d. */
 static inline __attribute__((always_inline)) void outer_tile(const int places, const int count, int64_t rows,
                                                              int64_t row_step, const real *const *x, real *const *by,
                                                              const real *const *d, const int64_t *to) {
@@ -67,9 +67,11 @@ static inline __attribute__((always_inline)) void outer_tile(const int places, c
 #define OUTER_OF(n, m)                                              \
     case 4 * n + m: outer_tile(n, m, rows, row_step, x, by, d, to); break;
 
-static void outer(int64_t rows, int64_t row_step, int64_t places, const real *const *x, real *const *by, int64_t by_step,
-                  int64_t count, const int32_t *which, const vec *all) {
-    const real *d[4];
+/* The same for every vector of several places: `wide` of them follow each other in x[place] and in by[place]. */
+static void outer(int64_t rows, int64_t row_step, int64_t places, int64_t wide, const real *const *first,
+                  real *const *first_by, int64_t by_step, int64_t count, const int32_t *which, const vec *all) {
+    const real *d[4], *x[4];
+    real *by[4];
     int64_t to[4];
     for (int64_t i = 0; i < count; i += 4) {
         const int64_t some = least(4, count - i);
@@ -77,12 +79,18 @@ static void outer(int64_t rows, int64_t row_step, int64_t places, const real *co
             const int64_t own = which ? which[i + j] : i + j;
             d[j] = (const real *)(all + own), to[j] = own * by_step;
         }
-        for (int64_t k = 0; k < places; k += 4, x += 4, by += 4) switch (4 * least(4, places - k) + some) {
+        for (int64_t k = 0; k < places * wide; k += 4) {
+            const int64_t together = least(4, places * wide - k);
+            for (int64_t j = 0; j < together; j++) {
+                const int64_t place = (k + j) / wide, offset = (k + j) % wide * LANES;
+                x[j] = first[place] + offset, by[j] = first_by[place] + offset;
+            }
+            switch (4 * together + some) {
                 OUTER_OF(1, 1) OUTER_OF(1, 2) OUTER_OF(1, 3) OUTER_OF(1, 4) OUTER_OF(2, 1) OUTER_OF(2, 2)
                 OUTER_OF(2, 3) OUTER_OF(2, 4) OUTER_OF(3, 1) OUTER_OF(3, 2) OUTER_OF(3, 3) OUTER_OF(3, 4)
                 OUTER_OF(4, 1) OUTER_OF(4, 2) OUTER_OF(4, 3) OUTER_OF(4, 4)
             }
-        x -= (places + 3) / 4 * 4, by -= (places + 3) / 4 * 4;
+        }
     }
 }
 
@@ -100,10 +108,10 @@ static void turn(const vec *in, const Passed *passed, int64_t pixels, int64_t c,
     }
 }
 
-/* Derivatives in weights, added to by[channel][padded]: channels of a pixel behind the product, and places before it. */
+/* The same for the channels of one pixel that are not left out, [channel][by_step]. */
 static void outer_of_pixel(const Passed *reached, int64_t pixel, int64_t c, const vec *d, int64_t rows, int64_t row_step,
-                           int64_t places, const real *const *x, real *const *by, int64_t by_step) {
+                           int64_t places, int64_t wide, const real *const *x, real *const *by, int64_t by_step) {
     const int some = skips(reached, pixel, c);
     const int32_t *which = some ? reached->which + pixel * c : NULL;
-    outer(rows, row_step, places, x, by, by_step, some ? reached->count[pixel] : c, which, d + pixel * c);
+    outer(rows, row_step, places, wide, x, by, by_step, some ? reached->count[pixel] : c, which, d + pixel * c);
 }

@@ -182,7 +182,7 @@ static void bundle_scale(const Step *s, int64_t member, Region r, vec *x) {
 static Region bundle_region(const Task *t, int64_t row) { return first_region(t, patch_of(t, row)); }
 
 /* Forms are stored in bundles, [forms / LANES][patch][channels][lane]: those of rows that follow each other are copied.
- * Lanes that are left over hold some other form, and are computed for nothing. What is blocked at once becomes zero. */
+ * Lanes that are left over hold some other form, and are computed for nothing. What the first activation blocks is zero. */
 static void bundle_load(const Task *t, int64_t member, const int64_t *index, int64_t rows, const Passed *passed, vec *out) {
     const Region patch = patch_of(t, index[0]), r = first_region(t, patch);
     const int64_t c = t->channels, size = patch.h * patch.w * c;
@@ -210,6 +210,19 @@ static void bundle_load(const Task *t, int64_t member, const int64_t *index, int
                     for (int64_t k = 0; k < LANES; k++) ((real *)(out + i))[k] = from[k][offset + i * LANES];
             }
         }
+}
+
+/* Rows along lines. `wanted` says what these let through, if it is known already; then it is `passed`. */
+static void bundle_follow(const Step *s, int64_t member, int64_t image, Region r, vec *x, Passed *passed, Passed *wanted,
+                          double *added) {
+    if (wanted->known) bundle_follow_listed(s, member, image, r, wanted, x, added);
+    else {
+        note(wanted, s, member, image, r);
+        bundle_follow_lines(s, member, image, r, x, added);
+    }
+    const Passed swap = *passed;
+    *passed = *wanted, *wanted = swap;
+    wanted->known = 0;
 }
 
 /* What an activation blocks that is the step with this number: nobody needs to compute it before. */
@@ -258,14 +271,7 @@ static void substitute_bundle(const Task *t, int64_t member, const int64_t *inde
             case LINES:
                 if (!checked) check(a, r.h * r.w * depth, added);
                 checked = 1;
-                if (wanted.known) bundle_follow_listed(s, member, image, r, &wanted, a, added);
-                else {
-                    note(&wanted, s, member, image, r);
-                    bundle_follow_lines(s, member, image, r, a, added);
-                }
-                const Passed swap = passed;
-                passed = wanted, wanted = swap;
-                wanted.known = 0;
+                bundle_follow(s, member, image, r, a, &passed, &wanted, added);
                 break;
             case VALUE: bundle_value(s, member, image, r, a, added); break;
             case POSITIVE: bundle_positive(s, member, image, r, a, added); break;

@@ -23,8 +23,8 @@ NARROW = 1.25
 FULL = 0.7
 
 
-class Layout(ABC):
-    """Chooses between the two."""
+class Bundling(ABC):
+    """Chooses how rows are laid out."""
 
     @abstractmethod
     def of_bounds(self, rows: RowIndex, sizes: Collection[int], most_rows: int) -> int | None:
@@ -48,14 +48,14 @@ class Layout(ABC):
 
 
 @dataclass(frozen=True)
-class Cheapest(Layout):
+class Cheapest(Bundling):
     """Counts lanes.
 
     Neither what a bundle takes of the cache counts, nor rows of which it turns out later that nobody wants them.
     """
 
     def of_bounds(self, rows: RowIndex, sizes: Collection[int], most_rows: int) -> int | None:
-        """See `Layout`."""
+        """See `Bundling`."""
         widest = max(sizes, default=0)
         costs: dict[int | None, float] = {None: ALONE * len(rows)}
         for size in sizes:
@@ -64,7 +64,7 @@ class Cheapest(Layout):
         return min(costs, key=lambda size: costs[size])
 
     def of_derivatives(self, rows: RowIndex, size: int, passing: float) -> int | None:
-        """See `Layout`."""
+        """See `Bundling`."""
         return size if FULL * passing * _lanes(rows, size) < len(rows) else None
 
 

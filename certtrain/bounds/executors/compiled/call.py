@@ -82,11 +82,12 @@ def _bound(job: Job, wanted: Given | None, tensors: list[Given], members: int) -
         return lower
     program, elements = job.program(job.bundle), start.shape[-1]
     check_task(job, program, members, tensors, [] if wanted is None else [wanted])
-    constant = _unless_finite(*tensors[:2]) if program.steps[0].kind is Kind.LINES else tensors[1]
-    code = code_for(job.bundle, start.dtype)
+    constant, code = tensors[1], code_for(job.bundle, start.dtype)
     if job.bundle is None:
         entry, block = code.bound, rows_at_once(job, start, threads)
     else:
+        if program.steps[0].kind is Kind.LINES:
+            constant = _unless_finite(*tensors[:2])
         entry, block, start = code.bound_bundles, job.bundle, in_bundles(start, job.bundle)
     given = [(start, has_members), constant, *laid_out(program, tensors[2:])]
     steps = numbers_of_steps(program, given[2:])
@@ -97,6 +98,6 @@ def _bound(job: Job, wanted: Given | None, tensors: list[Given], members: int) -
 
 
 def _unless_finite(start: Given, constant: Given) -> Given:
-    """The constants, NaN for forms that are not finite: a ReLU may block what is not, before anybody reads it."""
+    """The constants, NaN for forms that are not finite: bundles do not load what a ReLU blocks at once."""
     (forms, members), (added, also) = start, constant
-    return (added + 0 * forms.abs().amax(-1)).contiguous(), members or also
+    return (added + 0 * torch.maximum(forms.amax(-1), -forms.amin(-1))).contiguous(), members or also

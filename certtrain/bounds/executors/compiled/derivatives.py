@@ -77,10 +77,10 @@ def _bundle(job: Job, operands: Sequence[Tensor]) -> int | None:
     for step in job.bundled.steps:
         own = [next(left) for _ in step.operands]
         if step.kind is Kind.LINES:
-            slope, gap, _ = own
-            passing += int(torch.count_nonzero(slope + gap))
+            slope, gap, intercept = own
+            passing += int(torch.count_nonzero((slope != 0) | (gap != 0) | (intercept != 0)))
             neurons += slope.numel()
-    return job.layout.of_derivatives(job.rows, job.bundle, passing / neurons if neurons else 1.0)
+    return job.bundling.of_derivatives(job.rows, job.bundle, passing / neurons if neurons else 1.0)
 
 
 def _sums_of_operands(

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from certtrain.bounds.executors.base import Executor
 from certtrain.bounds.executors.compiled.build import bundlers, compiled
-from certtrain.bounds.executors.compiled.bundling import Cheapest, Layout
+from certtrain.bounds.executors.compiled.bundling import Bundling, Cheapest
 from certtrain.bounds.executors.compiled.call import substitute
-from certtrain.bounds.executors.compiled.program import chain, operands
+from certtrain.bounds.executors.compiled.program import chain, operands, reads_everything
 from certtrain.bounds.executors.compiled.steps import Operands
 from certtrain.bounds.executors.compiled.task import Job
 from certtrain.bounds.rows.descent import Descent
@@ -25,18 +25,20 @@ class Compiled(Executor):
     """See `executors.compiled`.
 
     Attributes:
-        layout: How rows are laid out.
+        bundling: How rows are laid out.
     """
 
-    layout: Layout = field(default_factory=Cheapest)
+    bundling: Bundling = field(default_factory=Cheapest)
 
     def covers(self, descent: Descent) -> int | None:
         """See `Executor`: the first operations behind the input, as far as the network does not branch."""
         passage, like = descent.passage, descent.like
         if like.device.type != "cpu" or compiled(like.dtype) is None or is_differentiated(*_tensors(descent)):
             return None
-        last = chain(passage.graph, passage.anchor)
-        return last if last > passage.anchor.index else None
+        first, last = passage.anchor.index, chain(passage.graph, passage.anchor)
+        if descent.linearization.shifts and not reads_everything(passage.graph, first, last):
+            return None
+        return last if last > first else None
 
     def lower(self, descent: Descent, selection: Selection, wanted: Tensor | None = None) -> Tensor:
         """See `Executor`."""
@@ -59,7 +61,7 @@ class Compiled(Executor):
         assert code is not None
         # Without a budget it keeps to the cache by itself, in every thread.
         most = sys.maxsize if passage.memory_mb is None else descent.rows_at_once(0)
-        bundle = self.layout.of_bounds(rows, bundlers(dtype), most // torch.get_num_threads())
+        bundle = self.bundling.of_bounds(rows, bundlers(dtype), most // torch.get_num_threads())
         return Job(
             passage.graph,
             passage.anchor,
@@ -67,7 +69,7 @@ class Compiled(Executor):
             index,
             start.reach,
             rows,
-            self.layout,
+            self.bundling,
             bundle,
             code.lanes,
             most,

@@ -94,6 +94,22 @@ def _is_known(graph: Graph, index: int, largest: int) -> bool:
     return False
 
 
+def reads_everything(graph: Graph, first: int, last: int) -> bool:
+    """Whether no convolution between two operations passes over the last pixels of what it reads.
+
+    Rows are no larger than what they depend on. What multipliers add to a row is of no account where it ends before the
+    layer does: the bound is sound, but it is not the one that was asked for.
+    """
+    convolutions = (op for op in graph.ops[first + 1 : last + 1] if isinstance(op, Conv2d))
+    return all(
+        (count - 1) * stride - before + extent >= size
+        for op in convolutions
+        for size, count, stride, before, extent in zip(
+            op.in_shape[1:], op.shape[1:], op.window.stride, op.window.padding, op.window.extent, strict=True
+        )
+    )
+
+
 def translate(
     graph: Graph, anchor: Anchor, linearization: Linearization, start: int, reach: Reach | None, lanes: int
 ) -> Program:

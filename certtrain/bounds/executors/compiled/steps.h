@@ -177,6 +177,22 @@ static void channels(const Step *s, int64_t member, Region r, real *row, double 
     add_lanes(sum, added);
 }
 
+/* One step of one row; `after` receives the row where the step is a product. */
+static Region apply(const Step *s, int64_t member, int64_t image, Region r, real *row, int64_t depth, int64_t halo,
+                    real *after, double *added) {
+    switch (s->kind) {
+        case CONVOLUTION: return convolve(s, member, r, row, depth, halo, after);
+        case THIN_CONVOLUTION: return convolve_thin(s, member, r, row, depth, halo, after);
+        case LINES: follow_lines(s, member, image, r, row, added); break;
+        case SHIFT: shift(s, member, image, r, row); break;
+        case VALUE:
+        case POSITIVE:
+        case SPREAD: point(s, member, image, r, row, added); break;
+        default: channels(s, member, r, row, added);
+    }
+    return r;
+}
+
 /* The starting row, cut to the layer. */
 static Region load(const Task *t, int64_t member, int64_t row, real *out) {
     const Region patch = patch_of(t, row), r = first_region(t, patch);

@@ -56,22 +56,6 @@ static int is_over(Worker *worker, int64_t rows) {
     return now() >= worker->deadline;
 }
 
-/* One step of one row; `after` receives the row where the step is a product. */
-static Region apply(const Step *s, int64_t member, int64_t image, Region r, real *row, int64_t depth, int64_t halo,
-                    real *after, double *added) {
-    switch (s->kind) {
-        case CONVOLUTION: return convolve(s, member, r, row, depth, halo, after);
-        case THIN_CONVOLUTION: return convolve_thin(s, member, r, row, depth, halo, after);
-        case LINES: follow_lines(s, member, image, r, row, added); break;
-        case SHIFT: shift(s, member, image, r, row); break;
-        case VALUE:
-        case POSITIVE:
-        case SPREAD: point(s, member, image, r, row, added); break;
-        default: channels(s, member, r, row, added);
-    }
-    return r;
-}
-
 /* `index` names the rows, all of one member. */
 static void substitute(const Task *t, int64_t member, const int64_t *index, int64_t rows, real *memory) {
     real *a = memory, *b = memory + t->block * t->space;
@@ -165,63 +149,6 @@ static int bound_rows(Worker *worker) {
     return state;
 }
 
-/* The rows again, every state of them kept on a tape [states][block][space], then their derivatives.
- * All rows are of one image. */
-static void differentiate(const Task *t, int64_t thread, int64_t first, int64_t rows, real *tape, real *d, real *e,
-                          real *scratch) {
-    const int64_t state = t->block * t->space, image = t->image[first];
-    Region region[t->count + 1][rows];
-    int64_t kept[t->count + 1];
-    double ignored[LANES] = {0};
-    for (int64_t k = 0; k < rows; k++) region[0][k] = load(t, 0, first + k, tape + k * t->space);
-    kept[0] = 0;
-    for (int64_t i = 0; i < t->count; i++) {
-        const Step *s = &t->steps[i];
-        const int64_t depth = i ? s[-1].channels : t->padded, halo = i ? s[-1].halo : t->halo;
-        const int changes = is_product(s) || s->kind == LINES || s->kind == SCALE || s->kind == SHIFT;
-        real *row = tape + kept[i] * state, *after = row + state;
-        kept[i + 1] = kept[i] + changes;
-        memcpy(region[i + 1], region[i], sizeof(region[i]));
-        if (s->kind == LINEAR) multiply(s, 0, rows, region[i + 1], row, depth, after, t->space);
-        else if (changes)
-            for (int64_t k = 0; k < rows; k++) {
-                if (!is_product(s)) memcpy(after + k * t->space, row + k * t->space, sizeof(real) * t->space);
-                region[i + 1][k] = apply(s, 0, image, region[i][k], (is_product(s) ? row : after) + k * t->space, depth,
-                                         halo, after + k * t->space, ignored);
-            }
-    }
-    memset(d, 0, sizeof(real) * state);
-    for (int64_t i = t->count - 1; i >= 0; i--) {
-        const Step *s = &t->steps[i];
-        const int64_t depth = i ? s[-1].channels : t->padded, halo = i ? s[-1].halo : t->halo;
-        real *by_weight = is_product(s) ? of(&s->gradient[0], thread, 0) : NULL;
-        const real *tape_row = tape + kept[i] * state;
-        if (s->kind == LINEAR) multiply_adjoint(s, rows, tape_row, t->space, depth, d, t->space, e, by_weight);
-        for (int64_t k = 0; k < rows && s->kind != LINEAR; k++) {
-            const Region r = region[i][k];
-            const real *row = tape_row + k * t->space, by_lower = t->by_lower[first + k];
-            real *own = d + k * t->space, *before = e + k * t->space;
-            switch (s->kind) {
-                case CONVOLUTION: convolve_adjoint(s, r, row, depth, halo, own, scratch, before, by_weight); break;
-                case THIN_CONVOLUTION:
-                    convolve_thin_adjoint(s, r, row, depth, halo, own, scratch, before, by_weight);
-                    break;
-                case LINES: follow_lines_adjoint(s, image, r, row, by_lower, own); break;
-                case SHIFT: shift_adjoint(s, image, r, own); break;
-                case VALUE:
-                case POSITIVE:
-                case SPREAD: point_adjoint(s, image, r, row, by_lower, own); break;
-                default: channel_adjoint(s, thread, r, row, by_lower, own);
-            }
-        }
-        if (is_product(s)) {
-            real *swap = d;
-            d = e, e = swap;
-        }
-    }
-    for (int64_t k = 0; k < rows; k++) unload(t, thread, first + k, region[0][k], d + k * t->space);
-}
-
 /* Images are dealt out to threads in turn: two never add to the derivatives of one image, and sums have an order. */
 static int differentiate_rows(Worker *worker) {
     const Task *t = worker->task;
@@ -312,7 +239,7 @@ static int64_t in_threads(Worker worker, double seconds, Parallel parallel, int 
     return team.states[NO_MEMORY] ? NO_MEMORY : team.states[UNFINISHED] ? UNFINISHED : FINISHED;
 }
 
-/* Lower bounds of all rows of all members. Like the other two, to be called again with the same progress, which is zeros
+/* Lower bounds of all rows of all members. Like the others, to be called again with the same progress, which is zeros
  * at first, as long as it returns UNFINISHED after about so many seconds. */
 int64_t certtrain_substitute(const Task *task, int64_t threads, Parallel parallel, Progress *progress, double seconds) {
     const Worker worker = {.task = task, .progress = progress, .threads = threads, .bound = substitute};

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from certtrain.bounds.executors.compiled.build import Compiled, Entry, bundlers, compiled
-from certtrain.bounds.executors.compiled.bundling import Layout
+from certtrain.bounds.executors.compiled.bundling import Bundling
 from certtrain.bounds.executors.compiled.pool import parallel
 from certtrain.bounds.executors.compiled.program import Program, translate
 from certtrain.bounds.executors.compiled.steps import pad, whole
@@ -55,7 +55,7 @@ class Job:
         start: The operation that they read.
         reach: Patches that the starting forms hold; None for whole layers.
         rows: What to bound.
-        layout: Chooses how derivatives are computed.
+        bundling: Chooses how derivatives are computed.
         bundle: Rows of a bundle; None where rows are bounded one after the other.
         lanes: Numbers in a vector.
         most_rows: Rows that may be held at a time.
@@ -67,7 +67,7 @@ class Job:
     start: int
     reach: Reach | None
     rows: RowIndex
-    layout: Layout
+    bundling: Bundling
     bundle: int | None
     lanes: int
     most_rows: int
