@@ -91,6 +91,9 @@ def draw_analyses(found: Sequence[Analysed]) -> Figure:
                 ax.set_visible(True)
                 draw_bias(ax, one.record, estimator)
                 ax.set_title(f"{one.name}, {one.record['trained_with']}: {estimator}")
+        highest = max(ax.get_ylim()[1] for ax in axes if ax.get_visible())
+        for ax in axes:
+            ax.set_ylim(top=highest)
         handles, labels = axes[0].get_legend_handles_labels()
         canvas.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return canvas
@@ -110,7 +113,7 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 def _interval(bias: Mapping[str, Any]) -> str:
     value, low, high = (bias[key] for key in ("value", "low", "high"))
-    return "-" if value is None else f"{number(value)} [{number(low)}, {number(high)}]"
+    return "-" if value is None or high is None else f"{number(value)} [{number(low)}, {number(high)}]"
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:

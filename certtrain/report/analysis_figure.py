@@ -102,21 +102,26 @@ def _sensitivity(ax: Any, record: Record) -> None:
 
 
 def draw_bias(ax: Any, record: Record, estimator: str) -> None:
-    """An estimator's bias over σ, a line per relaxation, on an axis of matplotlib."""
+    """An estimator's bias over σ, a line per relaxation, on an axis that ends above the highest interval.
+
+    A value without an interval says nothing, and is left out.
+    """
+    highest = 1.0
     for shift, (name, measured) in enumerate(record["relaxation"].items()):
-        points = _points(measured, estimator, shift, "bias")
+        points = [(sigma, one) for sigma, one in _points(measured, estimator, shift, "bias") if one["high"] is not None]
         values = [_clipped(one["value"]) for _, one in points]
         ends = [(_clipped(one["low"]), _clipped(one["high"])) for _, one in points]
         errors = [
             [max(0.0, value - low) for value, (low, _) in zip(values, ends, strict=True)],
             [max(0.0, high - value) for value, (_, high) in zip(values, ends, strict=True)],
         ]
+        highest = max([highest, *(x for x in (*values, *(high for _, high in ends)) if math.isfinite(x))])
         sigmas = [sigma for sigma, _ in points]
         style = {"marker": relaxation_marker(name), "markersize": 4, "capsize": 2, "linewidth": 1.1, "label": name}
         ax.errorbar(sigmas, values, yerr=errors, color=relaxation_color(name), **style)
     ax.axhline(1, color=GREY, linewidth=0.8, linestyle="--")
     _axes(ax, record, f"Bias of {estimator}", "squared, relative to ∇L_σ")
-    ax.set_ylim(LEAST / 2, 2 * MOST)
+    ax.set_ylim(LEAST / 2, 2 * highest)
 
 
 def _noise(ax: Any, record: Record, estimator: str) -> None:

@@ -64,6 +64,27 @@ def test_a_row_for_every_run_loss_and_sigma(runs: list[Path]) -> None:
     assert rows[4][:6] == ("late", "0.3", "hbox", "ibp", "0.01", "-")
 
 
+def test_a_value_without_an_interval_is_neither_told_nor_drawn(runs: list[Path]) -> None:
+    """Where leaving out one replicate makes the smoothed gradient indistinguishable from noise."""
+    path = runs[0] / "analysis" / "analysis.json"
+    record = json.loads(path.read_text())
+    record["relaxation"]["hbox"]["gradients"]["0.1"]["estimators"]["grad"]["bias"] = {
+        "value": -5,
+        "low": None,
+        "high": None,
+    }
+    path.write_text(json.dumps(record))
+    found = read_analyses(runs[:1])
+    assert [row[5] for row in table_rows(found)] == ["3.6 [1.8, 7.2]"] * 3 + ["-"]
+    drawn = draw_analyses(found).axes[0].get_legend_handles_labels()
+    assert [len(line.lines[0].get_xdata()) for line in drawn[0]] == [2, 1]
+
+
+def test_plots_of_bias_share_an_axis_that_ends_above_all_of_them(runs: list[Path]) -> None:
+    axes = draw_analyses(read_analyses(runs)).axes
+    assert {ax.get_ylim()[1] for ax in axes} == {2 * 7.2}
+
+
 def test_names_are_what_paths_do_not_share(tmp_path: Path) -> None:
     one = analysed(tmp_path / "a" / "7", "ibp", 1.0)
     assert [found.name for found in read_analyses([one])] == ["7"]
