@@ -77,6 +77,14 @@ def bounds(
     return build(**RELAXATIONS[name], executor=executor).bound(graph, params, Box.linf(inputs, eps), spec)
 
 
+def draw_statistics(network: nn.Module) -> None:
+    """Of batch norms: random ones."""
+    for module in network.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+
+
 def curved() -> tuple[Graph, Params, Tensor]:
     """Lower lines with intercepts, a factor for each channel, activations one behind the other."""
     torch.manual_seed(2)
@@ -97,12 +105,15 @@ def curved() -> tuple[Graph, Params, Tensor]:
     ).eval()
     network(torch.zeros(1, 2, 9, 9))
     network[3].bias.data.add_(0.2)  # so that many are above zero, where the next activation blocks them
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
+    draw_statistics(network)
     graph = trace(network, (2, 9, 9))
     return graph, {k: p.detach() for k, p in parameters(network).items()}, torch.rand(3, 2, 9, 9)
+
+
+def rows_of_places(*counts: int) -> RowIndex:
+    """So many rows of each image's only position."""
+    image = torch.arange(len(counts), dtype=torch.int32).repeat_interleave(torch.tensor(counts))
+    return RowIndex(image, torch.zeros_like(image), torch.arange(len(image), dtype=torch.int32))
 
 
 LAYOUTS = ["alone", "narrow bundles", "wide bundles"]

@@ -8,10 +8,10 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from certtrain.activations import Activation, Interval, Lines, Slopes
+from certtrain.activations import Activation, Interval, Lines, SlopeRule, Slopes
 
 DTYPES = (torch.float32, torch.float64)
-RULES = ("adaptive", "zero", "one", "parallel")
+RULES: tuple[SlopeRule, ...] = ("adaptive", "zero", "one", "parallel")
 # Where functions are likely to change their slope: ends of intervals fall there, too.
 KNOTS = (-1.0, -0.3, 0.0, 0.7, 1.0, 6.0)
 
@@ -57,6 +57,10 @@ def _steepness(function: Activation) -> float:
     return max(1.0, float((function(x).diff() / x.diff()).abs().max()))
 
 
+def _name(slopes: Slopes) -> str:
+    return slopes if isinstance(slopes, str) else "given"
+
+
 def images_hold_all_values_and_no_more(function: Activation) -> None:
     """Both ends of an image are taken, up to the fineness of samples."""
     for dtype in DTYPES:
@@ -91,7 +95,7 @@ def lines_are_the_function_where_it_is_linear(function: Activation) -> None:
     decided = ~function.undecided(z)
     assert decided.any(), "on points every function is linear"
     for rule in RULES:
-        lines = function.lines(z, rule)  # type: ignore[arg-type]
+        lines = function.lines(z, rule)
         assert (lines.gap[decided] == 0).all(), f"{rule}: a gap between equal lines"
         for x in (z.lower, z.upper):
             torch.testing.assert_close(_above(lines, x)[decided], function(x)[decided], rtol=0, atol=1e-9)
@@ -109,7 +113,7 @@ def lines_have_right_derivatives(function: Activation) -> None:
     upper = 3 * torch.rand((1, 60), generator=generator, dtype=torch.float64) + 0.05
     weights, at = torch.rand((2, 60), generator=generator, dtype=torch.float64), 0.3 * lower + 0.7 * upper
     for rule, end in product(RULES, range(2)):
-        slopes: Slopes = rule  # type: ignore[assignment]
+        slopes: Slopes = rule
 
         def heights(x: Tensor, end: int = end, slopes: Slopes = slopes) -> Tensor:
             lines = function.lines(Interval(*((x, upper) if end == 0 else (lower, x))), slopes)
@@ -132,17 +136,18 @@ def lines_that_are_zero_stay_zero(function: Activation) -> None:
     z = intervals(torch.float64)
     knots = torch.tensor(KNOTS, dtype=torch.float64)
     smooth = ~(torch.isin(z.lower, knots) | torch.isin(z.upper, knots))
-    for rule in (*RULES, "given"):
-        leaves = [x.clone().requires_grad_() for x in (z.lower, z.upper, torch.zeros_like(z.lower))]
-        lower, upper, given = leaves
-        lines = function.lines(Interval(lower, upper), given if rule == "given" else rule)  # type: ignore[arg-type]
+    leaves = [x.clone().requires_grad_() for x in (z.lower, z.upper, torch.zeros_like(z.lower))]
+    lower, upper, given = leaves
+    rules: tuple[Slopes, ...] = (*RULES, given)
+    for slopes in rules:
+        lines = function.lines(Interval(lower, upper), slopes)
         zero = torch.stack([x == 0 for x in lines.tensors]).all(0) & smooth
         for part in lines.tensors:
             if part.requires_grad:
                 found = torch.autograd.grad(
                     part.sum(), leaves, retain_graph=True, allow_unused=True, materialize_grads=True
                 )
-                assert all((x[zero] == 0).all() for x in found), f"{rule}: lines that are zero have a derivative"
+                assert all((x[zero] == 0).all() for x in found), f"{_name(slopes)}: zero lines have a derivative"
 
 
 def numbers_that_are_none_stay_visible(function: Activation) -> None:

@@ -16,14 +16,16 @@ from compiled_cases import (
     awkward,
     bounds,
     curved,
+    draw_statistics,
     gradient,
     in_layout,
     quiet,
+    rows_of_places,
     wide,
 )
 from torch import Tensor, nn
 
-from certtrain.bounds import Box, Given, build, margin_spec
+from certtrain.bounds import Box, build, margin_spec
 from certtrain.bounds.executors import Compiled, TensorOperations
 from certtrain.bounds.executors.compiled import task
 from certtrain.bounds.executors.compiled.bundling import Cheapest
@@ -69,12 +71,6 @@ def test_every_layout_knows_every_operation(case: Case, eps: float, layout: str)
     torch.testing.assert_close(found.upper, expected.upper, rtol=0, atol=1e-10)
 
 
-def rows_of_places(*counts: int) -> RowIndex:
-    """So many rows of each image's only position."""
-    image = torch.arange(len(counts), dtype=torch.int32).repeat_interleave(torch.tensor(counts))
-    return RowIndex(image, torch.zeros_like(image), torch.arange(len(image), dtype=torch.int32))
-
-
 def test_bundles_are_chosen_by_how_full_they_are() -> None:
     chosen = Cheapest().of_bounds
     assert rows_of_places(3, 1, 5).places.tolist() == [3, 1, 5]
@@ -84,14 +80,6 @@ def test_bundles_are_chosen_by_how_full_they_are() -> None:
     assert chosen(rows_of_places(16, 32), (16, 8), 8) == 8  # the budget allows no more
     assert chosen(rows_of_places(16, 32), (16, 8), 7) is None
     assert chosen(rows_of_places(16, 32), (), 100) is None
-
-
-def test_derivatives_of_bundles_with_empty_lanes_are_taken_alone_unless_much_is_blocked() -> None:
-    chosen = Cheapest().of_derivatives
-    assert chosen(rows_of_places(16, 16), 16, 1.0) == 16
-    assert chosen(rows_of_places(9, 9), 16, 1.0) is None
-    assert chosen(rows_of_places(9, 9), 16, 0.4) == 16
-    assert chosen(rows_of_places(1, 1), 16, 0.4) is None
 
 
 @needs_compiler
@@ -127,44 +115,13 @@ def test_threads_of_its_own_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @needs_compiler
-@pytest.mark.parametrize("network", [wide, quiet, awkward, curved])
-@pytest.mark.parametrize("layout", [*LAYOUTS, "cheapest"])
-@pytest.mark.parametrize("name", RELAXATIONS)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-4), (torch.float64, 1e-9)])
-def test_compiled_gradients_are_those_of_tensor_operations(
-    name: str, dtype: torch.dtype, tolerance: float, layout: str, network: Network
-) -> None:
-    graph, params, inputs = network()
-    params, inputs = {k: p.to(dtype) for k, p in params.items()}, inputs.to(dtype)
-    expected = gradient(name, graph, params, inputs, TENSORS)
-    executor = COMPILED if layout == "cheapest" else in_layout(layout)
-    for key, found in gradient(name, graph, params, inputs, executor).items():
-        torch.testing.assert_close(found, expected[key], rtol=tolerance, atol=tolerance, msg=key)
-
-
-@needs_compiler
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("eps", [0.005, 0.1])
-def test_every_layout_knows_the_derivative_of_every_operation(case: Case, eps: float, layout: str) -> None:
-    found, expected = (
-        gradient("deeppoly", case.graph, case.params, case.inputs, executor, eps)
-        for executor in (in_layout(layout), TENSORS)
-    )
-    for key, own in found.items():
-        torch.testing.assert_close(own, expected[key], rtol=1e-8, atol=1e-9, msg=key)
-
-
-@needs_compiler
 @pytest.mark.parametrize("name", RELAXATIONS)
 @pytest.mark.parametrize("first", [nn.ReLU(), nn.BatchNorm1d(4), nn.Sequential(nn.BatchNorm1d(4), nn.ReLU())])
 def test_layers_that_are_neither_vectors_nor_images(name: str, first: nn.Module) -> None:
     """A series [channels, length] was once read as one pixel: bounds above values that the network takes."""
     torch.manual_seed(0)
     network = nn.Sequential(first, nn.Flatten(), nn.Linear(20, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
+    draw_statistics(network)
     graph, params = trace(network, (4, 5)), {k: p.detach() for k, p in parameters(network).items()}
     inputs = torch.rand(3, 4, 5)
     found, expected = (bounds(name, graph, params, inputs, executor, eps=0.1) for executor in (COMPILED, TENSORS))
@@ -194,44 +151,6 @@ def test_autocast_and_nested_vmap_change_nothing() -> None:
     with torch.no_grad():
         found = torch.func.vmap(torch.func.vmap(lower))(nested)[0, 0]
     torch.testing.assert_close(found, build("crown_ibp").bound(graph, params, box, spec, "lower").lower)
-
-
-@needs_compiler
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("network", [quiet, curved])
-def test_multipliers_and_slopes_have_gradients_too(network: Network, layout: str) -> None:
-    """Slopes of zero among them, where derivatives matter that lines hide."""
-    graph, params, inputs = network()
-    params, inputs = {k: p.double() for k, p in params.items()}, inputs.double()
-    box, spec = Box.linf(inputs, 0.3), margin_spec(torch.arange(3), 4).double()
-    results = graph.results(params, inputs)
-    read = [op.inputs[0] for _, op in graph.activations]
-    splits = {
-        i: torch.where(results[i].abs() > results[i].abs().median(), results[i].sign(), 0.0).detach() for i in read[1:]
-    }
-    multipliers = {i: (0.3 + 0.1 * x.detach().abs()).requires_grad_() for i, x in enumerate(results) if i in splits}
-    slopes = {i: torch.zeros_like(results[op.inputs[0]]).requires_grad_() for i, op in graph.activations}
-    leaves = [*multipliers.values(), *slopes.values()]
-    found = []
-    for executor in (in_layout(layout), TENSORS):
-        given = Given(splits=splits, multipliers=multipliers, slopes=slopes)
-        analysis = build("crown_ibp", executor=executor).analyse(graph, params, box, spec, "lower", given)
-        found.append(torch.autograd.grad(analysis.bounds.lower.sum(), leaves, materialize_grads=True))
-    for own, expected in zip(*found, strict=True):
-        torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-10)
-    assert all((x != 0).any() for x in found[0][: len(multipliers)])
-
-
-@needs_compiler
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_box_has_gradients_too(layout: str) -> None:
-    graph, params, inputs = wide()
-    params, inputs = {k: p.double() for k, p in params.items()}, inputs.double().mul(0.5).add(0.2)
-    found = []
-    for executor in (in_layout(layout), TENSORS):
-        x = inputs.clone().requires_grad_()
-        found.append(torch.autograd.grad(bounds("deeppoly", graph, params, x, executor).lower.sum(), x)[0])
-    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-10)
 
 
 @pytest.fixture

@@ -72,7 +72,8 @@ static void multiply_adjoint(const Step *s, int64_t rows, const real *row, int64
     products(&outer, 1, &row, &d, by_weight);
 }
 
-static void follow_lines_adjoint(const Step *s, int64_t thread, int64_t image, Region r, const real *row, double by_lower, real *d) {
+static void follow_lines_adjoint(const Step *s, int64_t thread, int64_t image, Region r, const real *row, double by_lower,
+                                 real *d) {
     const int64_t length = r.w * s->channels, pitch = length + 2 * s->halo * s->channels;
     const vec zero = {0}, g = zero + (real)by_lower;
     for (int64_t y = 0; y < r.h; y++) {
@@ -97,7 +98,8 @@ static void follow_lines_adjoint(const Step *s, int64_t thread, int64_t image, R
 }
 
 /* A step that adds the form's value at a point, takes away how far it moves around one, or adds what is positive of it. */
-static void point_adjoint(const Step *s, int64_t thread, int64_t image, Region r, const real *row, real by_lower, real *d) {
+static void point_adjoint(const Step *s, int64_t thread, int64_t image, Region r, const real *row, real by_lower,
+                          real *d) {
     const int64_t length = r.w * s->channels, pitch = length + 2 * s->halo * s->channels;
     const ivec all = first_of(LANES), rest = first_of((length - 1) % LANES + 1);
     const vec zero = {0}, one = zero + 1, g = zero + by_lower;
@@ -167,13 +169,12 @@ static void differentiate(const Task *t, int64_t thread, int64_t first, int64_t 
     kept[0] = 0;
     for (int64_t i = 0; i < t->count; i++) {
         const Step *s = &t->steps[i];
-        const int64_t depth = i ? s[-1].channels : t->padded, halo = i ? s[-1].halo : t->halo;
-        const int changes = is_product(s) || s->kind == LINES || s->kind == SCALE || s->kind == SHIFT;
+        const int64_t depth = depth_at(t, i), halo = i ? s[-1].halo : t->halo;
         real *row = tape + kept[i] * state, *after = row + state;
-        kept[i + 1] = kept[i] + changes;
+        kept[i + 1] = kept[i] + changes(s);
         memcpy(region[i + 1], region[i], sizeof(region[i]));
         if (s->kind == LINEAR) multiply(s, 0, rows, region[i + 1], row, depth, after, t->space);
-        else if (changes)
+        else if (changes(s))
             for (int64_t k = 0; k < rows; k++) {
                 if (!is_product(s)) memcpy(after + k * t->space, row + k * t->space, sizeof(real) * t->space);
                 region[i + 1][k] = apply(s, 0, image, region[i][k], (is_product(s) ? row : after) + k * t->space, depth,
@@ -183,7 +184,7 @@ static void differentiate(const Task *t, int64_t thread, int64_t first, int64_t 
     memset(d, 0, sizeof(real) * state);
     for (int64_t i = t->count - 1; i >= 0; i--) {
         const Step *s = &t->steps[i];
-        const int64_t depth = i ? s[-1].channels : t->padded, halo = i ? s[-1].halo : t->halo;
+        const int64_t depth = depth_at(t, i), halo = i ? s[-1].halo : t->halo;
         real *by_weight = is_product(s) ? of(&s->gradient[0], thread, 0) : NULL;
         const real *tape_row = tape + kept[i] * state;
         if (s->kind == LINEAR) multiply_adjoint(s, rows, tape_row, t->space, depth, d, t->space, e, by_weight);

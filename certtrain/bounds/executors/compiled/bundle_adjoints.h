@@ -30,10 +30,9 @@ static void bundle_follow_lines_adjoint(const Bundle *b, const Step *s, const St
                 line[k] = at(&s->operand[k], 0, b->image) + offset;
                 by[k] = of(&s->gradient[k], b->thread, b->image) + offset;
             }
-            const int some = skips(passed, pixel, c);
-            const int64_t count = some ? passed->count[pixel] : c;
-            for (int64_t k = 0; k < count; k++) {
-                const int64_t i = some ? passed->which[pixel * c + k] : k;
+            const Listed some = passing(passed, pixel, c);
+            for (int64_t k = 0; k < some.count; k++) {
+                const int64_t i = channel(some, k);
                 const vec v = x[i], e = after[i];
                 const ivec below = v < zero;
                 const vec negative = (vec)((ivec)v & below), extra = e * line[1][i] + b->g * line[2][i];
@@ -101,19 +100,14 @@ static void bundle_unload(const Bundle *b, Region r, const Passed *passed, const
         for (int64_t y = 0, pixel = 0; y < r.h; y++)
             for (int64_t x = 0; x < r.w; x++, pixel++) {
                 real *to = own + ((r.y - patch.y + y) * patch.w + r.x - patch.x + x) * c * LANES;
-                const int some = skips(passed, pixel, c);
-                const int64_t count = some ? passed->count[pixel] : c;
-                for (int64_t k = 0; k < count; k++) {
-                    const int64_t i = some ? passed->which[pixel * c + k] : k;
+                const Listed some = passing(passed, pixel, c);
+                for (int64_t k = 0; k < some.count; k++) {
+                    const int64_t i = channel(some, k);
                     to[i * LANES] += d[pixel * c + i][row];
                 }
             }
         constant[form] += t->by_lower[b->index[row]];
     }
-}
-
-static int changes(const Step *s) {
-    return is_product(s) || s->kind == LINES || s->kind == SCALE || s->kind == SHIFT;
 }
 
 /* How the memory of one bundle's derivatives is divided. */
@@ -126,19 +120,12 @@ static Division divided(const Task *t) {
     Division m = {3 * t->space, 0, 2 * t->space};
     for (int64_t i = 0; i < t->count; i++) {
         const Step *s = &t->steps[i];
-        const int64_t height = i ? s[-1].height : t->height, width = i ? s[-1].width : t->width;
-        const int64_t depth = i ? s[-1].channels : t->padded;
+        const int64_t height = i ? s[-1].height : t->height, width = i ? s[-1].width : t->width, depth = depth_at(t, i);
         m.states += changes(s) * t->space, m.lists += 2 * (s->kind == LINES) * t->space;
         m.scratch = most(m.scratch, scratch_of(s, height, width, t->space / most(1, depth), depth));
     }
     m.scratch += 2 * LANES;
     return m;
-}
-
-/* Numbers that the derivatives of a bundle take. */
-static int64_t bundle_memory(const Task *t) {
-    const Division m = divided(t);
-    return (m.states + m.scratch) * LANES + m.lists;
 }
 
 /* The rows again, every state of them kept: what goes into products is needed for the derivatives of their weights.
@@ -153,7 +140,7 @@ static void record(const Bundle *b, State *state, Passed *reached, vec *tape, in
     for (int64_t i = 0; i < t->count; i++) {
         const Step *s = &t->steps[i];
         const State *from = &state[i];
-        const int64_t depth = i ? s[-1].channels : t->padded, size = from->region.h * from->region.w * depth;
+        const int64_t depth = depth_at(t, i), size = from->region.h * from->region.w * depth;
         State *to = &state[i + 1];
         *to = *from, reached[i].known = 0;
         if (!changes(s)) continue;
@@ -181,21 +168,21 @@ static void record(const Bundle *b, State *state, Passed *reached, vec *tape, in
 }
 
 /* Adds the derivatives of rows that share image and position. */
-static void differentiate_bundle(const Task *t, int64_t thread, const int64_t *index, int64_t rows, real *memory) {
+static void differentiate_bundle(const Task *t, int64_t thread, const int64_t *index, int64_t rows, const Division *m,
+                                 real *memory) {
     Bundle b = {t, index, rows, thread, t->image[index[0]], {0}};
     State state[t->count + 1];
     Passed reached[t->count];
     Totals totals = {.count = 0};
-    const Division m = divided(t);
     vec *d = (vec *)memory, *e = d + t->space, *tape = e + t->space;
-    real *scratch = memory + m.states * LANES;
+    real *scratch = memory + m->states * LANES;
     for (int64_t k = 0; k < rows; k++) b.g[k] = t->by_lower[index[k]];
-    record(&b, state, reached, tape, (int32_t *)(scratch + m.scratch * LANES));
+    record(&b, state, reached, tape, (int32_t *)(scratch + m->scratch * LANES));
     const Region last = state[t->count].region;
-    memset(d, 0, sizeof(vec) * last.h * last.w * t->steps[t->count - 1].channels);
+    memset(d, 0, sizeof(vec) * last.h * last.w * depth_at(t, t->count));
     for (int64_t i = t->count - 1; i >= 0; i--) {
         const Step *s = &t->steps[i];
-        const int64_t depth = i ? s[-1].channels : t->padded;
+        const int64_t depth = depth_at(t, i);
         real *by_weight = is_product(s) ? of(&s->gradient[0], thread, 0) : NULL;
         switch (s->kind) {
             case CONVOLUTION:

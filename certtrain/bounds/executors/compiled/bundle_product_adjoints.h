@@ -5,41 +5,34 @@
 
 static void bundle_convolve_adjoint(const Step *s, const State *from, int64_t depth, const Passed *reached, const vec *d,
                                     int64_t rows, real *scratch, vec *before, real *by_weight) {
-    const int64_t c = s->channels, kh = s->kernel[0], kw = s->kernel[1], sh = s->stride[0], sw = s->stride[1];
+    const int64_t c = s->channels, kh = s->kernel[0], kw = s->kernel[1];
     const int64_t wide = vectors(depth), padded = wide * LANES;
     const Region r = from->region, n = widened(s, r);
     Tap tapped[kh * kw];
     for (int64_t y = 0; y < r.h; y++)
         for (int64_t x = 0; x < r.w; x++) {
-            const int64_t top = (r.y + y) * sh - s->padding[0] - n.y, left = (r.x + x) * sw - s->padding[1] - n.x;
+            const int64_t top = (r.y + y) * s->stride[0] - s->padding[0] - n.y;
+            const int64_t left = (r.x + x) * s->stride[1] - s->padding[1] - n.x;
             int64_t taps = 0;
             for (int64_t ky = most(0, -top); ky < least(kh, n.h - top); ky++)
                 for (int64_t kx = most(0, -left); kx < least(kw, n.w - left); kx++) {
                     const real *w = s->transposed + (ky * kw + kx) * c * depth;
                     tapped[taps] = tap(reached, (top + ky) * n.w + left + kx, d, c, w);
-                    taps += tapped[taps].depth > 0;
+                    taps += tapped[taps].read.count > 0;
                 }
             const int64_t pixel = y * r.w + x;
             pixel_sums(&from->passed, pixel, depth, taps, tapped, depth, before + pixel * depth);
         }
     turn(from->row, &from->passed, r.h * r.w, depth, rows, scratch);
+    Origin origin[kh * kw];
     const real *in[kh * kw];
     real *by[kh * kw];
     for (int64_t i = 0, pixel = 0; i < n.h; i++)
         for (int64_t j = 0; j < n.w; j++, pixel++) {
             if (reached->known && !reached->count[pixel]) continue;
-            const int64_t py = n.y + i + s->padding[0], px = n.x + j + s->padding[1];
-            int64_t places = 0;
-            for (int64_t ky = py % sh; ky < kh; ky += sh) {
-                const int64_t y = floor_div(py - ky, sh) - r.y;
-                if (y < 0 || y >= r.h) continue;
-                for (int64_t kx = px % sw; kx < kw; kx += sw) {
-                    const int64_t x = floor_div(px - kx, sw) - r.x;
-                    if (x < 0 || x >= r.w) continue;
-                    in[places] = scratch + (y * r.w + x) * rows * padded;
-                    by[places++] = by_weight + (ky * kw + kx) * c * padded;
-                }
-            }
+            const int64_t places = origins(s, r, n.y + i, n.x + j, origin);
+            for (int64_t k = 0; k < places; k++)
+                in[k] = scratch + origin[k].pixel * rows * padded, by[k] = by_weight + origin[k].tap * c * padded;
             outer_of_pixel(reached, pixel, c, d, rows, padded, places, wide, in, by, padded);
         }
 }
@@ -68,7 +61,7 @@ static void bundle_convolve_thin_adjoint(const Step *s, const State *from, int64
             for (int64_t ky = most(0, -top); ky < least(kh, n.h - top); ky++)
                 if (first < end)
                     tapped[taps++] = (Tap){d + (top + ky) * n.w * c + left + first,
-                                           s->transposed + (ky * line + first) * depth, NULL, end - first};
+                                           s->transposed + (ky * line + first) * depth, {NULL, end - first}};
             pixel_sums(&from->passed, pixel, depth, taps, tapped, depth, before + pixel * depth);
             if (from->passed.known && !from->passed.count[pixel]) continue;
             for (int64_t row = 0; row < rows; row++)
@@ -85,10 +78,10 @@ static void bundle_multiply_adjoint(const Step *s, const State *from, int64_t de
     Tap *tapped = (Tap *)(scratch + LANES * padded); /* a layer may have more pixels than there is room for on a stack */
     const real *in = scratch;
     int64_t taps = reached->known ? 0 : 1;
-    tapped[0] = (Tap){d, s->transposed, NULL, pixels * c}; /* all numbers of the layer in a row */
+    tapped[0] = (Tap){d, s->transposed, {NULL, pixels * c}}; /* all numbers of the layer in a row */
     for (int64_t pixel = 0; reached->known && pixel < pixels; pixel++) {
         tapped[taps] = tap(reached, pixel, d, c, s->transposed + pixel * c * depth);
-        taps += tapped[taps].depth > 0;
+        taps += tapped[taps].read.count > 0;
     }
     pixel_sums(&from->passed, 0, depth, taps, tapped, depth, before);
     turn(from->row, &from->passed, 1, depth, rows, scratch);

@@ -21,23 +21,29 @@ typedef struct {
     Passed passed;
 } State;
 
-/* Whether a pixel has channels that are left out. */
-static inline int skips(const Passed *passed, int64_t pixel, int64_t channels) {
-    return passed->known && passed->count[pixel] < channels;
+/* Channels of a pixel: those that are listed, or all of them. */
+typedef struct {
+    const int32_t *which; /* NULL where none is left out */
+    int64_t count;
+} Listed;
+
+static inline Listed passing(const Passed *passed, int64_t pixel, int64_t channels) {
+    if (!passed->known || passed->count[pixel] == channels) return (Listed){NULL, channels};
+    return (Listed){passed->which + pixel * channels, passed->count[pixel]};
 }
+
+/* The k-th of them. */
+static inline int64_t channel(Listed some, int64_t k) { return some.which ? some.which[k] : k; }
 
 /* What a product reads of one pixel: vectors [depth], and the line of weights for each. */
 typedef struct {
     const vec *in;
     const real *weight;
-    const int32_t *which; /* those of the vectors to read; NULL where all `depth` are */
-    int64_t depth;
+    Listed read; /* those of the vectors to read */
 } Tap;
 
 static inline Tap tap(const Passed *passed, int64_t pixel, const vec *in, int64_t depth, const real *weight) {
-    const vec *own = in + pixel * depth;
-    if (!skips(passed, pixel, depth)) return (Tap){own, weight, NULL, depth};
-    return (Tap){own, weight, passed->which + pixel * depth, passed->count[pixel]};
+    return (Tap){in + pixel * depth, weight, passing(passed, pixel, depth)};
 }
 
 static inline __attribute__((always_inline)) void add_product(const int count, vec v, const real *w, vec *sum) {
@@ -54,11 +60,11 @@ static inline __attribute__((always_inline)) void sums(const int count, const in
     for (const Tap *end = tap + taps; tap < end; tap++) {
         const vec *x = tap->in;
         const real *w = tap->weight + from;
-        if (listed && tap->which)
-            for (int64_t d = 0; d < tap->depth; d++)
-                add_product(count, x[tap->which[d]], w + tap->which[d] * step, sum);
+        const int32_t *which = tap->read.which;
+        if (listed && which)
+            for (int64_t d = 0; d < tap->read.count; d++) add_product(count, x[which[d]], w + which[d] * step, sum);
         else
-            for (int64_t d = 0; d < tap->depth; d++, w += step) add_product(count, x[d], w, sum);
+            for (int64_t d = 0; d < tap->read.count; d++, w += step) add_product(count, x[d], w, sum);
     }
     if (to)
 #pragma GCC unroll 24
@@ -98,7 +104,7 @@ static void listed_sums(int64_t count, int64_t taps, const Tap *tap, int64_t ste
 static inline void any_sums(int64_t count, int64_t taps, const Tap *tap, int64_t step, int64_t from, vec *out,
                             const int64_t *to) {
     int listed = 0;
-    for (int64_t t = 0; t < taps; t++) listed |= tap[t].which != NULL;
+    for (int64_t t = 0; t < taps; t++) listed |= tap[t].read.which != NULL;
     if (listed) listed_sums(count, taps, tap, step, from, out, to);
     else plain_sums(count, taps, tap, step, from, out, to);
 }
@@ -118,17 +124,17 @@ static inline __attribute__((always_inline)) void picked(const int count, const 
     for (int i = 0; i < count * parts; i++) sum[i] = (vec){0};
     for (const Tap *end = tap + taps; tap < end; tap++) {
         int64_t d = 0;
-        for (; d + parts <= tap->depth; d += parts)
+        for (; d + parts <= tap->read.count; d += parts)
 #pragma GCC unroll 4
             for (int part = 0; part < parts; part++) {
-                const int64_t from = tap->which ? tap->which[d + part] : d + part;
+                const int64_t from = channel(tap->read, d + part);
                 const vec x = tap->in[from];
                 const real *w = tap->weight + from * step;
 #pragma GCC unroll 12
                 for (int i = 0; i < count; i++) sum[i * parts + part] += x * w[pick[i]];
             }
-        for (; d < tap->depth; d++) {
-            const int64_t from = tap->which ? tap->which[d] : d;
+        for (; d < tap->read.count; d++) {
+            const int64_t from = channel(tap->read, d);
             const vec x = tap->in[from];
             const real *w = tap->weight + from * step;
 #pragma GCC unroll 12
@@ -156,46 +162,60 @@ static void some_sums(int64_t count, int64_t taps, const Tap *tap, int64_t step,
 /* All channels of one pixel, each a sum over the taps: those that are left out are zero. */
 static void pixel_sums(const Passed *wanted, int64_t pixel, int64_t channels, int64_t taps, const Tap *tap, int64_t step,
                        vec *out) {
-    if (!skips(wanted, pixel, channels)) {
+    const Listed some = passing(wanted, pixel, channels);
+    if (!some.which) {
         const int64_t share = at_once(channels, SUMS);
         for (int64_t k = 0; k < channels; k += share)
             any_sums(least(share, channels - k), taps, tap, step, k, out + k, NULL);
         return;
     }
-    const int64_t count = wanted->count[pixel], share = at_once(count, PICKED);
-    const int32_t *pick = wanted->which + pixel * channels;
+    const int64_t share = at_once(some.count, PICKED);
     memset(out, 0, sizeof(vec) * channels);
-    for (int64_t k = 0; k < count; k += share) some_sums(least(share, count - k), taps, tap, step, pick + k, out);
+    for (int64_t k = 0; k < some.count; k += share)
+        some_sums(least(share, some.count - k), taps, tap, step, some.which + k, out);
+}
+
+/* A pixel before a transposed convolution, and the number of the tap through which another one depends on it. */
+typedef struct {
+    int64_t tap, pixel;
+} Origin;
+
+/* Where a pixel after the convolution comes from, (y, x) of the layer; how many there are. */
+static inline int64_t origins(const Step *s, Region r, int64_t y, int64_t x, Origin *origin) {
+    const int64_t kh = s->kernel[0], kw = s->kernel[1], sh = s->stride[0], sw = s->stride[1];
+    const int64_t py = y + s->padding[0], px = x + s->padding[1];
+    int64_t count = 0;
+    for (int64_t ky = py % sh; ky < kh; ky += sh) {
+        const int64_t row = floor_div(py - ky, sh) - r.y;
+        if (row < 0 || row >= r.h) continue;
+        for (int64_t kx = px % sw; kx < kw; kx += sw) {
+            const int64_t column = floor_div(px - kx, sw) - r.x;
+            if (column >= 0 && column < r.w) origin[count++] = (Origin){ky * kw + kx, row * r.w + column};
+        }
+    }
+    return count;
 }
 
 /* Each pixel after a transposed convolution is a sum over the taps that reach it. */
-static void bundle_convolve(const Step *s, int64_t member, Region r, const vec *in, int64_t depth,
-                              const Passed *passed, const Passed *wanted, vec *out) {
-    const int64_t c = s->channels, kh = s->kernel[0], kw = s->kernel[1], sh = s->stride[0], sw = s->stride[1];
+static void bundle_convolve(const Step *s, int64_t member, Region r, const vec *in, int64_t depth, const Passed *passed,
+                            const Passed *wanted, vec *out) {
+    const int64_t c = s->channels, kernel = s->kernel[0] * s->kernel[1];
     const Region n = widened(s, r);
     const real *weights = at(&s->operand[0], member, 0);
-    Tap tapped[kh * kw];
+    Origin origin[kernel];
+    Tap tapped[kernel];
     for (int64_t i = 0, pixel = 0; i < n.h; i++)
         for (int64_t j = 0; j < n.w; j++, pixel++, out += c) {
-            const int64_t py = n.y + i + s->padding[0], px = n.x + j + s->padding[1];
-            int64_t taps = 0;
-            for (int64_t ky = py % sh; ky < kh; ky += sh) {
-                const int64_t y = floor_div(py - ky, sh) - r.y;
-                if (y < 0 || y >= r.h) continue;
-                for (int64_t kx = px % sw; kx < kw; kx += sw) {
-                    const int64_t column = floor_div(px - kx, sw) - r.x;
-                    if (column < 0 || column >= r.w) continue;
-                    const real *w = weights + (ky * kw + kx) * depth * c;
-                    tapped[taps++] = tap(passed, y * r.w + column, in, depth, w);
-                }
-            }
+            const int64_t taps = origins(s, r, n.y + i, n.x + j, origin);
+            for (int64_t t = 0; t < taps; t++)
+                tapped[t] = tap(passed, origin[t].pixel, in, depth, weights + origin[t].tap * depth * c);
             pixel_sums(wanted, pixel, c, taps, tapped, c, out);
         }
 }
 
 /* The same onto few channels: each pixel before is spread over its window, [depth][kernel]. */
 static void bundle_convolve_thin(const Step *s, int64_t member, Region r, const vec *in, int64_t depth,
-                                   const Passed *passed, vec *out) {
+                                 const Passed *passed, vec *out) {
     const int64_t c = s->channels, kh = s->kernel[0], kw = s->kernel[1], line = kw * c;
     const Region n = widened(s, r);
     const real *weights = at(&s->operand[0], member, 0);
@@ -208,7 +228,7 @@ static void bundle_convolve_thin(const Step *s, int64_t member, Region r, const 
         const int64_t first_y = most(0, -top), end_y = least(kh, n.h - top);
         for (int64_t j = 0; j < r.w; j++) {
             const Tap own = tap(passed, y * r.w + j, in, depth, weights);
-            if (!own.depth) continue;
+            if (!own.read.count) continue;
             const int64_t left = (r.x + j) * s->stride[1] - s->padding[1] - n.x;
             const int64_t first = most(0, -left) * c, end = least(kw, n.w - left) * c;
             vec *corner = out + (top * n.w + left) * c;
@@ -225,7 +245,7 @@ static void bundle_convolve_thin(const Step *s, int64_t member, Region r, const 
 }
 
 static void bundle_multiply(const Step *s, int64_t member, const vec *in, int64_t depth, const Passed *passed,
-                              const Passed *wanted, vec *out) {
+                            const Passed *wanted, vec *out) {
     const int64_t c = s->channels, size = s->height * s->width * c;
     Tap all = tap(passed, 0, in, depth, at(&s->operand[0], member, 0));
     if (!wanted->known) { /* all numbers of the layer in a row */

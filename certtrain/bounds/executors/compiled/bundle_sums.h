@@ -69,14 +69,14 @@ static inline __attribute__((always_inline)) void outer_tile(const int places, c
 
 /* The same for every vector of several places: `wide` of them follow each other in x[place] and in by[place]. */
 static void outer(int64_t rows, int64_t row_step, int64_t places, int64_t wide, const real *const *first,
-                  real *const *first_by, int64_t by_step, int64_t count, const int32_t *which, const vec *all) {
+                  real *const *first_by, int64_t by_step, Listed channels, const vec *all) {
     const real *d[4], *x[4];
     real *by[4];
     int64_t to[4];
-    for (int64_t i = 0; i < count; i += 4) {
-        const int64_t some = least(4, count - i);
+    for (int64_t i = 0; i < channels.count; i += 4) {
+        const int64_t some = least(4, channels.count - i);
         for (int64_t j = 0; j < some; j++) {
-            const int64_t own = which ? which[i + j] : i + j;
+            const int64_t own = channel(channels, i + j);
             d[j] = (const real *)(all + own), to[j] = own * by_step;
         }
         for (int64_t k = 0; k < places * wide; k += 4) {
@@ -99,10 +99,9 @@ static void turn(const vec *in, const Passed *passed, int64_t pixels, int64_t c,
     const int64_t padded = vectors(c) * LANES;
     memset(out, 0, sizeof(real) * pixels * rows * padded);
     for (int64_t pixel = 0; pixel < pixels; pixel++, in += c, out += rows * padded) {
-        const int some = skips(passed, pixel, c);
-        const int64_t count = some ? passed->count[pixel] : c;
-        for (int64_t k = 0; k < count; k++) {
-            const int64_t i = some ? passed->which[pixel * c + k] : k;
+        const Listed some = passing(passed, pixel, c);
+        for (int64_t k = 0; k < some.count; k++) {
+            const int64_t i = channel(some, k);
             for (int64_t row = 0; row < rows; row++) out[row * padded + i] = in[i][row];
         }
     }
@@ -111,7 +110,5 @@ static void turn(const vec *in, const Passed *passed, int64_t pixels, int64_t c,
 /* The same for the channels of one pixel that are not left out, [channel][by_step]. */
 static void outer_of_pixel(const Passed *reached, int64_t pixel, int64_t c, const vec *d, int64_t rows, int64_t row_step,
                            int64_t places, int64_t wide, const real *const *x, real *const *by, int64_t by_step) {
-    const int some = skips(reached, pixel, c);
-    const int32_t *which = some ? reached->which + pixel * c : NULL;
-    outer(rows, row_step, places, wide, x, by, by_step, some ? reached->count[pixel] : c, which, d + pixel * c);
+    outer(rows, row_step, places, wide, x, by, by_step, passing(reached, pixel, c), d + pixel * c);
 }

@@ -101,9 +101,9 @@ static void bundle_follow_listed(const Step *s, int64_t member, int64_t image, R
             const real *slope = at(&s->operand[0], member, image) + offset;
             const real *gap = at(&s->operand[1], member, image) + offset;
             const real *intercept = at(&s->operand[2], member, image) + offset;
-            const int32_t *which = passed->which + pixel * c;
-            for (int32_t k = 0; k < passed->count[pixel]; k++) {
-                const int32_t i = which[k];
+            const Listed some = passing(passed, pixel, c);
+            for (int64_t k = 0; k < some.count; k++) {
+                const int64_t i = channel(some, k);
                 sum[k % PARTS] = relaxed(x + i, slope[i], gap[i], intercept[i], sum[k % PARTS]);
             }
         }
@@ -196,15 +196,14 @@ static void bundle_load(const Task *t, int64_t member, const int64_t *index, int
     for (int64_t y = 0, pixel = 0; y < r.h; y++)
         for (int64_t x = 0; x < r.w; x++, pixel++, out += c) {
             const int64_t offset = ((r.y - patch.y + y) * patch.w + r.x - patch.x + x) * c * LANES;
-            const int some = skips(passed, pixel, c);
-            const int64_t count = some ? passed->count[pixel] : c;
-            if (!some && together) {
+            const Listed some = passing(passed, pixel, c);
+            if (!some.which && together) {
                 memcpy(out, from[0] + offset, sizeof(vec) * c);
                 continue;
             }
-            if (some) memset(out, 0, sizeof(vec) * c);
-            for (int64_t j = 0; j < count; j++) {
-                const int64_t i = some ? passed->which[pixel * c + j] : j;
+            if (some.which) memset(out, 0, sizeof(vec) * c);
+            for (int64_t j = 0; j < some.count; j++) {
+                const int64_t i = channel(some, j);
                 if (together) out[i] = *(const vec *)(from[0] + offset + i * LANES);
                 else
                     for (int64_t k = 0; k < LANES; k++) ((real *)(out + i))[k] = from[k][offset + i * LANES];

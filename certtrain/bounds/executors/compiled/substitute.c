@@ -185,14 +185,15 @@ static int64_t next_bundle(const Task *t, int64_t row, int64_t *index, int64_t *
 /* The same in bundles. */
 static int differentiate_bundles(Worker *worker) {
     const Task *t = worker->task;
+    const Division m = divided(t);
     int64_t *next = &worker->progress->places[worker->thread].row, index[LANES], count;
     real *memory = NULL;
-    if (posix_memalign((void **)&memory, VECTOR_BYTES, sizeof(real) * bundle_memory(t))) return NO_MEMORY;
+    if (posix_memalign((void **)&memory, VECTOR_BYTES, sizeof(real) * ((m.states + m.scratch) * LANES + m.lists))) return NO_MEMORY;
     int over = 0;
     for (int64_t row = *next; row < t->rows && !over; row = *next) {
         *next = next_bundle(t, row, index, &count);
         if (!count || t->image[index[0]] % worker->threads != worker->thread) continue;
-        differentiate_bundle(t, worker->thread, index, count, memory);
+        differentiate_bundle(t, worker->thread, index, count, &m, memory);
         over = is_over(worker, AGAIN_AND_BACK * count);
     }
     free(memory);

@@ -90,6 +90,14 @@ static inline int is_product(const Step *s) {
     return s->kind == CONVOLUTION || s->kind == THIN_CONVOLUTION || s->kind == LINEAR;
 }
 
+/* Whether rows are others after a step; the rest only adds to their constants. */
+static inline int changes(const Step *s) {
+    return is_product(s) || s->kind == LINES || s->kind == SCALE || s->kind == SHIFT;
+}
+
+/* Channels before a step, as stored. */
+static inline int64_t depth_at(const Task *t, int64_t step) { return step ? t->steps[step - 1].channels : t->padded; }
+
 static inline void add_lanes(vec v, double *sums) {
     for (int64_t i = 0; i < LANES; i++) sums[i] += v[i];
 }
